@@ -1,0 +1,83 @@
+package metrics
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+)
+
+// Buckets per decade, and the decades they cover: 1e-9 to 1e18.
+const (
+	bucketsPerDecade = 18
+	decimalMin       = -9
+	decimalMax       = 18
+	bucketCount      = (decimalMax - decimalMin) * bucketsPerDecade
+)
+
+// Histogram counts values in 18 logarithmic buckets per decade, written as
+// <name>_bucket{vmrange="lower...upper"}, <name>_sum and <name>_count. Buckets
+// that never got a value are left out. Negative and NaN values are ignored.
+type Histogram struct {
+	mu struct {
+		sync.Mutex
+		buckets [bucketCount]uint64
+		lower   uint64 // values in [0, 1e-9]
+		upper   uint64 // values above 1e18
+		sum     float64
+	}
+}
+
+// Update counts one value.
+func (h *Histogram) Update(v float64) {
+	if math.IsNaN(v) || v < 0 {
+		return
+	}
+	position := (math.Log10(v) - decimalMin) * bucketsPerDecade
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.sum += v
+	switch {
+	case position < 0:
+		h.mu.lower++
+	case position >= bucketCount:
+		h.mu.upper++
+	default:
+		i := int(position)
+		if position == float64(i) && i > 0 { // the upper bound belongs to its bucket
+			i--
+		}
+		h.mu.buckets[i]++
+	}
+}
+
+// UpdateDuration counts the seconds since start.
+func (h *Histogram) UpdateDuration(start time.Time) { h.Update(time.Since(start).Seconds()) }
+
+func (h *Histogram) write(w *Writer, name string) {
+	h.mu.Lock()
+	buckets, lower, upper, sum := h.mu.buckets, h.mu.lower, h.mu.upper, h.mu.sum
+	h.mu.Unlock()
+	var count uint64
+	emit := func(n uint64, vmrange string) {
+		if n > 0 {
+			count += n
+			w.line(withLabel(name, "_bucket", fmt.Sprintf("vmrange=%q", vmrange)), float64(n))
+		}
+	}
+	emit(lower, fmt.Sprintf("0...%.3e", math.Pow10(decimalMin)))
+	for i, n := range buckets {
+		if n > 0 {
+			emit(n, fmt.Sprintf("%.3e...%.3e", bound(i), bound(i+1)))
+		}
+	}
+	emit(upper, fmt.Sprintf("%.3e...+Inf", math.Pow10(decimalMax)))
+	w.line(withLabel(name, "_sum", ""), sum)
+	w.line(withLabel(name, "_count", ""), float64(count))
+}
+
+func bound(i int) float64 {
+	return math.Pow(10, decimalMin+float64(i)/bucketsPerDecade)
+}
+
+func (h *Histogram) kind() string { return "histogram" }

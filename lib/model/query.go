@@ -1,0 +1,77 @@
+package model
+
+import (
+	"fmt"
+	"time"
+)
+
+// TimeRange is a range of Unix times in milliseconds, both ends included.
+type TimeRange struct {
+	Min int64
+	Max int64
+}
+
+// Contains reports whether t lies in the range.
+func (r TimeRange) Contains(t int64) bool { return r.Min <= t && t <= r.Max }
+
+// Overlaps reports whether the ranges share at least one millisecond.
+func (r TimeRange) Overlaps(o TimeRange) bool { return r.Min <= o.Max && o.Min <= r.Max }
+
+// String renders the range for messages.
+func (r TimeRange) String() string {
+	const form = "2006-01-02T15:04:05.000Z"
+	return "[" + time.UnixMilli(r.Min).UTC().Format(form) + ".." + time.UnixMilli(r.Max).UTC().Format(form) + "]"
+}
+
+// FilterOp is the comparison of a tag filter.
+type FilterOp uint8
+
+// The comparisons. Their numbers are part of the select protocol.
+const (
+	Equal     FilterOp = 0
+	NotEqual  FilterOp = 1
+	Regexp    FilterOp = 2
+	NotRegexp FilterOp = 3
+)
+
+// String returns the operator as written in queries.
+func (op FilterOp) String() string {
+	switch op {
+	case Equal:
+		return "="
+	case NotEqual:
+		return "!="
+	case Regexp:
+		return "=~"
+	case NotRegexp:
+		return "!~"
+	}
+	return fmt.Sprintf("op(%d)", uint8(op))
+}
+
+// TagFilter selects series by one label. A missing label counts as the empty
+// value. Regular expressions are RE2 and match the whole value. The
+// metric name is the label MetricNameLabel.
+type TagFilter struct {
+	Name  string
+	Value string
+	Op    FilterOp
+}
+
+// String renders the filter as written in queries.
+func (f TagFilter) String() string { return f.Name + f.Op.String() + quote(f.Value) }
+
+// SearchQuery selects series, and their samples, of one tenant. A series is
+// selected when it has a sample within Range and passes all filters of at
+// least one set in Filters. No sets, or an empty set, select every series.
+type SearchQuery struct {
+	Tenant  TenantID
+	Range   TimeRange
+	Filters [][]TagFilter
+	// MaxSeries is the largest number of series the answer may have; more is an
+	// error of kind Unprocessable. 0 leaves it to the storage's own limit.
+	MaxSeries int
+	// KeysOnly asks for keys without samples. Storage may then answer by the
+	// days in which series were active instead of by the millisecond.
+	KeysOnly bool
+}
