@@ -1,0 +1,448 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/invariants"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/vfs"
+)
+
+const (
+	defaultSegmentBytes = 64 << 20
+	// maxBuffered bounds the bytes that wait for a writer; who finds more writes them.
+	maxBuffered = 1 << 20
+)
+
+// Options configure a Log.
+type Options struct {
+	FS      vfs.FS
+	Dir     string // holds the segments and nothing else; created when missing
+	Logger  *logger.Logger
+	Metrics *metrics.Set
+	// Window is how long the writer that is about to fsync waits for others to join.
+	// 0 means not at all: those who come during one fsync share the next.
+	Window time.Duration
+	// SegmentBytes is the size at which a new segment is begun; 0 means 64 MiB.
+	SegmentBytes int64
+}
+
+// Position is a place in the log. It grows with every frame of a process.
+type Position uint64
+
+// Log is a write-ahead log. Open it, Replay it, then use it from any number of
+// goroutines.
+type Log struct {
+	fs           vfs.FS
+	dir          string
+	logger       *logger.Logger
+	window       time.Duration
+	segmentBytes int64
+	bufferBytes  int // maxBuffered, or less in tests
+	m            logMetrics
+	failed       chan struct{}
+
+	removing sync.Mutex // held by RemoveBefore
+
+	mu struct {
+		sync.Mutex
+		changed  *sync.Cond // busy, durable or err has changed
+		replayed bool
+		closed   bool
+		err      error // set once
+		busy     bool  // somebody holds the baton: the right to use l.out
+
+		pending  batch
+		spare    batch    // memory of the batch before
+		appended Position // end of the last frame appended
+		durable  Position
+
+		segments []segmentInfo // by number, those with frames in pending included
+		newest   uint64        // number of the segment which takes the next frame
+		fresh    bool          // newest has no frame yet and is not in segments
+		salt     uint32        // of newest
+	}
+
+	out output // used by the holder of the baton only
+}
+
+// batch are frames on their way to the file.
+type batch struct {
+	bytes []byte
+	cuts  []cut
+}
+
+// cut says that from offset on the bytes belong to another segment.
+type cut struct {
+	offset  int
+	segment uint64
+}
+
+// output is the segment being written.
+type output struct {
+	file    vfs.File // nil before the first frame
+	segment uint64
+	dirty   bool // there are writes after the last fsync
+}
+
+type logMetrics struct {
+	frames, written, fsyncs, errors, damaged, replayed *metrics.Counter
+	fsyncSeconds                                       *metrics.Histogram
+}
+
+// Open opens the log in a directory. Call Replay before anything else.
+func Open(o Options) (*Log, error) {
+	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
+		return nil, fmt.Errorf("cannot open log: %w", err)
+	}
+	l := &Log{
+		fs: o.FS, dir: o.Dir, logger: o.Logger, window: o.Window, segmentBytes: o.SegmentBytes,
+		bufferBytes: maxBuffered,
+		failed:      make(chan struct{}),
+		m: logMetrics{
+			frames:       o.Metrics.Counter("vm_wal_frames_total"),
+			written:      o.Metrics.Counter("vm_wal_written_bytes_total"),
+			fsyncs:       o.Metrics.Counter("vm_wal_fsyncs_total"),
+			errors:       o.Metrics.Counter("vm_wal_errors_total"),
+			damaged:      o.Metrics.Counter("vm_wal_damaged_segments_total"),
+			replayed:     o.Metrics.Counter("vm_wal_replayed_frames_total"),
+			fsyncSeconds: o.Metrics.Histogram("vm_wal_fsync_duration_seconds"),
+		},
+	}
+	if l.segmentBytes <= 0 {
+		l.segmentBytes = defaultSegmentBytes
+	}
+	l.mu.changed = sync.NewCond(&l.mu)
+	segments, highest, err := listSegments(l.fs, l.dir)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.segments = segments
+	l.beginSegmentLocked(highest + 1)
+	o.Metrics.Gauge("vm_wal_size_bytes", func() float64 { return float64(l.SizeBytes()) })
+	return l, nil
+}
+
+// beginSegmentLocked lets the next frame go to a new segment. Its file is
+// created when the frame is written.
+func (l *Log) beginSegmentLocked(number uint64) {
+	l.mu.newest, l.mu.fresh = number, true
+	_, l.mu.salt = appendHeader(nil, number)
+}
+
+// Append adds a copy of frame to the log. The frame is durable when
+// WaitDurable of the returned position has returned nil. Concurrent calls are ordered as they
+// happen to come. Append waits for the disk only when more than 1 MiB is
+// waiting to be written.
+func (l *Log) Append(frame []byte) (Position, error) {
+	if len(frame) > MaxFrameBytes {
+		return 0, errkind.New(errkind.TooLarge, "cannot append a frame of %d bytes to the log: the limit is %d; write fewer samples at once", len(frame), MaxFrameBytes)
+	}
+	invariants.Check(len(frame) > 0, "empty frame appended to the log")
+	sum := frameChecksum(frame)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	invariants.Check(l.mu.replayed, "append to a log which was not replayed")
+	for len(l.mu.pending.bytes) >= l.bufferBytes && l.usableLocked() == nil {
+		l.writeThroughLocked()
+	}
+	if err := l.usableLocked(); err != nil {
+		return 0, err
+	}
+	l.placeLocked(int64(len(frame)) + frameHeadBytes)
+	l.mu.pending.bytes = appendFrame(l.mu.pending.bytes, frame, sum, l.mu.salt)
+	l.mu.appended += Position(len(frame) + frameHeadBytes)
+	l.m.frames.Inc()
+	return l.mu.appended, nil
+}
+
+// usableLocked returns why the log takes no frames.
+func (l *Log) usableLocked() error {
+	if l.mu.err == nil && l.mu.closed {
+		return errkind.New(errkind.Draining, "cannot append to the log in %q: it is closed", l.dir)
+	}
+	return l.mu.err
+}
+
+// placeLocked accounts for n bytes at the end of the log.
+func (l *Log) placeLocked(n int64) {
+	last := len(l.mu.segments) - 1
+	if !l.mu.fresh && l.mu.segments[last].size+n > l.segmentBytes {
+		l.beginSegmentLocked(l.mu.newest + 1)
+	}
+	if l.mu.fresh {
+		l.mu.pending.cuts = append(l.mu.pending.cuts, cut{offset: len(l.mu.pending.bytes), segment: l.mu.newest})
+		l.mu.segments = append(l.mu.segments, segmentInfo{number: l.mu.newest, size: headerBytes})
+		l.mu.fresh = false
+		last++
+	}
+	l.mu.segments[last].size += n
+}
+
+// writeThroughLocked hands the pending bytes to the system, or waits while somebody else does.
+func (l *Log) writeThroughLocked() {
+	if l.mu.busy {
+		l.mu.changed.Wait()
+		return
+	}
+	l.commitLocked(false)
+}
+
+// WaitDurable returns when everything up to p is durable, or with the error
+// that made the log fail. It is the waiting callers that write and fsync, one for all.
+func (l *Log) WaitDurable(p Position) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	invariants.Check(p <= l.mu.appended, "wait for log position %d; the end is %d", p, l.mu.appended)
+	for l.mu.durable < p {
+		switch {
+		case l.mu.err != nil:
+			return l.mu.err
+		case l.mu.busy:
+			l.mu.changed.Wait()
+		default:
+			l.joinLocked()
+		}
+	}
+	return nil
+}
+
+// joinLocked gives others the window to join, then commits for all.
+func (l *Log) joinLocked() {
+	if l.window > 0 {
+		l.mu.busy = true
+		l.mu.Unlock()
+		time.Sleep(l.window)
+		l.mu.Lock()
+		l.mu.busy = false
+	}
+	l.commitLocked(true)
+}
+
+// commitLocked takes the baton and writes what is pending; with sync, it is durable
+// afterwards unless mu.err is set. The mutex is free meanwhile. Nobody may hold the baton.
+func (l *Log) commitLocked(sync bool) {
+	invariants.Check(!l.mu.busy, "two writers of the log in %q", l.dir)
+	if l.mu.err != nil {
+		return
+	}
+	l.mu.busy = true
+	taken, end := l.mu.pending, l.mu.appended
+	l.mu.pending = batch{bytes: l.mu.spare.bytes[:0], cuts: l.mu.spare.cuts[:0]}
+	l.mu.spare = batch{}
+	l.mu.Unlock()
+	err := l.write(&taken)
+	if err == nil && sync {
+		err = l.sync()
+	}
+	l.mu.Lock()
+	l.mu.busy = false
+	if cap(taken.bytes) <= 2*maxBuffered { // memory of a huge frame is not kept
+		l.mu.spare = taken
+	}
+	switch {
+	case err != nil:
+		l.failLocked(err)
+	case sync:
+		l.mu.durable = end
+	}
+	l.mu.changed.Broadcast()
+}
+
+// failLocked makes an error sticky.
+func (l *Log) failLocked(err error) {
+	l.m.errors.Inc()
+	l.mu.err = errkind.New(errkind.Internal,
+		"cannot write to the log in %q: %w; it takes nothing more: repair or free the disk and restart the process, which recovers everything acknowledged", l.dir, err)
+	l.logger.Errorf("%s", l.mu.err)
+	close(l.failed)
+}
+
+// write writes a batch and begins new segments where it is cut.
+func (l *Log) write(b *batch) error {
+	from := 0
+	for _, c := range b.cuts {
+		if err := l.writeBytes(b.bytes[from:c.offset]); err != nil {
+			return err
+		}
+		if err := l.createSegment(c.segment); err != nil {
+			return err
+		}
+		from = c.offset
+	}
+	return l.writeBytes(b.bytes[from:])
+}
+
+func (l *Log) writeBytes(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	l.out.dirty = true
+	n, err := l.out.file.Write(p)
+	l.m.written.Add(n)
+	if err != nil {
+		return fmt.Errorf("cannot write segment %d: %w", l.out.segment, err)
+	}
+	return nil
+}
+
+func (l *Log) sync() error {
+	if !l.out.dirty {
+		return nil
+	}
+	start := time.Now()
+	if err := l.out.file.Sync(); err != nil {
+		return fmt.Errorf("cannot sync segment %d: %w", l.out.segment, err)
+	}
+	l.m.fsyncs.Inc()
+	l.m.fsyncSeconds.UpdateDuration(start)
+	l.out.dirty = false
+	return nil
+}
+
+// closeOutput makes the segment being written durable and closes it.
+func (l *Log) closeOutput() error {
+	if l.out.file == nil {
+		return nil
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	err := l.out.file.Close()
+	l.out.file = nil
+	return err
+}
+
+// createSegment begins a segment once all before it are durable. Its header and name
+// are durable before a frame goes into it.
+func (l *Log) createSegment(number uint64) error {
+	if err := l.closeOutput(); err != nil {
+		return err
+	}
+	file, err := l.fs.Create(segmentPath(l.dir, number))
+	if err != nil {
+		return err
+	}
+	l.out = output{file: file, segment: number}
+	header, _ := appendHeader(nil, number)
+	if err := l.writeBytes(header); err != nil {
+		return err
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// Rotate lets frames appended from now on go to the returned segment or later
+// ones, and those before to earlier ones. It does not wait for the disk.
+func (l *Log) Rotate() (segment uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	invariants.Check(l.mu.replayed, "rotation of a log which was not replayed")
+	if err := l.usableLocked(); err != nil {
+		return 0, err
+	}
+	if !l.mu.fresh {
+		l.beginSegmentLocked(l.mu.newest + 1)
+	}
+	return l.mu.newest, nil
+}
+
+// RemoveBefore deletes the segments with lower numbers, oldest first. Their
+// frames must be held safely elsewhere. An error leaves the log usable unless
+// Err says otherwise; calling again tries again.
+func (l *Log) RemoveBefore(segment uint64) error {
+	l.removing.Lock()
+	defer l.removing.Unlock()
+	numbers, err := l.retire(segment)
+	if err != nil || len(numbers) == 0 {
+		return err
+	}
+	for _, number := range numbers {
+		if err := l.fs.RemoveAll(segmentPath(l.dir, number)); err != nil {
+			return fmt.Errorf("cannot delete log segment %d: %w", number, err)
+		}
+		l.mu.Lock()
+		l.mu.segments = l.mu.segments[1:]
+		l.mu.Unlock()
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// retire writes out what is pending, closes the segment being written if it
+// is to be deleted, and returns the numbers of the segments to delete.
+func (l *Log) retire(segment uint64) ([]uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	invariants.Check(l.mu.replayed, "removal from a log which was not replayed")
+	invariants.Check(segment <= l.mu.newest, "removal of log segments before %d; the newest is %d", segment, l.mu.newest)
+	for l.mu.busy {
+		l.mu.changed.Wait()
+	}
+	l.commitLocked(true)
+	if err := l.usableLocked(); err != nil {
+		return nil, err
+	}
+	// Nobody can have taken the baton: the mutex was held since the commit.
+	if l.out.file != nil && l.out.segment < segment {
+		if err := l.closeOutput(); err != nil {
+			l.failLocked(err)
+			return nil, l.mu.err
+		}
+	}
+	var numbers []uint64
+	for _, s := range l.mu.segments {
+		if s.number < segment {
+			numbers = append(numbers, s.number)
+		}
+	}
+	return numbers, nil
+}
+
+// SizeBytes returns the bytes of all segments, those waiting to be written included.
+func (l *Log) SizeBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var n int64
+	for _, s := range l.mu.segments {
+		n += s.size
+	}
+	return n
+}
+
+// Err returns the error which made the log fail, or nil. It is of kind Internal.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.err
+}
+
+// Failed returns a channel which is closed when the log fails, see Err.
+func (l *Log) Failed() <-chan struct{} { return l.failed }
+
+// Close makes everything appended durable and closes the log. Calls that wait
+// are served first; later ones fail with kind Draining.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		return nil
+	}
+	l.mu.closed = true
+	for l.mu.busy {
+		l.mu.changed.Wait()
+	}
+	l.commitLocked(true)
+	if l.out.file == nil {
+		return l.mu.err
+	}
+	err := l.out.file.Close()
+	l.out.file = nil
+	return errors.Join(l.mu.err, err)
+}
