@@ -200,3 +200,14 @@ func unquote(s string) string {
 	}
 	return s[1 : len(s)-1]
 }
+
+// IsSecret reports whether the value of the flag with the given name must not be shown.
+func IsSecret(name string) bool {
+	lower := strings.ToLower(name)
+	for _, suffix := range []string{"password", "authkey", "secret", "token", "passphrase"} {
+		if strings.HasSuffix(lower, suffix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,64 @@
+package httpserver
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"vmcluster/lib/metrics"
+)
+
+// countListener wraps a listener so that its connections and bytes are counted
+// under vm_tcplistener_*{name,addr}.
+func countListener(ln net.Listener, set *metrics.Set, name, addr string) net.Listener {
+	labels := fmt.Sprintf("{name=%q, addr=%q}", name, addr)
+	l := &countedListener{
+		Listener: ln,
+		accepts:  set.Counter("vm_tcplistener_accepts_total" + labels),
+		read:     set.Counter("vm_tcplistener_read_bytes_total" + labels),
+		written:  set.Counter("vm_tcplistener_written_bytes_total" + labels),
+	}
+	set.Gauge("vm_tcplistener_conns"+labels, func() float64 { return float64(l.conns.Load()) })
+	return l
+}
+
+type countedListener struct {
+	net.Listener
+	accepts, read, written *metrics.Counter
+	conns                  atomic.Int64
+}
+
+// Accept waits for the next connection.
+func (l *countedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.accepts.Inc()
+	l.conns.Add(1)
+	return &countedConn{Conn: c, l: l}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	l    *countedListener
+	once sync.Once
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.l.read.Add(n)
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.l.written.Add(n)
+	return n, err
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.l.conns.Add(-1) })
+	return c.Conn.Close()
+}

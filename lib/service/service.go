@@ -1,0 +1,167 @@
+package service
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
+	"vmcluster/lib/metrics"
+)
+
+// Component is what a binary runs.
+type Component interface {
+	// RegisterFlags registers all flags of the component.
+	RegisterFlags(fs *flag.FlagSet)
+	// Start starts the component and registers with env how to stop it.
+	Start(env *Env) error
+}
+
+// Env is what a starting component gets.
+type Env struct {
+	Name    string
+	Version string
+	Flags   *flag.FlagSet
+	Logger  *logger.Logger
+	Metrics *metrics.Set
+	Budget  *memory.Budget
+	stops   []stop
+}
+
+type stop struct {
+	what string
+	f    func() error
+}
+
+// OnStop registers a function to be called at shutdown. The function that was
+// registered last is called first.
+func (e *Env) OnStop(what string, f func() error) { e.stops = append(e.stops, stop{what, f}) }
+
+// stopAll calls all stop functions and returns whether all succeeded.
+func (e *Env) stopAll() bool {
+	ok := true
+	for _, s := range slices.Backward(e.stops) {
+		start := time.Now()
+		if err := s.f(); err != nil {
+			ok = false
+			e.Logger.Errorf("cannot stop %s: %s", s.what, err)
+			continue
+		}
+		e.Logger.Infof("stopped %s in %.3f seconds", s.what, time.Since(start).Seconds())
+	}
+	return ok
+}
+
+// Main runs the component until SIGINT or SIGTERM and returns the exit status.
+func Main(name, version string, c Component) int {
+	m := runner{name: name, version: version, component: c, args: os.Args[1:], lookup: os.LookupEnv, stdout: os.Stdout, stderr: os.Stderr}
+	// A second signal finds the default action restored and ends the process.
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	m.wait = func() string {
+		sig := <-ch
+		signal.Stop(ch)
+		return sig.String()
+	}
+	return m.run()
+}
+
+type runner struct {
+	name, version  string
+	component      Component
+	args           []string
+	lookup         lookupEnv
+	stdout, stderr io.Writer
+	wait           func() string // returns when it is time to stop, with the reason
+}
+
+func (m *runner) run() int {
+	fs := flag.NewFlagSet(m.name, flag.ContinueOnError)
+	var logConfig logger.Config
+	var memoryConfig memory.Config
+	logConfig.RegisterFlags(fs)
+	memoryConfig.RegisterFlags(fs)
+	showVersion := fs.Bool("version", false, "Print the version and exit")
+	m.component.RegisterFlags(fs)
+	if err := parseFlags(fs, m.args, m.lookup); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			m.usage(fs)
+			return 0
+		}
+		m.say(m.stderr, err.Error())
+		return 2
+	}
+	if *showVersion {
+		m.say(m.stdout, m.name+" "+m.version)
+		return 0
+	}
+	set := metrics.NewSet()
+	out := m.stderr
+	if logConfig.Output == "stdout" {
+		out = m.stdout
+	} else if logConfig.Output != "stderr" {
+		m.say(m.stderr, fmt.Sprintf("unsupported -loggerOutput=%q: want stderr or stdout", logConfig.Output))
+		return 2
+	}
+	l, err := logger.New(&logConfig, out, set)
+	if err != nil {
+		m.say(m.stderr, err.Error())
+		return 2
+	}
+	env := &Env{Name: m.name, Version: m.version, Flags: fs, Logger: l, Metrics: set, Budget: memoryConfig.NewBudget()}
+	return m.serve(env)
+}
+
+func (m *runner) serve(env *Env) int {
+	logStart(env)
+	metrics.RegisterProcess(env.Metrics, env.Name+"-"+env.Version)
+	env.Metrics.Gauge("vm_available_memory_bytes", func() float64 { return float64(memory.Available()) })
+	env.Metrics.Gauge("vm_allowed_memory_bytes", func() float64 { return float64(env.Budget.Limit()) })
+	if err := m.component.Start(env); err != nil {
+		env.Logger.Fatalf("cannot start %s: %s", env.Name, err)
+		env.stopAll()
+		return 1
+	}
+	reason := m.wait()
+	start := time.Now()
+	env.Logger.Infof("received signal %s; shutting down", reason)
+	ok := env.stopAll()
+	env.Logger.Infof("the %s has been stopped in %.3f seconds", env.Name, time.Since(start).Seconds())
+	if !ok {
+		return 1
+	}
+	return 0
+}
+
+func logStart(env *Env) {
+	env.Logger.Infof("build version: %s-%s", env.Name, env.Version)
+	env.Logger.Infof("command-line flags")
+	env.Flags.Visit(func(f *flag.Flag) {
+		value := f.Value.String()
+		if flagvalue.IsSecret(f.Name) {
+			value = "secret"
+		}
+		env.Logger.Infof("  -%s=%q", f.Name, value)
+	})
+	if names := ineffective(env.Flags); len(names) > 0 {
+		env.Logger.Warnf("flags without effect here, see docs/compatibility.md: -%s", strings.Join(names, ", -"))
+	}
+}
+
+func (m *runner) usage(fs *flag.FlagSet) {
+	m.say(m.stdout, "usage: "+m.name+" [flags]\n\nFlags, each also written with two dashes:")
+	fs.SetOutput(m.stdout)
+	fs.PrintDefaults()
+}
+
+// say prints a line for a person at a terminal, who cannot be told otherwise if that fails.
+func (m *runner) say(w io.Writer, line string) { _, _ = fmt.Fprintln(w, line) }

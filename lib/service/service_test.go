@@ -1,0 +1,196 @@
+package service
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmcluster/lib/flagvalue"
+)
+
+// testFlags registers one flag of each kind and parses args and env.
+type testFlags struct {
+	nodes    flagvalue.Strings
+	name     string
+	password string
+	verbose  bool
+}
+
+func parse(t *testing.T, args []string, env map[string]string) (*testFlags, *flag.FlagSet, error) {
+	t.Helper()
+	var f testFlags
+	fs := flag.NewFlagSet("test", flag.ContinueOnError)
+	fs.Var(&f.nodes, "storageNode", "")
+	fs.StringVar(&f.name, "insert.name", "default", "")
+	fs.StringVar(&f.password, "httpAuth.password", "", "")
+	fs.BoolVar(&f.verbose, "verbose", false, "")
+	RegisterNoEffect(fs, []FlagSpec{{Name: "bigMergeConcurrency", Reason: "merges pace themselves"}})
+	RegisterUnsupported(fs, []FlagSpec{{Name: "tls", IsBool: true, Reason: "no TLS yet"}, {Name: "replicationFactor", Neutral: []string{"1"}, Reason: "one copy only"}})
+	err := parseFlags(fs, args, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	return &f, fs, err
+}
+
+func TestFlags(t *testing.T) {
+	f, _, err := parse(t, []string{"-storageNode=a:1,b:2", "--storageNode", "c:3", "--verbose", "-insert.name=x"}, nil)
+	if err != nil || !slices.Equal(f.nodes, []string{"a:1", "b:2", "c:3"}) || !f.verbose || f.name != "x" {
+		t.Fatalf("got %+v, %v", f, err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	env := map[string]string{"VM_insert_name": "fromenv", "VM_storageNode": "a,b", "VM_verbose": "true", "insert_name": "unprefixed"}
+	f, _, err := parse(t, []string{"-envflag.enable=true", "--envflag.prefix=VM_", "-storageNode=c"}, env)
+	if err != nil || f.name != "fromenv" || !f.verbose || !slices.Equal(f.nodes, []string{"c"}) {
+		t.Fatalf("got %+v, %v; the command line must win over the environment", f, err)
+	}
+	if f, _, err := parse(t, nil, map[string]string{"insert_name": "x"}); err != nil || f.name != "default" {
+		t.Fatalf("the environment was read without -envflag.enable: %+v, %v", f, err)
+	}
+	if _, _, err := parse(t, []string{"-envflag.enable"}, map[string]string{"verbose": "maybe"}); err == nil || !strings.Contains(err.Error(), "environment variable verbose") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestExpansion(t *testing.T) {
+	env := map[string]string{"A": "x%{B}", "B": "y", "LOOP": "%{LOOP}+"}
+	f, _, err := parse(t, []string{"-insert.name=%{A}-%{NOSUCH}"}, env)
+	if err != nil || f.name != "xy-%{NOSUCH}" {
+		t.Fatalf("got %q, %v", f.name, err)
+	}
+	if _, _, err := parse(t, []string{"-insert.name=%{LOOP}"}, env); err == nil {
+		t.Fatal("a circle of variables was accepted")
+	}
+}
+
+func TestSecretFromFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, _, err := parse(t, []string{"-httpAuth.password=file://" + path}, nil)
+	if err != nil || f.password != "hush" {
+		t.Fatalf("got %q, %v", f.password, err)
+	}
+}
+
+func TestFlagErrorsSayWhatToDo(t *testing.T) {
+	for _, tc := range []struct{ arg, want string }{
+		{"-storagenode=a", "did you mean -storageNode?"},
+		{"-insert.nam=x", "did you mean -insert.name?"},
+		{"-completelydifferent", "all flags are listed by -help"},
+		{"-verbose=perhaps", "invalid boolean value"},
+		{"-tls", "does not support -tls: no TLS yet"},
+		{"-replicationFactor=2", "does not support -replicationFactor"},
+		{"stray", `unexpected argument "stray"`},
+	} {
+		_, _, err := parse(t, []string{tc.arg}, nil)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s gives %v; want it to say %q", tc.arg, err, tc.want)
+		}
+	}
+	_, fs, err := parse(t, []string{"-replicationFactor=1", "-tls=false", "-bigMergeConcurrency=3"}, nil)
+	if err != nil || !slices.Equal(ineffective(fs), []string{"bigMergeConcurrency"}) {
+		t.Errorf("got %v, %v", ineffective(fs), err)
+	}
+}
+
+// component records the order of its life.
+type component struct {
+	log  *[]string
+	fail error
+}
+
+func (c component) RegisterFlags(fs *flag.FlagSet) { fs.Bool("x", false, "a flag of the component") }
+
+func (c component) Start(env *Env) error {
+	for _, what := range []string{"first", "second"} {
+		*c.log = append(*c.log, "start "+what)
+		env.OnStop(what, func() error {
+			*c.log = append(*c.log, "stop "+what)
+			return nil
+		})
+	}
+	return c.fail
+}
+
+func run(t *testing.T, c component, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	m := runner{name: "test", version: "v1", component: c, args: args, lookup: os.LookupEnv, stdout: &out, stderr: &err, wait: func() string {
+		*c.log = append(*c.log, "wait")
+		return "terminated"
+	}}
+	return m.run(), out.String(), err.String()
+}
+
+func TestStopsInReverseOrder(t *testing.T) {
+	var log []string
+	status, _, stderr := run(t, component{log: &log})
+	want := []string{"start first", "start second", "wait", "stop second", "stop first"}
+	if status != 0 || !slices.Equal(log, want) {
+		t.Errorf("status %d, log %q\n%s", status, log, stderr)
+	}
+}
+
+func TestFailedStartStopsWhatRuns(t *testing.T) {
+	var log []string
+	status, _, stderr := run(t, component{log: &log, fail: errors.New("no disk")})
+	if want := []string{"start first", "start second", "stop second", "stop first"}; status != 1 || !slices.Equal(log, want) {
+		t.Errorf("status %d, log %q", status, log)
+	}
+	if !strings.Contains(stderr, "cannot start test: no disk") {
+		t.Errorf("stderr does not say why:\n%s", stderr)
+	}
+}
+
+func TestVersionHelpAndErrors(t *testing.T) {
+	var log []string
+	if status, out, _ := run(t, component{log: &log}, "-version"); status != 0 || out != "test v1\n" {
+		t.Errorf("-version gives status %d, %q", status, out)
+	}
+	if status, out, _ := run(t, component{log: &log}, "-help"); status != 0 || !strings.Contains(out, "a flag of the component") {
+		t.Errorf("-help gives status %d, %q", status, out)
+	}
+	for _, bad := range []string{"-nosuch", "-loggerFormat=xml", "-loggerOutput=tape", "-loggerLevel=LOUD"} {
+		if status, _, stderr := run(t, component{log: &log}, bad); status != 2 || stderr == "" {
+			t.Errorf("%s gives status %d, %q", bad, status, stderr)
+		}
+	}
+	if len(log) > 0 {
+		t.Errorf("the component was started: %q", log)
+	}
+}
+
+func TestSharedFlagsSetBothComponents(t *testing.T) {
+	var a, b, c int
+	fs := flag.NewFlagSet("test", flag.ContinueOnError)
+	fs.IntVar(&a, "limit", 1, "")
+	RegisterShared(fs, func(fs *flag.FlagSet) {
+		fs.IntVar(&b, "limit", 2, "")
+		fs.IntVar(&c, "other", 3, "")
+	})
+	if a != 1 || b != 2 || c != 3 {
+		t.Fatalf("registering changed a default: %d %d %d", a, b, c)
+	}
+	if err := fs.Parse([]string{"-limit=7", "-other=8"}); err != nil || a != 7 || b != 7 || c != 8 {
+		t.Fatalf("got %d %d %d, %v", a, b, c, err)
+	}
+}
+
+func TestNodeAddrs(t *testing.T) {
+	got, err := NodeAddrs([]string{"vmstorage-0.svc:8400", "10.0.0.1", "[::1]:9", "::1"}, "8400")
+	want := []NodeAddr{{"vmstorage-0.svc:8400", "vmstorage-0.svc:8400"}, {"10.0.0.1", "10.0.0.1:8400"}, {"[::1]:9", "[::1]:9"}, {"::1", "[::1]:8400"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range [][]string{nil, {""}, {"a", "a"}, {"http://a:1"}} {
+		if got, err := NodeAddrs(bad, "8400"); err == nil {
+			t.Errorf("%q gives %v; want an error", bad, got)
+		}
+	}
+}
