@@ -14,4 +14,11 @@
 //  2. MinTimestamp and MaxTimestamp are those of the first and last sample.
 //  3. A block has between 1 and MaxSamplesPerBlock samples.
 //  4. Encode is deterministic: equal samples give equal bytes.
+//  5. Merge and ReadRange leave one sample per timestamp or bucket, and which one depends neither on the order
+//     of the sources nor on how samples are cut into blocks.
+//  6. Decoders take arbitrary bytes: errors are of kind Corrupt, and what was appended to is then unchanged.
+//
+// Ownership: Encoder and Scratch keep memory between calls (up to some
+// megabytes, mostly timestamps that many series share) and belong to one
+// goroutine at a time: pool them. They copy what they keep.
 package tsblock

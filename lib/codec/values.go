@@ -1,0 +1,310 @@
+package codec
+
+import (
+	"encoding/binary"
+	"math"
+
+	"vmcluster/lib/errkind"
+)
+
+// The formats of a column of values, its first byte.
+const (
+	valuesRaw     = 0 // 8 bytes each
+	valuesConst   = 1 // 8 bytes once
+	valuesDecimal = 2 // scale, exceptions, integer column of value*10^scale
+	valuesBits    = 3 // integer column of ordered bit patterns
+)
+
+// maxScale is the largest number of decimals that is tried. More cannot be
+// exact for numbers of ordinary size.
+const maxScale = 18
+
+// mantissaLimit bounds mantissas, so that their differences do not overflow.
+const mantissaLimit = 1 << 62
+
+// AppendValues appends a column of at most MaxColumnLen values in the format
+// that takes the fewest bytes.
+func (e *Encoder) AppendValues(dst []byte, values []float64) []byte {
+	if len(values) == 0 {
+		return append(dst, valuesRaw)
+	}
+	if isConst(values) {
+		return binary.LittleEndian.AppendUint64(append(dst, valuesConst), math.Float64bits(values[0]))
+	}
+	start := len(dst)
+	dst = e.appendAsInts(dst, values)
+	if len(dst)-start <= 8*len(values) {
+		return dst
+	}
+	dst = append(dst[:start], valuesRaw)
+	for _, v := range values {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+	}
+	return dst
+}
+
+// appendAsInts appends the column as decimals or as ordered bits. Both are
+// tried when decimals are long or do not fit many of the values.
+func (e *Encoder) appendAsInts(dst []byte, values []float64) []byte {
+	start := len(dst)
+	scale, promising := chooseScale(values)
+	if promising {
+		exceptions := 0
+		dst, exceptions = e.appendDecimal(dst, values, scale)
+		if scale < 14 && exceptions <= len(values)/8 {
+			return dst
+		}
+	}
+	middle := len(dst)
+	e.ints = resizeInts(e.ints, len(values))
+	dst = e.AppendInts(append(dst, valuesBits), orderedBits(e.ints, values))
+	if !promising {
+		return dst
+	}
+	if middle-start <= len(dst)-middle {
+		return dst[:middle]
+	}
+	return append(dst[:start], dst[middle:]...)
+}
+
+func isConst(values []float64) bool {
+	first := math.Float64bits(values[0])
+	for _, v := range values {
+		if math.Float64bits(v) != first {
+			return false
+		}
+	}
+	return true
+}
+
+// scaled returns value*scale as an integer, if dividing it again gives the same bits.
+func scaled(value, scale float64) (mantissa int64, exact bool) {
+	product := value * scale
+	if !(math.Abs(product) < mantissaLimit) { // also NaN
+		return 0, false
+	}
+	mantissa = int64(math.RoundToEven(product))
+	return mantissa, math.Float64bits(float64(mantissa)/scale) == math.Float64bits(value)
+}
+
+// chooseScale looks at some of the values and returns the number of decimals that
+// makes the column smallest when values which need more become exceptions.
+func chooseScale(values []float64) (scale int, promising bool) {
+	const sampleLen, exceptionBits, bitsPerDecimal = 32, 80, 3.33
+	var counts [maxScale + 1]int
+	n := min(len(values), sampleLen)
+	fit := 0
+	previous := 0
+	for i := range n {
+		v := values[i*len(values)/n]
+		if s, ok := decimalsOf(v, previous); ok {
+			counts[s]++
+			fit++
+			previous = s
+		}
+	}
+	if fit*4 < n*3 {
+		return 0, false
+	}
+	bestCost, fewer := math.Inf(1), 0
+	for s, c := range counts {
+		if c == 0 {
+			continue
+		}
+		fewer += c
+		if cost := float64(n-fewer)*exceptionBits + float64(fewer)*bitsPerDecimal*float64(s); cost < bestCost {
+			scale, bestCost = s, cost
+		}
+	}
+	return scale, true
+}
+
+// decimalsOf returns the smallest number of decimals with which v is exact.
+func decimalsOf(v float64, hint int) (decimals int, ok bool) {
+	if hint > 0 {
+		if _, exact := scaled(v, math.Pow10(hint)); exact {
+			if _, exact = scaled(v, math.Pow10(hint-1)); !exact {
+				return hint, true
+			}
+		}
+	}
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0, false
+	}
+	for s := range maxScale + 1 {
+		if _, exact := scaled(v, math.Pow10(s)); exact {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// appendDecimal appends the column as decimals and returns the number of exceptions.
+func (e *Encoder) appendDecimal(dst []byte, values []float64, scale int) ([]byte, int) {
+	power := math.Pow10(scale)
+	e.ints = resizeInts(e.ints, len(values))
+	ints := e.ints
+	exceptions := 0
+	previous := int64(0)
+	for i, v := range values {
+		m, exact := scaled(v, power)
+		if !exact {
+			exceptions++
+			m = previous
+		}
+		ints[i] = m
+		previous = m
+	}
+	dst = append(dst, valuesDecimal, byte(scale))
+	dst = AppendUvarint(dst, uint64(exceptions))
+	if exceptions > 0 {
+		dst = appendExceptions(dst, values, power)
+	}
+	return e.AppendInts(dst, ints), exceptions
+}
+
+// appendExceptions appends the distances and bits of the values which are no decimals.
+func appendExceptions(dst []byte, values []float64, power float64) []byte {
+	next := 0
+	for i, v := range values {
+		if _, exact := scaled(v, power); exact {
+			continue
+		}
+		dst = AppendUvarint(dst, uint64(i-next))
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+		next = i + 1
+	}
+	return dst
+}
+
+// orderedBits fills dst with integers which are ordered as the values are.
+func orderedBits(dst []int64, values []float64) []int64 {
+	for i, v := range values {
+		dst[i] = flipNegative(int64(math.Float64bits(v)))
+	}
+	return dst
+}
+
+// flipNegative maps the bits of a float to its rank and back.
+func flipNegative(x int64) int64 { return x ^ int64(uint64(x>>63)>>1) }
+
+// DecodeValues appends the n values of a column to dst. Src is the whole
+// column. Errors are of kind Corrupt; dst is then returned unchanged.
+func DecodeValues(dst []float64, src []byte, n int) ([]float64, error) {
+	if len(src) == 0 || n < 0 || n > MaxColumnLen {
+		return dst, errkind.New(errkind.Corrupt, "cannot decode column of %d values from %d bytes: the format byte is missing or there are more than %d", n, len(src), MaxColumnLen)
+	}
+	format, src := src[0], src[1:]
+	start := len(dst)
+	var err error
+	switch {
+	case format == valuesRaw && len(src) == 8*n:
+		dst = growFloats(dst, n)
+		for i := range dst[start:] {
+			dst[start+i] = math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:]))
+		}
+	case format == valuesConst && len(src) == 8:
+		dst = growFloats(dst, n)
+		v := math.Float64frombits(binary.LittleEndian.Uint64(src))
+		for i := range dst[start:] {
+			dst[start+i] = v
+		}
+	case format == valuesDecimal:
+		dst, err = decodeDecimal(dst, src, n)
+	case format == valuesBits:
+		dst, err = decodeIntsAsValues(dst, src, n, -1)
+	default:
+		return dst, errkind.New(errkind.Corrupt, "cannot decode column of %d values: format %d does not go with %d bytes", n, format, len(src)+1)
+	}
+	if err != nil {
+		return dst[:start], errkind.New(errkind.Corrupt, "cannot decode values: %w", err)
+	}
+	return dst, nil
+}
+
+func decodeDecimal(dst []float64, src []byte, n int) ([]float64, error) {
+	if len(src) == 0 || src[0] > maxScale {
+		return dst, errkind.New(errkind.Corrupt, "cannot decode decimals: their scale is missing or more than %d", maxScale)
+	}
+	scale := int(src[0])
+	exceptions, src, err := CutUvarint(src[1:])
+	if err != nil {
+		return dst, err
+	}
+	list := src
+	if src, err = walkExceptions(nil, list, exceptions, n); err != nil {
+		return dst, err
+	}
+	start := len(dst)
+	if dst, err = decodeIntsAsValues(dst, src, n, scale); err != nil {
+		return dst, err
+	}
+	_, err = walkExceptions(dst[start:], list, exceptions, n)
+	return dst, err
+}
+
+// walkExceptions reads the exceptions of n values, puts them into dst unless that is nil, and returns what follows.
+func walkExceptions(dst []float64, src []byte, count uint64, n int) (tail []byte, err error) {
+	at := uint64(0)
+	for range count {
+		var gap uint64
+		if gap, src, err = CutUvarint(src); err != nil {
+			return src, err
+		}
+		if gap >= uint64(n) || at+gap >= uint64(n) || len(src) < 8 {
+			return src, errkind.New(errkind.Corrupt, "cannot decode exceptions of decimals: one lies behind the end or is cut off")
+		}
+		at += gap
+		if dst != nil {
+			dst[at] = math.Float64frombits(binary.LittleEndian.Uint64(src))
+		}
+		src = src[8:]
+		at++
+	}
+	return src, nil
+}
+
+// decodeIntsAsValues decodes an integer column and divides by 10^scale, or with
+// a scale below 0 takes the integers for ordered bits.
+func decodeIntsAsValues(dst []float64, src []byte, n, scale int) ([]float64, error) {
+	var d intsDecoder
+	if err := d.init(src, n); err != nil {
+		return dst, err
+	}
+	start := len(dst)
+	dst = growFloats(dst, n)
+	power := math.Pow10(max(scale, 0))
+	var buf [groupLen]int64
+	for at := start; at < len(dst); {
+		run := buf[:min(len(dst)-at, groupLen)]
+		if err := d.next(run); err != nil {
+			return dst[:start], err
+		}
+		out := dst[at : at+len(run)]
+		switch {
+		case scale < 0:
+			for i, x := range run {
+				out[i] = math.Float64frombits(uint64(flipNegative(x)))
+			}
+		case scale == 0:
+			for i, x := range run {
+				out[i] = float64(x)
+			}
+		default:
+			for i, x := range run {
+				out[i] = float64(x) / power
+			}
+		}
+		at += len(run)
+	}
+	return dst, d.finish()
+}
+
+func growFloats(dst []float64, n int) []float64 {
+	if cap(dst)-len(dst) < n {
+		grown := make([]float64, len(dst), max(len(dst)+n, 2*cap(dst)))
+		copy(grown, dst)
+		dst = grown
+	}
+	return dst[:len(dst)+n]
+}

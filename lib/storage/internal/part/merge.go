@@ -1,0 +1,149 @@
+package part
+
+import (
+	"context"
+	"fmt"
+
+	"vmcluster/lib/model"
+	"vmcluster/lib/tsblock"
+)
+
+// copyFrom is the number of samples from which a block is copied as it is
+// instead of being filled up with samples of the next.
+const copyFrom = tsblock.MaxSamplesPerBlock / 2
+
+// Merge adds the samples of all parts within keep to w. Order compares series
+// ids as the parts have them, and gives 0 for equal ids only. Of several samples at one
+// timestamp, or with minIntervalMs > 0 in one bucket, one stays, as tsblock.Merge has it.
+// The caller finishes or, on an error, aborts w. It holds a reference to each part.
+//
+//archtest:allow parameters source, target and the four things that shape a merge; a struct would be written at its only call
+func Merge(ctx context.Context, w *Writer, parts []*Part, order func(a, b uint32) int, keep model.TimeRange, minIntervalMs int64) error {
+	m := merger{w: w, keep: keep, minIntervalMs: minIntervalMs}
+	for _, p := range parts {
+		if p.index.ids.Len() > 0 {
+			m.cursors = append(m.cursors, cursor{part: p, id: uint32(p.index.ids.At(0))})
+		}
+	}
+	for len(m.cursors) > 0 {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("cannot merge %d parts into %s: %w", len(parts), w.dir, err)
+		}
+		if err := m.mergeSeries(m.lowest(order)); err != nil {
+			return fmt.Errorf("cannot merge %d parts into %s: %w", len(parts), w.dir, err)
+		}
+	}
+	return nil
+}
+
+// merger is the state of one merge.
+type merger struct {
+	w             *Writer
+	keep          model.TimeRange
+	minIntervalMs int64
+	cursors       []cursor
+
+	encoder tsblock.Encoder
+	scratch tsblock.Scratch
+	blocks  []tsblock.Block
+	pending tsblock.Samples // of the current series, not yet written
+	encoded []byte
+}
+
+// cursor stands at a series of a part.
+type cursor struct {
+	part *Part
+	rank int
+	id   uint32
+}
+
+// lowest returns the id which comes first. Most often all parts stand at the same.
+func (m *merger) lowest(order func(a, b uint32) int) uint32 {
+	id := m.cursors[0].id
+	for _, c := range m.cursors[1:] {
+		if c.id != id && order(c.id, id) < 0 {
+			id = c.id
+		}
+	}
+	return id
+}
+
+// mergeSeries writes one series and moves the cursors on.
+func (m *merger) mergeSeries(id uint32) error {
+	m.blocks = m.blocks[:0]
+	left := m.cursors[:0]
+	for _, c := range m.cursors {
+		if c.id == id {
+			var err error
+			if m.blocks, err = c.part.appendRank(m.blocks, c.rank, m.keep); err != nil {
+				return err
+			}
+			c.rank++
+			if c.rank == c.part.index.ids.Len() {
+				continue
+			}
+			c.id = uint32(c.part.index.ids.At(c.rank))
+		}
+		left = append(left, c)
+	}
+	m.cursors = left
+	tsblock.SortBlocks(m.blocks)
+	m.pending.Reset()
+	for blocks := m.blocks; len(blocks) > 0; {
+		n := tsblock.OverlapLen(blocks)
+		if err := m.addCluster(id, blocks[:n], n == len(m.blocks)); err != nil {
+			return err
+		}
+		blocks = blocks[n:]
+	}
+	return m.flush(id, 0)
+}
+
+// addCluster takes blocks that overlap each other, but none before or after; whole means
+// that they are all there is of the series.
+func (m *merger) addCluster(id uint32, blocks []tsblock.Block, whole bool) error {
+	if m.canCopy(blocks, whole) {
+		if err := m.flush(id, 0); err != nil {
+			return err
+		}
+		return m.w.AddBlock(id, &blocks[0])
+	}
+	start := m.pending.Len()
+	if err := tsblock.ReadRange(&m.pending, blocks, m.keep, 0, &m.scratch); err != nil {
+		return err
+	}
+	if m.minIntervalMs > 0 {
+		m.pending.Dedup(max(0, start-1), m.minIntervalMs)
+	}
+	// Keep the last sample: with an interval the next cluster may replace it.
+	return m.flush(id, tsblock.MaxSamplesPerBlock)
+}
+
+func (m *merger) canCopy(blocks []tsblock.Block, whole bool) bool {
+	b := &blocks[0]
+	if len(blocks) > 1 || m.minIntervalMs > 0 || b.MinTimestamp < m.keep.Min || b.MaxTimestamp > m.keep.Max {
+		return false
+	}
+	n := m.pending.Len()
+	return whole || (b.Count >= copyFrom && (n == 0 || n >= copyFrom))
+}
+
+// flush writes pending samples in full blocks until at most atMost are left.
+func (m *merger) flush(id uint32, atMost int) error {
+	p := &m.pending
+	done := 0
+	for p.Len()-done > atMost {
+		n := min(p.Len()-done, tsblock.MaxSamplesPerBlock)
+		s := tsblock.Samples{Timestamps: p.Timestamps[done : done+n], Values: p.Values[done : done+n]}
+		var b tsblock.Block
+		m.encoded, b = m.encoder.AppendEncode(m.encoded[:0], &s)
+		if err := m.w.AddBlock(id, &b); err != nil {
+			return err
+		}
+		done += n
+	}
+	left := copy(p.Timestamps, p.Timestamps[done:])
+	copy(p.Values, p.Values[done:])
+	p.Timestamps, p.Values = p.Timestamps[:left], p.Values[:left]
+	return nil
+}

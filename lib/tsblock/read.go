@@ -1,0 +1,156 @@
+package tsblock
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"sort"
+
+	"vmcluster/lib/model"
+)
+
+// Scratch is the memory ReadRange works with. Reusing it saves allocations, and
+// decodes timestamp columns which many series share only once.
+// It belongs to one goroutine at a time; the zero value is ready to use.
+type Scratch struct {
+	blocks  []Block
+	decoded []Samples // of overlapping blocks
+	merger  merger
+	columns columnCache
+}
+
+// ReadRange appends the samples of the blocks which lie within r to dst, in the
+// order of time, deduplicated as by Merge. Samples outside of r take no part
+// in that, so the answer does not depend on how samples are cut into blocks.
+// Blocks may come in any order and may overlap. A damaged block is an error of
+// kind Corrupt, and dst is then unchanged.
+func ReadRange(dst *Samples, blocks []Block, r model.TimeRange, minIntervalMs int64, scratch *Scratch) error {
+	start := dst.Len()
+	err := scratch.read(dst, blocks, r)
+	if err != nil {
+		dst.truncate(start)
+		return err
+	}
+	dst.Dedup(start, minIntervalMs)
+	return nil
+}
+
+func (s *Scratch) read(dst *Samples, blocks []Block, r model.TimeRange) error {
+	blocks = s.inRange(blocks, r)
+	defer func() { clear(s.blocks) }()
+	for len(blocks) > 0 {
+		n := OverlapLen(blocks)
+		if n > 1 {
+			if err := s.readOverlapping(dst, blocks[:n], r); err != nil {
+				return err
+			}
+		} else if err := s.decodeRange(dst, &blocks[0], r); err != nil {
+			return err
+		}
+		blocks = blocks[n:]
+	}
+	return nil
+}
+
+// inRange returns the blocks that overlap r, sorted by MinTimestamp.
+func (s *Scratch) inRange(blocks []Block, r model.TimeRange) []Block {
+	s.blocks = s.blocks[:0]
+	sorted := true
+	for i := range blocks {
+		b := &blocks[i]
+		if b.MinTimestamp > r.Max || b.MaxTimestamp < r.Min {
+			continue
+		}
+		if n := len(s.blocks); n > 0 && s.blocks[n-1].MinTimestamp > b.MinTimestamp {
+			sorted = false
+		}
+		s.blocks = append(s.blocks, *b)
+	}
+	if !sorted {
+		SortBlocks(s.blocks)
+	}
+	return s.blocks
+}
+
+// SortBlocks sorts blocks by MinTimestamp.
+func SortBlocks(blocks []Block) {
+	slices.SortStableFunc(blocks, func(a, b Block) int { return cmp.Compare(a.MinTimestamp, b.MinTimestamp) })
+}
+
+// OverlapLen returns how many of the blocks at the front, sorted by
+// MinTimestamp, form a chain of overlaps: 1 when the first overlaps no other.
+func OverlapLen(blocks []Block) int {
+	end := blocks[0].MaxTimestamp
+	n := 1
+	for n < len(blocks) && blocks[n].MinTimestamp <= end {
+		end = max(end, blocks[n].MaxTimestamp)
+		n++
+	}
+	return n
+}
+
+func (s *Scratch) readOverlapping(dst *Samples, blocks []Block, r model.TimeRange) error {
+	if len(s.decoded) < len(blocks) {
+		s.decoded = append(s.decoded, make([]Samples, len(blocks)-len(s.decoded))...)
+	}
+	sources := s.decoded[:len(blocks)]
+	for i := range blocks {
+		sources[i].Reset()
+		if err := s.decodeRange(&sources[i], &blocks[i], r); err != nil {
+			return err
+		}
+	}
+	s.merger.merge(dst, sources)
+	return nil
+}
+
+// decodeRange appends the samples of one block which lie within r.
+func (s *Scratch) decodeRange(dst *Samples, b *Block, r model.TimeRange) error {
+	start := dst.Len()
+	if err := s.decode(dst, b); err != nil {
+		return err
+	}
+	if b.MaxTimestamp > r.Max {
+		tail := dst.Timestamps[start:]
+		dst.truncate(start + sort.Search(len(tail), func(i int) bool { return tail[i] > r.Max }))
+	}
+	if b.MinTimestamp < r.Min {
+		tail := dst.Timestamps[start:]
+		skip := sort.Search(len(tail), func(i int) bool { return tail[i] >= r.Min })
+		copy(tail, tail[skip:])
+		copy(dst.Values[start:], dst.Values[start+skip:])
+		dst.truncate(dst.Len() - skip)
+	}
+	return nil
+}
+
+// decode is Block.Decode, but looks for the timestamps in the cache.
+func (s *Scratch) decode(dst *Samples, b *Block) error {
+	const worthwhile = 32 // bytes; smaller columns decode as fast as they compare
+	if len(b.Timestamps) < worthwhile {
+		return b.Decode(dst)
+	}
+	c := s.columns.slot(b)
+	if !c.holds(b) {
+		timestamps, err := b.DecodeTimestamps(c.timestamps[:0])
+		if err != nil {
+			c.encoded = c.encoded[:0]
+			return err
+		}
+		c.timestamps = timestamps
+		c.encoded = append(c.encoded[:0], b.Timestamps...)
+	}
+	values, err := b.DecodeValues(dst.Values)
+	if err != nil {
+		return err
+	}
+	dst.Values = values
+	dst.Timestamps = append(dst.Timestamps, c.timestamps...)
+	return nil
+}
+
+// holds reports whether the decoded timestamps are those of b.
+func (c *cachedColumn) holds(b *Block) bool {
+	n := len(c.timestamps)
+	return n == b.Count && bytes.Equal(c.encoded, b.Timestamps) && c.timestamps[0] == b.MinTimestamp && c.timestamps[n-1] == b.MaxTimestamp
+}
