@@ -1,0 +1,349 @@
+package selectapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/httpserver"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/query"
+	"vmcluster/lib/storageapi"
+)
+
+// Options are what the read API needs.
+type Options struct {
+	Config   *Config
+	Searcher storageapi.Searcher
+	Engine   *query.Engine
+	Logger   *logger.Logger
+	Metrics  *metrics.Set
+	Now      func() time.Time
+	// SingleNode serves the routes without tenants, at the root and under /prometheus.
+	SingleNode bool
+	// DedupIntervalMs is -dedup.minScrapeInterval, for export.
+	DedupIntervalMs int64
+}
+
+// API serves the routes.
+type API struct {
+	o      Options
+	source query.Source
+	slots  chan struct{}
+	routes map[string]route
+	values *endpoint
+
+	limitReached *metrics.Counter
+	limitTimeout *metrics.Counter
+	unsupported  *metrics.Counter
+	slowQueries  *metrics.Counter
+	waiting      atomic.Int64
+}
+
+// request is one parsed read request.
+type request struct {
+	*http.Request
+	tenant  model.TenantID
+	started time.Time
+}
+
+// serveFunc answers a request or returns an error to be answered.
+type serveFunc func(w http.ResponseWriter, r *request) error
+
+// route is an endpoint with how it is served.
+type route struct {
+	*endpoint
+	serve     serveFunc
+	unlimited bool // a fixed answer, which takes no place among the concurrent requests
+	plainText bool // errors are plain text instead of JSON
+	timeout   time.Duration
+}
+
+// endpoint holds the counters of a path.
+type endpoint struct {
+	requests *metrics.Counter
+	errors   *metrics.Counter
+	duration *metrics.Histogram
+}
+
+// New returns the read API.
+func New(o Options) *API {
+	a := &API{
+		o:            o,
+		source:       NewSource(o.Searcher, o.DedupIntervalMs),
+		slots:        make(chan struct{}, max(1, o.Config.MaxConcurrentRequests)),
+		limitReached: o.Metrics.Counter("vm_concurrent_select_limit_reached_total"),
+		limitTimeout: o.Metrics.Counter("vm_concurrent_select_limit_timeout_total"),
+		unsupported:  o.Metrics.Counter(`vm_http_request_errors_total{path="/select/*", reason="unsupported"}`),
+		slowQueries:  o.Metrics.Counter("vm_slow_queries_total"),
+	}
+	o.Metrics.Gauge("vm_concurrent_select_capacity", func() float64 { return float64(cap(a.slots)) })
+	o.Metrics.Gauge("vm_concurrent_select_current", func() float64 { return float64(len(a.slots)) })
+	o.Metrics.Gauge("vm_concurrent_select_waiting", func() float64 { return float64(a.waiting.Load()) })
+	a.register()
+	return a
+}
+
+func (a *API) register() {
+	c := a.o.Config
+	fixed := func(body string) serveFunc {
+		return func(w http.ResponseWriter, _ *request) error {
+			return writeJSON(w, []byte(body))
+		}
+	}
+	text := func(body string) serveFunc {
+		return func(w http.ResponseWriter, _ *request) error {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			_, err := w.Write([]byte(body))
+			return clientGone(err)
+		}
+	}
+	a.routes = map[string]route{
+		"/api/v1/query":            {serve: a.query, timeout: c.MaxQueryDuration.D()},
+		"/api/v1/query_range":      {serve: a.queryRange, timeout: c.MaxQueryDuration.D()},
+		"/api/v1/series":           {serve: a.series, timeout: c.MaxLabelsAPIDuration.D()},
+		"/api/v1/labels":           {serve: a.labels, timeout: c.MaxLabelsAPIDuration.D()},
+		"/api/v1/export":           {serve: a.export, timeout: c.MaxExportDuration.D(), plainText: true},
+		"/api/v1/status/buildinfo": {serve: fixed(`{"status":"success","data":{"version":"2.24.0"}}`), unlimited: true},
+		"/api/v1/query_exemplars":  {serve: fixed(`{"status":"success","data":[]}`), unlimited: true},
+		"/api/v1/metadata":         {serve: fixed(`{"status":"success","isPartial":false,"data":{}}`), unlimited: true},
+		"/-/healthy":               {serve: text("VictoriaMetrics is Healthy.\n"), unlimited: true},
+		"/-/ready":                 {serve: text("VictoriaMetrics is Ready.\n"), unlimited: true},
+	}
+	for name, body := range map[string]string{
+		"rules":     `{"status":"success","data":{"groups":[]}}`,
+		"alerts":    `{"status":"success","data":{"alerts":[]}}`,
+		"notifiers": `{"status":"success","data":{"notifiers":[]}}`,
+	} {
+		a.routes["/api/v1/"+name] = route{serve: fixed(body), unlimited: true}
+		a.routes["/"+name] = route{serve: fixed(body), unlimited: true}
+	}
+	for path, r := range a.routes {
+		r.endpoint = a.endpoint(path)
+		a.routes[path] = r
+	}
+	a.values = a.endpoint("/api/v1/label/{}/values")
+	if !a.o.SingleNode {
+		a.routes["/admin/tenants"] = route{endpoint: a.endpoint("/admin/tenants"), serve: a.tenants, timeout: c.MaxLabelsAPIDuration.D(), plainText: true}
+	}
+}
+
+func (a *API) endpoint(path string) *endpoint {
+	label := path
+	if !a.o.SingleNode && path != "/admin/tenants" {
+		label = "/select/{}/prometheus" + path
+	}
+	labels := "{path=" + strconv.Quote(label) + "}"
+	return &endpoint{
+		requests: a.o.Metrics.Counter("vm_http_requests_total" + labels),
+		errors:   a.o.Metrics.Counter("vm_http_request_errors_total" + labels),
+		duration: a.o.Metrics.Histogram("vm_request_duration_seconds" + labels),
+	}
+}
+
+// Handle serves a read request, or returns false when the path is none of its
+// routes.
+func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	if a.o.SingleNode {
+		return a.dispatch(w, r, model.TenantID{}, strings.TrimPrefix(path, "/prometheus"))
+	}
+	if path == "/admin/tenants" {
+		a.serve(w, &request{Request: r, started: a.o.Now()}, a.routes[path])
+		return true
+	}
+	rest, ok := strings.CutPrefix(path, "/select/")
+	if !ok {
+		return false
+	}
+	tenantText, suffix, _ := strings.Cut(rest, "/")
+	tenant, err := model.ParseTenantID(tenantText)
+	if err != nil {
+		a.refuse(w, r, errkind.New(errkind.BadRequest, "cannot serve %q: %w; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path, err))
+		return true
+	}
+	route, ok := strings.CutPrefix("/"+suffix, "/prometheus")
+	if ok && a.dispatch(w, r, tenant, route) {
+		return true
+	}
+	if isWritePath(suffix) {
+		a.refuse(w, r, errkind.New(errkind.BadRequest, "cannot write at %q: this is the read URL of vmselect; send writes to vminsert at /insert/%s/%s", r.URL.Path, tenantText, suffix))
+		return true
+	}
+	a.refuse(w, r, errkind.New(errkind.NotFound, "unsupported path requested: %q; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path))
+	return true
+}
+
+// isWritePath reports whether people who mixed up the two halves of the cluster would write here.
+func isWritePath(suffix string) bool {
+	return strings.Contains(suffix, "api/v1/write") || strings.Contains(suffix, "api/v1/push") || strings.Contains(suffix, "api/v1/import")
+}
+
+// refuse answers a request whose path leads nowhere.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	a.unsupported.Inc()
+	httpserver.Error(w, r, a.o.Logger, err)
+}
+
+func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t model.TenantID, path string) bool {
+	req := &request{Request: r, tenant: t, started: a.o.Now()}
+	if route, ok := a.routes[path]; ok && path != "/admin/tenants" {
+		a.serve(w, req, route)
+		return true
+	}
+	name, ok := strings.CutPrefix(path, "/api/v1/label/")
+	name, isValues := strings.CutSuffix(name, "/values")
+	if !ok || !isValues || name == "" || strings.Contains(name, "/") {
+		return false
+	}
+	a.serve(w, req, route{
+		endpoint: a.values,
+		timeout:  a.o.Config.MaxLabelsAPIDuration.D(),
+		serve: func(w http.ResponseWriter, r *request) error {
+			return a.labelValues(w, r, unescapeLabelName(name))
+		},
+	})
+	return true
+}
+
+// serve counts, queues and answers one request.
+func (a *API) serve(w http.ResponseWriter, r *request, route route) {
+	route.requests.Inc()
+	defer func() { route.duration.Update(a.o.Now().Sub(r.started).Seconds()) }()
+	httpserver.SetCORS(w.Header())
+	err := a.run(w, r, route)
+	if err == nil {
+		return
+	}
+	route.errors.Inc()
+	if errors.Is(err, errClientGone) {
+		return
+	}
+	a.fail(w, r, route, err)
+}
+
+func (a *API) run(w http.ResponseWriter, r *request, route route) error {
+	if err := r.ParseForm(); err != nil {
+		return errkind.New(errkind.BadRequest, "cannot parse the request's arguments: %w", err)
+	}
+	if route.unlimited {
+		return route.serve(w, r)
+	}
+	timeout, err := timeoutArg(r.Request, route.timeout)
+	if err != nil {
+		return err
+	}
+	if err := a.acquire(r.Context()); err != nil {
+		return err
+	}
+	defer func() { <-a.slots }()
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	r.Request = r.WithContext(ctx)
+	err = route.serve(w, r)
+	if errkind.Of(err) == errkind.Timeout || errors.Is(err, context.DeadlineExceeded) {
+		return errkind.New(errkind.Timeout, "cannot answer within %s: %w; narrow the selectors or the time range, or raise -search.maxQueryDuration", timeout, err)
+	}
+	return err
+}
+
+// acquire waits for a place among the concurrent requests.
+func (a *API) acquire(ctx context.Context) error {
+	select {
+	case a.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	a.limitReached.Inc()
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
+	wait := a.o.Config.MaxQueueDuration.D()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case a.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errkind.New(errkind.Canceled, "cannot wait for a free place among the running queries: %w", ctx.Err())
+	case <-timer.C:
+		a.limitTimeout.Inc()
+		return errkind.New(errkind.Overloaded, "cannot start the query within -search.maxQueueDuration=%s, since -search.maxConcurrentRequests=%d queries are running; send fewer or lighter queries, or raise the limits",
+			wait, cap(a.slots)).WithRetryAfter(10 * time.Second)
+	}
+}
+
+// fail answers an error.
+func (a *API) fail(w http.ResponseWriter, r *request, route route, err error) {
+	if route.plainText {
+		httpserver.Error(w, r.Request, a.o.Logger, err)
+		return
+	}
+	status := errkind.Of(err).HTTPStatus()
+	if errkind.Of(err) == errkind.Internal {
+		status = http.StatusUnprocessableEntity // the field's default for failed queries
+		a.o.Logger.Errorf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, r.RequestURI, err)
+	} else {
+		a.o.Logger.Warnf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, r.RequestURI, err)
+	}
+	httpserver.SetRetryAfter(w.Header(), err)
+	code := strconv.Itoa(status)
+	body := append([]byte(`{"status":"error","errorType":"`), code...)
+	body = append(body, `","error":`...)
+	body = appendJSONString(body, err.Error())
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '}')) // a client that went away cannot be told
+}
+
+// errClientGone marks a failed write to the client, who cannot be answered any more.
+var errClientGone = errors.New("the client went away")
+
+func clientGone(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(errClientGone, err)
+}
+
+func writeJSON(w http.ResponseWriter, body []byte) error {
+	w.Header().Set("Content-Type", "application/json")
+	_, err := w.Write(body)
+	return clientGone(err)
+}
+
+// unescapeLabelName undoes the U__ escaping of Prometheus 3, which lets names
+// of any characters stand in a path: _xx_ is the code point in hex and __ an underscore.
+func unescapeLabelName(name string) string {
+	escaped, ok := strings.CutPrefix(name, "U__")
+	if !ok {
+		return name
+	}
+	var b strings.Builder
+	for len(escaped) > 0 {
+		if escaped[0] != '_' {
+			b.WriteByte(escaped[0])
+			escaped = escaped[1:]
+			continue
+		}
+		if strings.HasPrefix(escaped, "__") {
+			b.WriteByte('_')
+			escaped = escaped[2:]
+			continue
+		}
+		hex, rest, found := strings.Cut(escaped[1:], "_")
+		code, err := strconv.ParseUint(hex, 16, 32)
+		if !found || err != nil || code > 0x10ffff {
+			return name
+		}
+		b.WriteRune(rune(code))
+		escaped = rest
+	}
+	return b.String()
+}

@@ -1,0 +1,269 @@
+package selectapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/query"
+)
+
+const dayMs = 24 * 3600 * 1000
+
+// query serves /api/v1/query.
+func (a *API) query(w http.ResponseWriter, r *request) error {
+	now := a.o.Now()
+	req, err := a.queryRequest(r)
+	if err != nil {
+		return err
+	}
+	// Whole seconds, so that answers to the same dashboard line up.
+	at, err := timeArg(r.Request, "time", now.Unix()*1000, now)
+	if err != nil {
+		return err
+	}
+	req.Start, req.End = at, at
+	return a.evaluate(w, r, req, a.o.Engine.Query)
+}
+
+// evaluateFunc is one of the two ways to evaluate a query.
+type evaluateFunc func(ctx context.Context, req *query.Request) (*query.Result, error)
+
+// queryRange serves /api/v1/query_range.
+func (a *API) queryRange(w http.ResponseWriter, r *request) error {
+	now := a.o.Now()
+	req, err := a.queryRequest(r)
+	if err != nil {
+		return err
+	}
+	nowMs := now.UnixMilli()
+	if req.Start, err = timeArg(r.Request, "start", nowMs-defaultStepMs, now); err != nil {
+		return err
+	}
+	if req.End, err = timeArg(r.Request, "end", nowMs, now); err != nil {
+		return err
+	}
+	if req.Start > req.End {
+		req.End = req.Start + defaultStepMs
+	}
+	return a.evaluate(w, r, req, a.o.Engine.QueryRange)
+}
+
+func (a *API) queryRequest(r *request) (*query.Request, error) {
+	text := r.Form.Get("query")
+	if text == "" {
+		return nil, errkind.New(errkind.BadRequest, "missing `query` arg")
+	}
+	req := &query.Request{Tenant: r.tenant, Query: text, NoCache: boolArg(r.Request, "nocache")}
+	var err error
+	if req.Step, err = stepArg(r.Request); err != nil {
+		return nil, err
+	}
+	if req.LatencyOffset, err = durationArg(r.Request, "latency_offset"); err != nil {
+		return nil, err
+	}
+	if req.MaxLookback, err = durationArg(r.Request, "max_lookback"); err != nil {
+		return nil, err
+	}
+	if r.Form.Get("round_digits") != "" {
+		digits, err := intArg(r.Request, "round_digits", 0)
+		if err != nil {
+			return nil, err
+		}
+		req.RoundDigits = &digits
+	}
+	if req.EnforcedFilters, err = enforcedFilters(r.Request); err != nil {
+		return nil, err
+	}
+	return req, nil
+}
+
+// evaluate runs a query and writes its result.
+func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, run evaluateFunc) error {
+	limit, err := intArg(r.Request, "limit", 0)
+	if err != nil {
+		return err
+	}
+	result, err := run(r.Context(), req)
+	elapsed := a.o.Now().Sub(r.started)
+	a.logSlow(r, req, elapsed)
+	if err != nil {
+		return err
+	}
+	if result.Partial && a.denyPartial(r) {
+		return errkind.New(errkind.Unavailable, "cannot answer completely, since some of the storage nodes are unavailable and partial responses are denied; bring the nodes back, or allow partial responses")
+	}
+	if limit > 0 && len(result.Series) > limit {
+		result.Series = result.Series[:limit]
+	}
+	return writeResult(w, result, elapsed)
+}
+
+func (a *API) logSlow(r *request, req *query.Request, elapsed time.Duration) {
+	limit := a.o.Config.LogSlowQueryDuration.D()
+	if limit <= 0 || elapsed < limit {
+		return
+	}
+	a.slowQueries.Inc()
+	a.o.Logger.Warnf("slow query according to -search.logSlowQueryDuration=%s: remoteAddr=%s, duration=%.3f seconds; requestURI: %q; start: %d; end: %d; step: %d; query: %q",
+		limit, r.RemoteAddr, elapsed.Seconds(), r.RequestURI, req.Start, req.End, req.Step, req.Query)
+}
+
+func (a *API) denyPartial(r *request) bool {
+	if r.Form.Has("deny_partial_response") {
+		return boolArg(r.Request, "deny_partial_response")
+	}
+	return a.o.Config.DenyPartialResponse
+}
+
+// flushBytes is how much of an answer is collected before it is sent.
+const flushBytes = 64 << 10
+
+// writeResult writes the result in the form of the Prometheus API.
+func writeResult(w http.ResponseWriter, result *query.Result, elapsed time.Duration) error {
+	w.Header().Set("Content-Type", "application/json")
+	b := make([]byte, 0, 4096)
+	b = append(b, `{"status":"success","isPartial":`...)
+	b = strconv.AppendBool(b, result.Partial)
+	b = append(b, `,"data":{"resultType":"`...)
+	b = append(b, result.Type.String()...)
+	b = append(b, `","result":[`...)
+	for i := range result.Series {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendSeriesJSON(b, &result.Series[i], result.Type)
+		if len(b) < flushBytes {
+			continue
+		}
+		if _, err := w.Write(b); err != nil {
+			return clientGone(err)
+		}
+		b = b[:0]
+	}
+	b = append(b, `]},"stats":{"seriesFetched": "`...)
+	b = strconv.AppendInt(b, int64(result.SeriesFetched), 10)
+	b = append(b, `","executionTimeMsec":`...)
+	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
+	b = append(b, '}', '}')
+	_, err := w.Write(b)
+	return clientGone(err)
+}
+
+// series serves /api/v1/series.
+func (a *API) series(w http.ResponseWriter, r *request) error {
+	q, limit, err := a.metadataQuery(r)
+	if err != nil {
+		return err
+	}
+	if len(r.Form["match[]"])+len(r.Form["match"]) == 0 {
+		return errkind.New(errkind.BadRequest, "missing `match[]` arg")
+	}
+	q.MaxSeries = a.o.Config.MaxSeries
+	it, err := a.o.Searcher.Search(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	defer closeIterator(a.o.Logger, it)
+	var list []byte
+	var labels []model.Label
+	n := 0
+	for (limit <= 0 || n < limit) && it.Next() {
+		if _, labels, err = model.ParseSeriesKey(labels[:0], it.At().Key); err != nil {
+			return err
+		}
+		if n > 0 {
+			list = append(list, ',')
+		}
+		n++
+		list = appendMetric(list, labels)
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	coverage := it.Coverage()
+	if coverage.Partial && a.denyPartial(r) {
+		return partialError(coverage)
+	}
+	return writeList(w, coverage.Partial, append(append([]byte{'['}, list...), ']'))
+}
+
+// metadataQuery parses the arguments shared by series and labels.
+func (a *API) metadataQuery(r *request) (*model.SearchQuery, int, error) {
+	limit, err := intArg(r.Request, "limit", 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	q, err := parseMetadataQuery(r.Request, r.tenant, a.o.Now())
+	return q, limit, err
+}
+
+func writeList(w http.ResponseWriter, partial bool, list []byte) error {
+	b := append([]byte(`{"status":"success","isPartial":`), strconv.FormatBool(partial)...)
+	b = append(b, `,"data":`...)
+	b = append(b, list...)
+	return writeJSON(w, append(b, '}'))
+}
+
+// labels serves /api/v1/labels.
+func (a *API) labels(w http.ResponseWriter, r *request) error {
+	q, limit, err := a.metadataQuery(r)
+	if err != nil {
+		return err
+	}
+	q.MaxSeries = a.o.Config.MaxLabelsAPISeries
+	names, err := a.o.Searcher.LabelNames(r.Context(), q, limit)
+	if err != nil {
+		return err
+	}
+	if names.Coverage.Partial && a.denyPartial(r) {
+		return partialError(names.Coverage)
+	}
+	return writeList(w, names.Coverage.Partial, appendStringsJSON(nil, names.Values))
+}
+
+// labelValues serves /api/v1/label/<name>/values.
+func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error {
+	q, limit, err := a.metadataQuery(r)
+	if err != nil {
+		return err
+	}
+	q.MaxSeries = a.o.Config.MaxLabelsAPISeries
+	values, err := a.o.Searcher.LabelValues(r.Context(), q, name, limit)
+	if err != nil {
+		return err
+	}
+	if values.Coverage.Partial && a.denyPartial(r) {
+		return partialError(values.Coverage)
+	}
+	return writeList(w, values.Coverage.Partial, appendStringsJSON(nil, values.Values))
+}
+
+// tenants serves /admin/tenants.
+func (a *API) tenants(w http.ResponseWriter, r *request) error {
+	now := a.o.Now()
+	start, err := timeArg(r.Request, "start", minTimeMs, now)
+	if err != nil {
+		return err
+	}
+	end, err := timeArg(r.Request, "end", now.UnixMilli()+2*dayMs, now)
+	if err != nil {
+		return err
+	}
+	tenants, err := a.o.Searcher.Tenants(r.Context(), model.TimeRange{Min: start, Max: max(start, end)})
+	if err != nil {
+		return err
+	}
+	if tenants.Coverage.Partial && a.denyPartial(r) {
+		return partialError(tenants.Coverage)
+	}
+	names := make([]string, len(tenants.Values))
+	for i, t := range tenants.Values {
+		names[i] = t.String()
+	}
+	b := append([]byte(`{"status":"success","data":`), appendStringsJSON(nil, names)...)
+	return writeJSON(w, append(b, '}'))
+}

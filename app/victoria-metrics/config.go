@@ -1,0 +1,85 @@
+package main
+
+import (
+	"flag"
+	"net/http"
+	"time"
+
+	"vmcluster/app/internal/adminapi"
+	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/selectapi"
+	"vmcluster/lib/gather"
+	"vmcluster/lib/httpserver"
+	"vmcluster/lib/query"
+	"vmcluster/lib/router"
+	"vmcluster/lib/service"
+	"vmcluster/lib/storage"
+)
+
+// component wires the single node.
+type component struct {
+	http    httpserver.Config
+	storage storage.Config
+	insert  insertapi.Config
+	sel     selectapi.Config
+	query   query.Config
+	admin   adminapi.Config
+}
+
+// RegisterFlags registers all flags of the single node.
+func (c *component) RegisterFlags(fs *flag.FlagSet) {
+	c.http.RegisterFlags(fs, ":8428")
+	c.storage.RegisterFlags(fs, "victoria-metrics-data")
+	c.insert.RegisterFlags(fs)
+	c.sel.RegisterFlags(fs)
+	service.RegisterShared(fs, c.query.RegisterFlags)
+	c.admin.RegisterFlags(fs)
+	flagcompat.Register(fs, flagcompat.SingleNode)
+}
+
+// Start opens the storage, then the port.
+func (c *component) Start(env *service.Env) error {
+	env.Logger.Infof("opening storage at %q with -retentionPeriod=%s", c.storage.DataPath, c.storage.RetentionPeriod.String())
+	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
+	if err != nil {
+		return err
+	}
+	env.OnStop("storage", db.Close)
+	const local = "local"
+	ingester, err := router.New(router.Options{Nodes: []router.Node{{Name: local, Ingester: db}}, Logger: env.Logger, Metrics: env.Metrics})
+	if err != nil {
+		return err
+	}
+	searcher, err := gather.New(gather.Options{Nodes: []gather.Node{{Name: local, Searcher: db}}, Logger: env.Logger, Metrics: env.Metrics})
+	if err != nil {
+		return err
+	}
+	dedupMs := c.storage.DedupMinScrape.D().Milliseconds()
+	engine := query.New(&c.query, query.Options{
+		Source: selectapi.NewSource(searcher, dedupMs), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+	})
+	writes := insertapi.New(insertapi.Options{Ingester: ingester, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode})
+	reads := selectapi.New(selectapi.Options{
+		Config: &c.sel, Searcher: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs,
+	})
+	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Logger: env.Logger, Metrics: env.Metrics})
+	env.OnStop("housekeeping", admin.Close)
+	return c.startHTTP(env, admin, writes, reads)
+}
+
+func (c *component) startHTTP(env *service.Env, admin *adminapi.API, writes *insertapi.API, reads *selectapi.API) error {
+	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
+	server, err := httpserver.Start(httpserver.Options{
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Handler: func(w http.ResponseWriter, r *http.Request) bool {
+			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /api/v1/write and answers queries at /api/v1/query", "/metrics", "/flags", "/debug/pprof/") ||
+				writes.Handle(w, r) || reads.Handle(w, r) || admin.Handle(w, r)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.OnStop("http server", server.Stop)
+	return nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"flag"
+	"net/http"
+
+	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/insertapi"
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/httpserver"
+	"vmcluster/lib/insertrpc"
+	"vmcluster/lib/router"
+	"vmcluster/lib/service"
+	"vmcluster/lib/transport"
+)
+
+// component wires an insert node.
+type component struct {
+	http      httpserver.Config
+	insert    insertapi.Config
+	transport transport.ClientConfig
+	handshake transport.HandshakeConfig
+	nodes     flagvalue.Strings
+}
+
+// RegisterFlags registers all flags of vminsert.
+func (c *component) RegisterFlags(fs *flag.FlagSet) {
+	c.http.RegisterFlags(fs, ":8480")
+	c.insert.RegisterFlags(fs)
+	c.transport.RegisterFlags(fs)
+	c.handshake.RegisterFlags(fs)
+	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vminsertAddr; must be given at least once and may be repeated")
+	flagcompat.Register(fs, flagcompat.Insert)
+}
+
+// Start connects to the storage nodes, then opens the port.
+func (c *component) Start(env *service.Env) error {
+	c.transport.HandshakeTimeout = c.handshake.Timeout
+	nodes, err := c.connect(env)
+	if err != nil {
+		return err
+	}
+	spread, err := router.New(router.Options{Nodes: nodes, Logger: env.Logger, Metrics: env.Metrics})
+	if err != nil {
+		return err
+	}
+	api := insertapi.New(insertapi.Options{Ingester: spread, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster})
+	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
+	server, err := httpserver.Start(httpserver.Options{
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Handler: func(w http.ResponseWriter, r *http.Request) bool {
+			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /insert/<accountID>[:<projectID>]/prometheus/api/v1/write", "/metrics", "/flags", "/debug/pprof/") || api.Handle(w, r)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.OnStop("http server", server.Stop)
+	return nil
+}
+
+func (c *component) connect(env *service.Env) ([]router.Node, error) {
+	addrs, err := service.NodeAddrs(c.nodes, "8400")
+	if err != nil {
+		return nil, err
+	}
+	var nodes []router.Node
+	for _, a := range addrs {
+		client := insertrpc.NewClient(insertrpc.ClientOptions{
+			Addr: a.Name, Dial: a.DialContext, Config: insertrpc.ClientConfig{Transport: c.transport},
+			Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
+		})
+		env.OnStop("connection to storage node "+a.Name, client.Close)
+		nodes = append(nodes, router.Node{Name: a.Name, Ingester: client})
+	}
+	return nodes, nil
+}

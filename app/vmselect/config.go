@@ -1,0 +1,90 @@
+package main
+
+import (
+	"flag"
+	"net/http"
+	"time"
+
+	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/selectapi"
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/gather"
+	"vmcluster/lib/httpserver"
+	"vmcluster/lib/query"
+	"vmcluster/lib/selectrpc"
+	"vmcluster/lib/service"
+	"vmcluster/lib/transport"
+)
+
+// component wires a select node.
+type component struct {
+	http      httpserver.Config
+	sel       selectapi.Config
+	query     query.Config
+	transport transport.ClientConfig
+	handshake transport.HandshakeConfig
+	nodes     flagvalue.Strings
+	dedup     flagvalue.Duration
+	cachePath string
+}
+
+// RegisterFlags registers all flags of vmselect.
+func (c *component) RegisterFlags(fs *flag.FlagSet) {
+	c.http.RegisterFlags(fs, ":8481")
+	c.sel.RegisterFlags(fs)
+	c.query.RegisterFlags(fs)
+	c.transport.RegisterFlags(fs)
+	c.handshake.RegisterFlags(fs)
+	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vmselectAddr; must be given at least once and may be repeated")
+	fs.Var(&c.dedup, "dedup.minScrapeInterval", "Leave the newest sample only in every interval of this length, per series; set it as at vmstorage; 0 keeps all samples of different timestamps")
+	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory for caches that survive a restart; accepted and not written to, since there are none yet")
+	flagcompat.Register(fs, flagcompat.Select)
+}
+
+// Start connects to the storage nodes, then opens the port.
+func (c *component) Start(env *service.Env) error {
+	c.transport.HandshakeTimeout = c.handshake.Timeout
+	nodes, err := c.connect(env)
+	if err != nil {
+		return err
+	}
+	searcher, err := gather.New(gather.Options{Nodes: nodes, Logger: env.Logger, Metrics: env.Metrics})
+	if err != nil {
+		return err
+	}
+	dedupMs := c.dedup.D().Milliseconds()
+	engine := query.New(&c.query, query.Options{
+		Source: selectapi.NewSource(searcher, dedupMs), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+	})
+	api := selectapi.New(selectapi.Options{
+		Config: &c.sel, Searcher: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs,
+	})
+	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
+	server, err := httpserver.Start(httpserver.Options{
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Handler: func(w http.ResponseWriter, r *http.Request) bool {
+			return httpserver.ServeIndex(w, r, env.Name, "answers queries at /select/<accountID>[:<projectID>]/prometheus/api/v1/query", "/admin/tenants", "/metrics", "/flags", "/debug/pprof/") || api.Handle(w, r)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.OnStop("http server", server.Stop)
+	return nil
+}
+
+func (c *component) connect(env *service.Env) ([]gather.Node, error) {
+	addrs, err := service.NodeAddrs(c.nodes, "8401")
+	if err != nil {
+		return nil, err
+	}
+	var nodes []gather.Node
+	for _, a := range addrs {
+		client := selectrpc.NewClient(selectrpc.ClientOptions{
+			Addr: a.Name, Dial: a.DialContext, Config: c.transport, Logger: env.Logger, Metrics: env.Metrics,
+		})
+		env.OnStop("connection to storage node "+a.Name, client.Close)
+		nodes = append(nodes, gather.Node{Name: a.Name, Searcher: client})
+	}
+	return nodes, nil
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"vmcluster/app/internal/adminapi"
+	"vmcluster/app/internal/flagcompat"
+	"vmcluster/lib/httpserver"
+	"vmcluster/lib/insertrpc"
+	"vmcluster/lib/selectrpc"
+	"vmcluster/lib/service"
+	"vmcluster/lib/storage"
+	"vmcluster/lib/transport"
+)
+
+// component wires a storage node.
+type component struct {
+	http       httpserver.Config
+	storage    storage.Config
+	insert     insertrpc.ServerConfig
+	sel        selectrpc.ServerConfig
+	admin      adminapi.Config
+	handshake  transport.HandshakeConfig
+	insertAddr string
+	selectAddr string
+}
+
+// RegisterFlags registers all flags of vmstorage.
+func (c *component) RegisterFlags(fs *flag.FlagSet) {
+	c.http.RegisterFlags(fs, ":8482")
+	c.storage.RegisterFlags(fs, "vmstorage-data")
+	c.admin.RegisterFlags(fs)
+	service.RegisterShared(fs, c.insert.RegisterFlags)
+	service.RegisterShared(fs, c.sel.RegisterFlags)
+	c.handshake.RegisterFlags(fs)
+	fs.StringVar(&c.insertAddr, "vminsertAddr", ":8400", "Address to listen at for connections from vminsert")
+	fs.StringVar(&c.selectAddr, "vmselectAddr", ":8401", "Address to listen at for connections from vmselect")
+	flagcompat.Register(fs, flagcompat.Storage)
+}
+
+// rpcServer is what insert and select server have in common.
+type rpcServer interface {
+	Serve(ln net.Listener) error
+	Shutdown(ctx context.Context) error
+}
+
+// Start opens the storage, then the ports.
+func (c *component) Start(env *service.Env) error {
+	c.insert.Transport.HandshakeTimeout, c.sel.Transport.HandshakeTimeout = c.handshake.Timeout, c.handshake.Timeout
+	env.Logger.Infof("opening storage at %q with -retentionPeriod=%s", c.storage.DataPath, c.storage.RetentionPeriod.String())
+	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
+	if err != nil {
+		return err
+	}
+	env.OnStop("storage", db.Close)
+	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
+	if err := listen(env, "vmselect", c.selectAddr, selects); err != nil {
+		return err
+	}
+	inserts := insertrpc.NewServer(insertrpc.ServerOptions{
+		Ingester: db, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
+	})
+	if err := listen(env, "vminsert", c.insertAddr, inserts); err != nil {
+		return err
+	}
+	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Logger: env.Logger, Metrics: env.Metrics})
+	env.OnStop("housekeeping", admin.Close)
+	return c.startHTTP(env, admin)
+}
+
+// listen opens a port for peers and serves it in the background.
+func listen(env *service.Env, peer, addr string, s rpcServer) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		if strings.Contains(err.Error(), "address already in use") {
+			err = fmt.Errorf("the port is taken by another process; stop that process or choose another address: %w", err)
+		}
+		return fmt.Errorf("cannot listen at -%sAddr=%q: %w", peer, addr, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(ln); err != nil {
+			env.Logger.Errorf("cannot serve %s at %s: %s", peer, ln.Addr(), err)
+		}
+	}()
+	env.Logger.Infof("accepting %s conns at %s", peer, ln.Addr())
+	env.OnStop(peer+" server", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		err := s.Shutdown(ctx)
+		<-done
+		return err
+	})
+	return nil
+}
+
+func (c *component) startHTTP(env *service.Env, admin *adminapi.API) error {
+	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
+	server, err := httpserver.Start(httpserver.Options{
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Handler: func(w http.ResponseWriter, r *http.Request) bool {
+			return httpserver.ServeIndex(w, r, env.Name, "stores the data of the cluster", "/metrics", "/flags", "/debug/pprof/") || admin.Handle(w, r)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.OnStop("http server", server.Stop)
+	return nil
+}
