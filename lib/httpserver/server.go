@@ -42,6 +42,7 @@ type Server struct {
 	addrs     []net.Addr
 	wg        sync.WaitGroup
 	slashes   *regexp.Regexp
+	bodyWait  time.Duration
 	unknown   *metrics.Counter
 	authFails *metrics.Counter
 	builtin   map[string]http.HandlerFunc
@@ -58,6 +59,7 @@ func Start(o Options) (*Server, error) {
 		o:         o,
 		hostname:  hostname,
 		slashes:   regexp.MustCompile(`//+`),
+		bodyWait:  maxBodyWait,
 		unknown:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
 		authFails: o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="auth"}`),
 		requests:  map[string]*metrics.Counter{},
@@ -162,6 +164,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="VictoriaMetrics"`)
 		http.Error(w, "cannot authorize the request: wrong or missing user name or password; see -httpAuth.username", http.StatusUnauthorized)
 		return
+	}
+	if r.ContentLength != 0 {
+		r.Body = &patientBody{ReadCloser: r.Body, conn: http.NewResponseController(w), wait: s.bodyWait}
 	}
 	cw := s.compress(w, r)
 	s.route(cw, r)

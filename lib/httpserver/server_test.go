@@ -3,6 +3,7 @@ package httpserver
 import (
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -32,6 +33,13 @@ func start(t *testing.T, args ...string) (base string, s *Server) {
 		switch r.URL.Path {
 		case "/app":
 			_, _ = w.Write([]byte(strings.Repeat("x", len(r.URL.Query().Get("n"))*1000)))
+			return true
+		case "/upload":
+			if body, err := io.ReadAll(r.Body); err != nil {
+				http.Error(w, "stalled", http.StatusBadRequest)
+			} else {
+				_, _ = w.Write(body)
+			}
 			return true
 		case "/busy":
 			Error(w, r, logger.Discard(), errkind.New(errkind.Overloaded, "queue is full").WithRetryAfter(1500*time.Millisecond))
@@ -157,6 +165,32 @@ func TestTakenPortIsAClearError(t *testing.T) {
 	_, err := Start(Options{Config: &c, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 	if err == nil || !strings.Contains(err.Error(), "taken by another process") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestStalledBodyFails(t *testing.T) {
+	_, s := start(t)
+	s.bodyWait = 50 * time.Millisecond
+	send := func(body string) string {
+		conn, err := net.Dial("tcp", s.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n" + body)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	if got := send("ab"); !strings.HasPrefix(got, "HTTP/1.1 400") || !strings.Contains(got, "stalled") {
+		t.Errorf("a stalled body is answered %q", got)
+	}
+	if got := send("abcd"); !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.HasSuffix(got, "abcd") {
+		t.Errorf("a whole body is answered %q", got)
 	}
 }
 

@@ -63,7 +63,9 @@ func (f TagFilter) String() string { return f.Name + f.Op.String() + quote(f.Val
 
 // SearchQuery selects series, and their samples, of one tenant. A series is
 // selected when it has a sample within Range and passes all filters of at
-// least one set in Filters. No sets, or an empty set, select every series.
+// least one set in Filters. Storage decides by block headers, so series whose
+// blocks span the range without a sample in it may be among the answers; the
+// reader drops them. No sets, or an empty set, select every series.
 type SearchQuery struct {
 	Tenant  TenantID
 	Range   TimeRange

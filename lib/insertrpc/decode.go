@@ -1,0 +1,130 @@
+package insertrpc
+
+import (
+	"encoding/binary"
+	"math"
+
+	"vmcluster/lib/codec"
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+)
+
+// decoder reads the bodies of the requests of one connection, in order.
+type decoder struct {
+	dict   receiverDict
+	labels []model.Label // scratch
+	key    []byte        // scratch: the key announced last
+	state  decodeState
+}
+
+// decodeState is what the entries of one request share.
+type decodeState struct {
+	nextRef   int64
+	firstTime int64
+	delta     int64
+}
+
+// decode adds the entries of a request to the batch. Errors are of kind Corrupt, and
+// the decoder must not be used after one.
+func (d *decoder) decode(src []byte, b *model.Batch) error {
+	if len(src) == 0 {
+		return errkind.New(errkind.Corrupt, "cannot decode insert request: it is empty")
+	}
+	if src[0]&^flagReset != 0 {
+		return errkind.New(errkind.Corrupt, "cannot decode insert request with unknown flags %#x", src[0])
+	}
+	if src[0]&flagReset != 0 {
+		d.dict.reset()
+	}
+	d.state, d.key = decodeState{}, d.key[:0]
+	src = src[1:]
+	for len(src) > 0 {
+		e, count, tail, err := d.decodeHead(src)
+		if err != nil {
+			return err
+		}
+		b.AddKey(d.dict.key(e), e.hash)
+		if src, err = d.decodeSamples(tail, e, count, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeHead reads which series an entry is about and how many samples it has.
+func (d *decoder) decodeHead(src []byte) (e *receiverEntry, count int, tail []byte, err error) {
+	head, tail, err := codec.CutUvarint(src)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	ref := d.state.nextRef + codec.UnZigZag(head>>2)
+	if head&1 != 0 {
+		ref = int64(len(d.dict.entries))
+		if tail, err = d.announce(tail, head>>2); err != nil {
+			return nil, 0, nil, err
+		}
+	}
+	if ref < 0 || ref >= int64(len(d.dict.entries)) {
+		return nil, 0, nil, errkind.New(errkind.Corrupt, "cannot find series %d: %d are announced", ref, len(d.dict.entries))
+	}
+	d.state.nextRef = ref + 1
+	if head&2 == 0 {
+		return &d.dict.entries[ref], 1, tail, nil
+	}
+	n, tail, err := codec.CutUvarint(tail)
+	// Every sample takes two bytes at least.
+	if err != nil || n > uint64(len(tail))/2 {
+		return nil, 0, nil, errkind.New(errkind.Corrupt, "cannot read entry of %d samples from %d bytes", n, len(tail))
+	}
+	return &d.dict.entries[ref], int(n), tail, nil
+}
+
+// announce adds a series to the dictionary.
+func (d *decoder) announce(src []byte, shared uint64) (tail []byte, err error) {
+	suffix, tail, err := codec.CutBytes(src)
+	if err != nil {
+		return nil, err
+	}
+	if shared > uint64(len(d.key)) || int(shared)+len(suffix) > maxKeyBytes {
+		return nil, errkind.New(errkind.Corrupt, "cannot announce series which shares %d bytes with a key of %d and adds %d", shared, len(d.key), len(suffix))
+	}
+	d.key = append(d.key[:shared], suffix...)
+	if _, d.labels, err = model.ParseSeriesKey(d.labels[:0], d.key); err != nil {
+		return nil, err
+	}
+	d.dict.add(model.HashSeriesKey(d.key), d.key)
+	return tail, nil
+}
+
+func (d *decoder) decodeSamples(src []byte, e *receiverEntry, count int, b *model.Batch) ([]byte, error) {
+	previous, bits := d.state.firstTime, e.last
+	for i := range count {
+		var u uint64
+		if len(src) > 0 && src[0] < 0x80 {
+			u, src = uint64(src[0]), src[1:]
+		} else {
+			n := 0
+			if u, n = binary.Uvarint(src); n <= 0 {
+				return nil, errkind.New(errkind.Corrupt, "cannot read timestamp %d of %d", i, count)
+			}
+			src = src[n:]
+		}
+		delta := codec.UnZigZag(u)
+		if i > 0 {
+			d.state.delta += delta
+			delta = d.state.delta
+		}
+		previous += delta
+		if i == 0 {
+			d.state.firstTime = previous
+		}
+		value, size := cutValue(src, bits)
+		if size == 0 {
+			return nil, errkind.New(errkind.Corrupt, "cannot read value %d of %d", i, count)
+		}
+		src, bits = src[size:], value
+		b.AddSample(previous, math.Float64frombits(bits))
+	}
+	e.last = bits
+	return src, nil
+}

@@ -1,0 +1,22 @@
+// Package insertrpc is the protocol by which samples reach storage nodes, port
+// 8400: Client is an Ingester which sends batches to one node, Server hands
+// what it receives to an Ingester. The byte page is docs/format/insertrpc.md.
+//
+// A connection has a dictionary: a series is announced once with its key, then
+// its samples travel under a small number together with differences to the series'
+// last value, about 3 bytes a sample. The server finds the key of a number by
+// indexing a slice. When the dictionary is full, or the server asks for it, the
+// client starts an empty one with its next request; a new connection starts empty.
+//
+// A request is answered once the server's Ingester has returned. A request which was
+// not answered may have been applied; applying it again is harmless.
+//
+// Invariants:
+//
+//  1. The dictionaries of both sides go through the same states: the client
+//     changes its own under the connection's send lock in the order of sending, the
+//     server in the order of arrival, also for requests it then refuses.
+//  2. Every key the server takes is checked to be a canonical series key, once,
+//     when it is announced; its hash is computed by the server.
+//  3. Nothing is allocated per sample on either side once buffers have grown.
+package insertrpc

@@ -1,0 +1,239 @@
+package selectrpc
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"runtime"
+	"time"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/transport"
+)
+
+// ServerConfig holds the settings of a server. Zero fields get their defaults.
+type ServerConfig struct {
+	MaxConcurrentRequests int                // 2 x CPUs
+	MaxQueueDuration      flagvalue.Duration // 10s
+	Transport             transport.ServerConfig
+	flags                 string // names the flags in errors
+}
+
+// RegisterFlags registers the flags of a storage node's select port.
+func (c *ServerConfig) RegisterFlags(fs *flag.FlagSet) { c.register(fs, "search.") }
+
+// RegisterClusterNativeFlags registers the flags of vmselect's port for other vmselects.
+func (c *ServerConfig) RegisterClusterNativeFlags(fs *flag.FlagSet) { c.register(fs, "clusternative.") }
+
+func (c *ServerConfig) register(fs *flag.FlagSet, prefix string) {
+	c.setDefaults()
+	c.flags = fmt.Sprintf("-%[1]smaxConcurrentRequests and -%[1]smaxQueueDuration", prefix)
+	fs.IntVar(&c.MaxConcurrentRequests, prefix+"maxConcurrentRequests", 2*runtime.GOMAXPROCS(0),
+		"Requests from vmselect worked on at once; the others wait, see -"+prefix+"maxQueueDuration")
+	fs.Var(&c.MaxQueueDuration, prefix+"maxQueueDuration", "How long a request from vmselect may wait for its turn, see -"+prefix+"maxConcurrentRequests")
+}
+
+func (c *ServerConfig) setDefaults() {
+	if c.MaxQueueDuration <= 0 {
+		c.MaxQueueDuration = flagvalue.Duration(10 * time.Second)
+	}
+	if c.flags == "" {
+		c.flags = "-search.maxConcurrentRequests and -search.maxQueueDuration"
+	}
+}
+
+// ServerOptions says out of what to answer.
+type ServerOptions struct {
+	Searcher storageapi.Searcher
+	Admin    storageapi.Admin // nil: flush and merge are Unsupported
+	Addr     string           // label of metrics: the listen address as given
+	Config   ServerConfig
+	Logger   *logger.Logger     // nil means none
+	Metrics  *metrics.Set       // nil means none
+	Limiter  *transport.Limiter // shared with other ways in; nil means one of its own, with metrics
+}
+
+// Server answers any number of clients.
+type Server struct {
+	opts       ServerOptions
+	transport  *transport.Server
+	limiter    *transport.Limiter
+	buffers    bytesutil.Pool
+	requests   [methods]*metrics.Counter
+	seriesRead *metrics.Counter
+	blocksRead *metrics.Counter
+	rowsRead   *metrics.Counter
+}
+
+// NewServer returns a server which does nothing until Serve is called.
+func NewServer(o ServerOptions) *Server {
+	o.Config.setDefaults()
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	set := o.Metrics
+	addr := fmt.Sprintf("{addr=%q}", o.Addr)
+	s := &Server{opts: o, limiter: o.Limiter}
+	s.seriesRead = set.Counter("vm_vmselect_metric_names_read_total" + addr)
+	s.blocksRead = set.Counter("vm_vmselect_metric_blocks_read_total" + addr)
+	s.rowsRead = set.Counter("vm_vmselect_metric_rows_read_total" + addr)
+	for m := methodSearch; m < methods; m++ {
+		s.requests[m] = set.Counter(fmt.Sprintf("vm_vmselect_rpc_requests_total{action=%q,addr=%q}", m.String(), o.Addr))
+	}
+	if s.limiter == nil {
+		s.limiter = transport.NewLimiter(o.Config.MaxConcurrentRequests, o.Config.MaxQueueDuration.D(), o.Config.flags)
+		s.limiter.Register(set, "vm_vmselect_concurrent_requests", addr)
+	}
+	name := func(metric string) string { return fmt.Sprintf(`%s{name="vmselect",addr=%q}`, metric, o.Addr) }
+	s.transport = transport.NewServer(transport.ServerOptions{
+		Role:       transport.RoleSelect,
+		NewSession: func(string) transport.Session { return session{s} },
+		Config:     o.Config.Transport,
+		Logger:     o.Logger,
+		Metrics: transport.ServerMetrics{
+			Accepts:      set.Counter(name("vm_tcplistener_accepts_total")),
+			ReadBytes:    set.Counter(name("vm_tcplistener_read_bytes_total")),
+			WrittenBytes: set.Counter(name("vm_tcplistener_written_bytes_total")),
+			ConnErrors:   set.Counter("vm_vmselect_conn_errors_total" + addr),
+		},
+	})
+	conns := func() float64 { return float64(s.transport.Conns()) }
+	set.Gauge("vm_vmselect_conns"+addr, conns)
+	set.Gauge(name("vm_tcplistener_conns"), conns)
+	return s
+}
+
+// Serve accepts connections until the server is shut down. It owns the listener.
+func (s *Server) Serve(ln net.Listener) error { return s.transport.Serve(ln) }
+
+// Shutdown refuses new requests with kind Draining, finishes those it has, and closes.
+func (s *Server) Shutdown(ctx context.Context) error { return s.transport.Shutdown(ctx) }
+
+// Close cuts all connections.
+func (s *Server) Close() { s.transport.Close() }
+
+// session is the server's side of one connection; it has no state.
+type session struct{ server *Server }
+
+func (n session) Close() {}
+
+// Accept decodes a request.
+func (n session) Accept(payload []byte) (transport.Call, error) {
+	q, err := parseQuery(payload)
+	if err != nil {
+		return nil, err
+	}
+	return &call{server: n.server, query: q}, nil
+}
+
+// call is one request being answered.
+type call struct {
+	server *Server
+	query  *query
+}
+
+func (c *call) Release() {}
+
+// Serve waits for a turn and answers.
+func (c *call) Serve(ctx context.Context, out *transport.Responder) error {
+	s := c.server
+	s.requests[c.query.method].Inc()
+	if err := s.limiter.Acquire(ctx); err != nil {
+		return err
+	}
+	defer s.limiter.Release()
+	coverage, err := c.answer(ctx, out)
+	if err != nil {
+		return err
+	}
+	out.Finish(appendCoverage(nil, coverage))
+	return nil
+}
+
+func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi.Coverage, error) {
+	q, searcher := c.query, c.server.opts.Searcher
+	switch q.method {
+	case methodSearch:
+		return c.search(ctx, out)
+	case methodLabelNames:
+		return sendStrings(out)(searcher.LabelNames(ctx, &q.search, q.limit))
+	case methodLabelValues:
+		return sendStrings(out)(searcher.LabelValues(ctx, &q.search, q.text, q.limit))
+	case methodTenants:
+		return sendTenants(out)(searcher.Tenants(ctx, q.search.Range))
+	}
+	admin := c.server.opts.Admin
+	switch {
+	case admin == nil:
+		return storageapi.Coverage{}, errkind.New(errkind.Unsupported, "cannot %s: this node does not offer it", q.method)
+	case q.method == methodFlush:
+		return storageapi.Coverage{}, admin.Flush(ctx)
+	}
+	return storageapi.Coverage{}, admin.Merge(ctx, q.text)
+}
+
+func sendStrings(out *transport.Responder) func(storageapi.Strings, error) (storageapi.Coverage, error) {
+	return func(s storageapi.Strings, err error) (storageapi.Coverage, error) {
+		if err == nil {
+			w := stringsWriter{out: out}
+			err = w.write(s.Values)
+		}
+		return s.Coverage, err
+	}
+}
+
+func sendTenants(out *transport.Responder) func(storageapi.Tenants, error) (storageapi.Coverage, error) {
+	return func(t storageapi.Tenants, err error) (storageapi.Coverage, error) {
+		const perFrame = frameTarget / 8
+		for rest := t.Values; err == nil && len(rest) > 0; rest = rest[min(perFrame, len(rest)):] {
+			var buf []byte
+			for _, tenant := range rest[:min(perFrame, len(rest))] {
+				buf = tenant.AppendTo(buf)
+			}
+			err = out.Send(buf)
+		}
+		return t.Coverage, err
+	}
+}
+
+// search streams series until the end, an error, or the end of the context.
+func (c *call) search(ctx context.Context, out *transport.Responder) (cov storageapi.Coverage, err error) {
+	s := c.server
+	it, err := s.opts.Searcher.Search(ctx, &c.query.search)
+	if err != nil {
+		return cov, err
+	}
+	defer func() {
+		if closeErr := it.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	w := seriesWriter{out: out, buf: s.buffers.Get()}
+	defer s.buffers.Put(w.buf)
+	for it.Next() {
+		if ctx.Err() != nil {
+			return cov, context.Cause(ctx)
+		}
+		series := it.At()
+		rows := 0
+		for i := range series.Blocks {
+			rows += series.Blocks[i].Count
+		}
+		s.seriesRead.Inc()
+		s.blocksRead.Add(len(series.Blocks))
+		s.rowsRead.Add(rows)
+		if err := w.write(series); err != nil {
+			return cov, err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return cov, err
+	}
+	return it.Coverage(), w.flush()
+}
