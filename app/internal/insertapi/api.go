@@ -1,0 +1,240 @@
+package insertapi
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/exposition"
+	"vmcluster/lib/protoparser/jsonline"
+	"vmcluster/lib/protoparser/remotewrite"
+	"vmcluster/lib/storageapi"
+)
+
+// Options are the arguments of New.
+type Options struct {
+	Ingester  storageapi.Ingester
+	Logger    *logger.Logger
+	Metrics   *metrics.Set
+	Config    *Config
+	PathStyle PathStyle
+}
+
+// API answers write requests. It is safe for concurrent use, starts no goroutines and needs no Close.
+type API struct {
+	ingester      storageapi.Ingester
+	warn          *logger.Throttle
+	style         PathStyle
+	tenantHeaders bool
+	limiter       *limiter
+	routes        [formatCount]route
+	unsupported   *metrics.Counter
+	readers       sync.Pool // *bufio.Reader
+}
+
+// route is what is particular to a format.
+type route struct {
+	parse     func(*protoparser.Request) (protoparser.Result, error)
+	requests  *metrics.Counter
+	errors    *metrics.Counter
+	rows      *metrics.Counter
+	perInsert *metrics.Histogram
+}
+
+// New returns an API with its metrics registered.
+func New(o Options) *API {
+	a := &API{
+		ingester:      o.Ingester,
+		warn:          logger.NewThrottle(o.Logger, 5*time.Second),
+		style:         o.PathStyle,
+		tenantHeaders: o.Config.TenantHeaders,
+		limiter:       newLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(), o.Metrics),
+		unsupported:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
+	}
+	in := protoparser.New(protoparser.Options{Config: &o.Config.Limits, Logger: o.Logger, Metrics: o.Metrics})
+	a.addRoute(o.Metrics, remoteWrite, remotewrite.Format, remotewrite.New(in).Parse)
+	a.addRoute(o.Metrics, textImport, exposition.Format, exposition.New(in).Parse)
+	a.addRoute(o.Metrics, jsonImport, jsonline.Format, jsonline.New(in).Parse)
+	return a
+}
+
+func (a *API) addRoute(set *metrics.Set, f format, kind string, parse func(*protoparser.Request) (protoparser.Result, error)) {
+	path, protocol := metricLabels(a.style, f)
+	labels := fmt.Sprintf(`{path=%q, protocol=%q}`, path, protocol)
+	a.routes[f] = route{
+		parse:     parse,
+		requests:  set.Counter("vm_http_requests_total" + labels),
+		errors:    set.Counter("vm_http_request_errors_total" + labels),
+		rows:      set.Counter(fmt.Sprintf("vm_rows_inserted_total{type=%q}", kind)),
+		perInsert: set.Histogram(fmt.Sprintf("vm_rows_per_insert{type=%q}", kind)),
+	}
+}
+
+// metricLabels returns the path and protocol labels of a format's request counters.
+func metricLabels(style PathStyle, f format) (path, protocol string) {
+	switch f {
+	case remoteWrite:
+		path, protocol = "/api/v1/write", "promremotewrite"
+	case textImport:
+		path, protocol = "/api/v1/import/prometheus", "prometheusimport"
+	case jsonImport:
+		path, protocol = "/api/v1/import", "vmimport"
+	}
+	if style == SingleNode {
+		return path, protocol
+	}
+	if f == remoteWrite {
+		path = "/"
+	}
+	return "/insert/{}/prometheus" + path, protocol
+}
+
+// Handle answers the request and returns true, or returns false when the path is
+// not one of writes.
+func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
+	t, ok, err := parsePath(a.style, r.URL.Path)
+	if !ok && err == nil {
+		return false
+	}
+	if err != nil {
+		a.unsupported.Inc()
+		a.fail(w, r, err)
+		return true
+	}
+	rt := &a.routes[t.format]
+	rt.requests.Inc()
+	result, err := a.write(r, rt, &t)
+	rt.rows.Add(result.Rows)
+	if result.Rows > 0 {
+		rt.perInsert.Update(float64(result.Rows))
+	}
+	if err != nil {
+		rt.errors.Inc()
+		a.fail(w, r, err)
+		return true
+	}
+	noteDropped(w.Header(), &result)
+	if t.pushgateway {
+		w.WriteHeader(http.StatusOK)
+	} else {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return true
+}
+
+// write parses the body and stores its rows.
+func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, error) {
+	body := a.getReader(r.Body)
+	defer a.putReader(body)
+	req := protoparser.Request{
+		Body:     body,
+		Encoding: strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))),
+		Sink:     func(b *model.Batch) error { return a.ingester.Ingest(r.Context(), b) },
+	}
+	if err := a.readArgs(r, t, &req); err != nil {
+		return protoparser.Result{}, err
+	}
+	// Wait for the first byte before taking a slot, so that idle senders take none.
+	if _, err := body.Peek(1); err != nil && err != io.EOF {
+		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot read request body: %w", err)
+	}
+	if err := a.limiter.acquire(r.Context()); err != nil {
+		return protoparser.Result{}, err
+	}
+	defer a.limiter.release()
+	return rt.parse(&req)
+}
+
+// readArgs takes tenant, extra labels and the default timestamp from the request.
+func (a *API) readArgs(r *http.Request, t *target, req *protoparser.Request) (err error) {
+	if req.Tenant, req.TenantFromLabels, err = a.tenantOf(t, r.Header); err != nil {
+		return err
+	}
+	args := r.URL.Query()
+	if req.ExtraLabels, err = extraLabels(t.labels, args); err != nil {
+		return err
+	}
+	req.DefaultTimestamp = time.Now().UnixMilli()
+	if text := args.Get("timestamp"); text != "" && t.format == textImport {
+		if req.DefaultTimestamp, err = strconv.ParseInt(text, 10, 64); err != nil {
+			return errkind.New(errkind.BadRequest, "cannot parse query arg timestamp=%q: want Unix milliseconds: %w", text, err)
+		}
+	}
+	return nil
+}
+
+func (a *API) getReader(r io.Reader) *bufio.Reader {
+	b, ok := a.readers.Get().(*bufio.Reader)
+	if !ok {
+		return bufio.NewReader(r)
+	}
+	b.Reset(r)
+	return b
+}
+
+func (a *API) putReader(b *bufio.Reader) {
+	b.Reset(nil)
+	a.readers.Put(b)
+}
+
+// noteDropped tells the sender what was left out of a request which succeeded otherwise.
+func noteDropped(h http.Header, r *protoparser.Result) {
+	if r.Dropped > 0 {
+		h.Set("X-Rows-Dropped", strconv.Itoa(r.Dropped))
+	}
+	if r.Invalid > 0 {
+		h.Set("X-Rows-Invalid", strconv.Itoa(r.Invalid))
+	}
+	if r.Reason != "" {
+		h.Set("X-Drop-Reason", headerText(r.Reason))
+	}
+}
+
+// headerText makes any text fit for a header.
+func headerText(s string) string {
+	const most = 400
+	var b strings.Builder
+	for _, c := range s[:min(len(s), most)] {
+		if c < ' ' || c > '~' {
+			c = '?'
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+// fail answers with the status of the error's kind and its text.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
+	kind := errkind.Of(err)
+	status := kind.HTTPStatus()
+	if kind == errkind.Overloaded {
+		status = http.StatusServiceUnavailable // writers expect it; 429 stands for a full query queue
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds(err)))
+	}
+	if r.Context().Err() == nil {
+		a.warn.Warnf("cannot process write request to %q from %s: %s", r.URL.Path, r.RemoteAddr, err)
+	}
+	http.Error(w, err.Error(), status)
+}
+
+// retrySeconds returns the hint of the error in whole seconds, at least one.
+func retrySeconds(err error) int {
+	const usual = 5
+	hint := errkind.RetryAfterOf(err)
+	if hint <= 0 {
+		return usual
+	}
+	return max(1, int((hint+time.Second-1)/time.Second))
+}

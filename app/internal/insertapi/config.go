@@ -1,0 +1,29 @@
+package insertapi
+
+import (
+	"flag"
+	"runtime"
+	"time"
+
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/protoparser"
+)
+
+// Config holds the flags of the write routes.
+type Config struct {
+	Limits               protoparser.Config
+	MaxConcurrentInserts int
+	MaxQueueDuration     flagvalue.Duration
+	TenantHeaders        bool
+}
+
+// RegisterFlags registers the flags and sets the defaults.
+func (c *Config) RegisterFlags(fs *flag.FlagSet) {
+	c.Limits.RegisterFlags(fs)
+	fs.IntVar(&c.MaxConcurrentInserts, "maxConcurrentInserts", 2*runtime.GOMAXPROCS(0),
+		"The largest number of write requests that are processed at a time; more of them wait up to -insert.maxQueueDuration")
+	c.MaxQueueDuration = flagvalue.Duration(time.Minute)
+	fs.Var(&c.MaxQueueDuration, "insert.maxQueueDuration", "How long a write request waits for its turn when -maxConcurrentInserts are being processed, before it is answered 503")
+	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true,
+		"Take the tenant of /insert/<suffix> paths, which name none, from the headers AccountID and ProjectID; cluster only")
+}

@@ -1,0 +1,13 @@
+// Package insertapi holds the HTTP routes of writes, which vminsert and the single
+// node share: remote write, text exposition and JSON lines.
+//
+// It knows HTTP and the parsers; where rows go is the Ingester's business.
+//
+// Invariants:
+//
+//  1. A write is answered with success only after the Ingester has acknowledged all of its rows
+//     that were not left out; what was left out is counted and named in the response headers.
+//  2. At most -maxConcurrentInserts requests are parsed at a time. A connection which has
+//     not sent a byte of its body yet does not count.
+//  3. Every answer other than success is plain text that names the fault.
+package insertapi

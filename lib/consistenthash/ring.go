@@ -1,0 +1,94 @@
+package consistenthash
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+
+	"vmcluster/lib/invariants"
+)
+
+// Ring is an immutable set of nodes. It is safe for concurrent use.
+type Ring struct {
+	seeds []uint64
+}
+
+// New returns the ring of the given nodes. Names must differ; nodes are
+// referred to by their index in names.
+func New(names []string) *Ring {
+	invariants.Check(len(names) <= maxNodes, "%d nodes exceed the %d a ring can hold", len(names), maxNodes)
+	r := &Ring{seeds: make([]uint64, len(names))}
+	for i, name := range names {
+		r.seeds[i] = xxhash.Sum64String(name)
+	}
+	return r
+}
+
+// Len returns the number of nodes.
+func (r *Ring) Len() int { return len(r.seeds) }
+
+// First returns the node which the key prefers to all others, or -1 when
+// the ring is empty.
+func (r *Ring) First(hash uint64) int {
+	best := uint64(0)
+	for i, seed := range r.seeds {
+		best = max(best, rank(hash, seed, i))
+	}
+	return node(best)
+}
+
+// FirstOf returns the most preferred node among those i with usable[i], or
+// -1 when there is none. It is the first usable node of the preference list.
+func (r *Ring) FirstOf(hash uint64, usable []bool) int {
+	best := uint64(0)
+	for i, seed := range r.seeds {
+		if usable[i] {
+			best = max(best, rank(hash, seed, i))
+		}
+	}
+	return node(best)
+}
+
+// AppendPreference appends the first n nodes of the key's preference list to
+// dst, or all nodes when there are fewer.
+func (r *Ring) AppendPreference(dst []int, hash uint64, n int) []int {
+	last := uint64(math.MaxUint64)
+	for range min(n, len(r.seeds)) {
+		next := uint64(0)
+		for i, seed := range r.seeds {
+			if k := rank(hash, seed, i); k < last {
+				next = max(next, k)
+			}
+		}
+		dst = append(dst, node(next))
+		last = next
+	}
+	return dst
+}
+
+// maxNodes is the number of nodes whose index, counted from 1, fits the low bits of a rank.
+const (
+	indexBits = 12
+	maxNodes  = 1<<indexBits - 2
+)
+
+// rank returns the score of key and node with the node's index, counted from
+// 1, in the low bits. So the highest rank names its node, without a branch the
+// processor would guess wrongly half of the time, and no two ranks are equal. Zero is
+// no rank and MaxUint64 is above all ranks.
+func rank(hash, seed uint64, index int) uint64 {
+	return score(hash, seed)&^(1<<indexBits-1) | uint64(index+1)
+}
+
+// node returns the index of the node which a rank names, -1 for 0.
+func node(rank uint64) int { return int(rank&(1<<indexBits-1)) - 1 }
+
+// score mixes key and node by multiply and fold, as the wyhash family does. One
+// round is enough since both inputs are hashes already; the rotation keeps
+// the two factors apart for keys that differ in few bits.
+func score(hash, seed uint64) uint64 {
+	const k = 0xe7037ed1a0b428db
+	hi, lo := bits.Mul64(hash^seed, bits.RotateLeft64(hash, 32)^seed*k)
+	return hi ^ lo
+}

@@ -1,0 +1,207 @@
+package gather
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/tsblock"
+)
+
+// Search implements storageapi.Searcher. It returns when all nodes have begun to answer.
+func (g *Gather) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
+	act := actionSearch
+	if q.KeysOnly {
+		act = actionSearchKeys
+	}
+	iterCtx, cancel := context.WithCancel(ctx)
+	answers := make([]answer, len(g.nodes))
+	iters := make([]storageapi.SeriesIterator, len(g.nodes))
+	g.each(func(i int, s storageapi.Searcher) {
+		it, err := s.Search(iterCtx, q)
+		iters[i], answers[i] = it, answer{node: g.nodes[i].Name, err: err}
+	})
+	p := policy{deny: g.deny || deniesPartial(ctx), spare: g.spare}
+	if _, err := p.judge(answers, ctx.Err()); err != nil {
+		for i, it := range iters {
+			if answers[i].err == nil {
+				_ = it.Close() // the answer is the error of another node
+			}
+		}
+		cancel()
+		return nil, err
+	}
+	m := &merger{g: g, ctx: ctx, action: act, cancel: cancel, maxSeries: q.MaxSeries, answers: answers}
+	m.start(iterCtx, iters)
+	return m, nil
+}
+
+// merger merges the sorted streams of the nodes. It implements storageapi.SeriesIterator.
+type merger struct {
+	g         *Gather
+	ctx       context.Context // the caller's
+	action    action
+	cancel    context.CancelFunc
+	pumps     sync.WaitGroup
+	answers   []answer // of nodes that failed at the start, and of streams at their end
+	maxSeries int
+	series    int
+
+	heap    []*source // streams with a current series, smallest key first
+	current []*source // streams taken off the heap which hold the current series
+	result  storageapi.Series
+	blocks  []tsblock.Block
+
+	done bool
+	cov  storageapi.Coverage
+	err  error
+}
+
+func (m *merger) start(ctx context.Context, iters []storageapi.SeriesIterator) {
+	for i, it := range iters {
+		if m.answers[i].err != nil {
+			continue
+		}
+		s := &source{index: i, name: m.g.nodes[i].Name, full: make(chan *chunk, prefetch)}
+		m.current = append(m.current, s)
+		m.pumps.Go(func() { s.pump(ctx, it, m.g) })
+	}
+}
+
+// Next implements storageapi.SeriesIterator.
+func (m *merger) Next() bool {
+	if m.done {
+		return false
+	}
+	for _, s := range m.current {
+		if s.next(m.g) {
+			m.push(s)
+			continue
+		}
+		m.answers[s.index] = s.answer()
+		if s.err != nil && !m.tolerable() {
+			return false
+		}
+	}
+	m.current = m.current[:0]
+	if len(m.heap) == 0 {
+		m.finish()
+		return false
+	}
+	m.series++
+	if m.maxSeries > 0 && m.series > m.maxSeries {
+		m.stop(errkind.New(errkind.Unprocessable, "cannot answer query: the number of matching series over all storage nodes exceeds %d; "+
+			"narrow down the selector or the time range, or raise the limit (-search.max* flags)", m.maxSeries))
+		return false
+	}
+	m.take()
+	return true
+}
+
+// tolerable reports whether the failures so far leave an answer. If not, it ends the iteration.
+func (m *merger) tolerable() bool {
+	p := policy{deny: m.g.deny || deniesPartial(m.ctx), spare: m.g.spare}
+	_, err := p.judge(m.answers, m.ctx.Err())
+	if err != nil {
+		m.stop(err)
+	}
+	return err == nil
+}
+
+// finish ends the iteration when all streams have ended.
+func (m *merger) finish() {
+	cov, err := m.g.conclude(m.ctx, m.action, m.answers)
+	m.cov = cov
+	m.stop(err)
+}
+
+func (m *merger) stop(err error) {
+	m.done, m.err = true, err
+}
+
+// take makes the series with the smallest key the current one, with the blocks of all
+// streams that have it.
+func (m *merger) take() {
+	first := m.pop()
+	m.current = append(m.current, first)
+	m.result.Key = first.key()
+	m.blocks = first.chunk.appendBlocks(m.blocks[:0], first.pos)
+	for len(m.heap) > 0 && bytes.Equal(m.heap[0].key(), m.result.Key) {
+		s := m.pop()
+		m.current = append(m.current, s)
+		m.blocks = s.chunk.appendBlocks(m.blocks, s.pos)
+	}
+	if len(m.current) > 1 {
+		// Stable, so blocks that begin together keep the order of the nodes.
+		slices.SortStableFunc(m.blocks, func(a, b tsblock.Block) int { return cmp.Compare(a.MinTimestamp, b.MinTimestamp) })
+	}
+	m.result.Blocks = m.blocks
+}
+
+// At implements storageapi.SeriesIterator.
+func (m *merger) At() *storageapi.Series { return &m.result }
+
+// Err implements storageapi.SeriesIterator.
+func (m *merger) Err() error { return m.err }
+
+// Coverage implements storageapi.SeriesIterator.
+func (m *merger) Coverage() storageapi.Coverage { return m.cov }
+
+// Close implements storageapi.SeriesIterator. It waits for the streams to end.
+func (m *merger) Close() error {
+	m.done = true
+	m.cancel()
+	m.pumps.Wait()
+	return nil
+}
+
+// less orders streams by key, then by node.
+func less(a, b *source) bool {
+	if c := bytes.Compare(a.key(), b.key()); c != 0 {
+		return c < 0
+	}
+	return a.index < b.index
+}
+
+// push adds a stream to the heap.
+func (m *merger) push(s *source) {
+	m.heap = append(m.heap, s)
+	h := m.heap
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !less(h[i], h[parent]) {
+			break
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}
+
+// pop takes the stream with the smallest key off the heap.
+func (m *merger) pop() *source {
+	h := m.heap
+	top, last := h[0], len(h)-1
+	h[0] = h[last]
+	m.heap = h[:last]
+	h = m.heap
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= len(h) {
+			break
+		}
+		if child+1 < len(h) && less(h[child+1], h[child]) {
+			child++
+		}
+		if !less(h[child], h[i]) {
+			break
+		}
+		h[i], h[child] = h[child], h[i]
+		i = child
+	}
+	return top
+}

@@ -1,0 +1,21 @@
+// Package prompb reads and writes the messages of Prometheus remote write 1.0 in one pass
+// and without an allocation per series.
+//
+//	message WriteRequest   { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
+//	message TimeSeries     { repeated Label labels = 1; repeated Sample samples = 2; exemplars = 3; histograms = 4; }
+//	message Label          { string name = 1; string value = 2; }
+//	message Sample         { double value = 1; int64 timestamp = 2; }
+//
+// The decoder is generic over the label type, so that callers get labels of
+// their own type without a copy. Exemplars and native histograms are counted and skipped, unknown
+// fields are skipped. Compression, limits and tenants are the caller's business.
+//
+// Ownership: labels and samples of the current series are overwritten by Next;
+// label strings alias the body and live as long as it is left alone.
+//
+// Invariants:
+//
+//  1. No input makes the decoder panic, and memory stays proportional to the body:
+//     every length is checked against the bytes which are there.
+//  2. Errors are of kind BadRequest and name the byte offset in the body.
+package prompb

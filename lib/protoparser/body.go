@@ -1,0 +1,279 @@
+package protoparser
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/golang/snappy"
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/errkind"
+)
+
+const (
+	// maxWindow is the largest window in bytes that a zstd decoder makes room for.
+	maxWindow = 64 << 20
+	// maxSnappyBlock bounds a snappy body on the paths that otherwise stream, since the format has to be read whole.
+	maxSnappyBlock = 64 << 20
+	// A snappy element of 3 bytes makes at most 64 bytes.
+	maxSnappyRatio = 22
+)
+
+// Bodies reads request bodies in any content encoding. It is safe for concurrent use.
+type Bodies struct {
+	maxSize   int64
+	limitName string // of maxSize, for messages
+	zstdAll   *zstd.Decoder
+	zstds     sync.Pool // *zstd.Decoder for streams
+	gzips     sync.Pool // *gzip.Reader
+	readers   sync.Pool // *bufio.Reader
+	buffers   bytesutil.Pool
+	initErr   error
+}
+
+func newBodies(maxSize int64) *Bodies {
+	b := &Bodies{maxSize: maxSize, limitName: "-maxInsertRequestSize"}
+	// The decoder's bound covers windows too, which senders make larger than small bodies, so it
+	// only bounds memory; the size of the result is checked after it.
+	b.zstdAll, b.initErr = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(max(maxSize, maxWindow))), zstd.WithDecoderLowmem(true))
+	return b
+}
+
+// ReadBlock reads a whole remote write body of at most the configured size before and after
+// decompression. The encodings snappy and zstd, which senders mix up, are told apart by the body; no encoding means
+// one of them as well. An empty body gives an empty buffer. The caller gives the buffer back with Put. Errors are of
+// kind BadRequest or TooLarge.
+func (b *Bodies) ReadBlock(r io.Reader, encoding string) (*bytesutil.Buffer, error) {
+	switch encoding {
+	case "", "identity", "snappy", "zstd":
+		return b.readBlock(r)
+	}
+	stream, err := b.Stream(r, encoding)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	return b.readLimited(stream, "decompressed body")
+}
+
+// Put gives a buffer of ReadBlock back.
+func (b *Bodies) Put(buf *bytesutil.Buffer) { b.buffers.Put(buf) }
+
+func (b *Bodies) readBlock(r io.Reader) (*bytesutil.Buffer, error) {
+	packed, err := b.readLimited(r, "body")
+	if err != nil || len(packed.B) == 0 {
+		return packed, err
+	}
+	defer b.buffers.Put(packed)
+	out := b.buffers.Get()
+	if bytes.HasPrefix(packed.B, []byte{0x28, 0xb5, 0x2f, 0xfd}) { // no snappy block starts like a zstd frame
+		out.B, err = b.decodeZstd(out.B, packed.B)
+	} else {
+		out.B, err = b.decodeSnappy(out.B, packed.B)
+	}
+	if err != nil {
+		b.buffers.Put(out)
+		return nil, err
+	}
+	return out, nil
+}
+
+// readLimited reads r to its end.
+func (b *Bodies) readLimited(r io.Reader, what string) (*bytesutil.Buffer, error) {
+	buf := b.buffers.Get()
+	var err error
+	for err == nil && int64(len(buf.B)) <= b.maxSize {
+		if len(buf.B) == cap(buf.B) {
+			buf.B = append(buf.B, make([]byte, max(16<<10, len(buf.B)))...)[:len(buf.B)]
+		}
+		var n int
+		n, err = r.Read(buf.B[len(buf.B):cap(buf.B)])
+		buf.B = buf.B[:len(buf.B)+n]
+	}
+	if int64(len(buf.B)) > b.maxSize {
+		b.buffers.Put(buf)
+		return nil, b.tooLarge(what)
+	}
+	if err != io.EOF {
+		b.buffers.Put(buf)
+		return nil, readError(err)
+	}
+	return buf, nil
+}
+
+func (b *Bodies) tooLarge(what string) error {
+	return errkind.New(errkind.TooLarge, "cannot read request: its %s is larger than %s=%d bytes; send smaller requests or raise the limit", what, b.limitName, b.maxSize)
+}
+
+// readError classifies the failure of reading a body: errors with a kind keep it, all others are the sender's fault.
+func readError(err error) error {
+	if k := errkind.Of(err); k != errkind.Internal {
+		return errkind.New(k, "cannot read request body: %w", err)
+	}
+	return errkind.New(errkind.BadRequest, "cannot read request body: %w", err)
+}
+
+func (b *Bodies) decodeZstd(dst, src []byte) ([]byte, error) {
+	if b.initErr != nil {
+		return dst, errkind.New(errkind.Internal, "cannot create zstd decoder: %w", b.initErr)
+	}
+	dst, err := b.zstdAll.DecodeAll(src, dst[:0])
+	switch {
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded), int64(len(dst)) > b.maxSize:
+		return dst, b.tooLarge("decompressed body")
+	case err != nil:
+		return dst, errkind.New(errkind.BadRequest, "cannot decompress zstd body of %d bytes: %w", len(src), err)
+	}
+	return dst, nil
+}
+
+func (b *Bodies) decodeSnappy(dst, src []byte) ([]byte, error) {
+	n, err := snappy.DecodedLen(src)
+	if err == nil && n > len(src)*maxSnappyRatio {
+		err = snappy.ErrCorrupt // the announced size is impossible; don't allocate it
+	}
+	if err == nil && int64(n) > b.maxSize {
+		return dst, b.tooLarge("decompressed body")
+	}
+	if err == nil {
+		dst, err = snappy.Decode(dst[:cap(dst)], src)
+	}
+	if err != nil {
+		return dst, errkind.New(errkind.BadRequest, "cannot decompress snappy body of %d bytes: %w", len(src), err)
+	}
+	return dst, nil
+}
+
+// Stream returns a reader of the decompressed body, which the caller closes. It
+// does not close r. Errors of the reader are of kind BadRequest.
+func (b *Bodies) Stream(r io.Reader, encoding string) (io.ReadCloser, error) {
+	switch encoding {
+	case "", "identity", "none":
+		return &stream{Reader: r}, nil
+	case "gzip", "x-gzip":
+		return b.gzipStream(r)
+	case "deflate":
+		return b.deflateStream(r)
+	case "zstd":
+		return b.zstdStream(r)
+	case "snappy":
+		return b.snappyStream(r)
+	}
+	return nil, errkind.New(errkind.BadRequest, "cannot read request body: unsupported Content-Encoding %q; use gzip, deflate, zstd, snappy or none", encoding)
+}
+
+// stream classifies read errors and gives its decoder back when closed.
+type stream struct {
+	io.Reader
+	release func()
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = readError(err)
+	}
+	return n, err
+}
+
+func (s *stream) Close() error {
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
+	s.Reader = bytes.NewReader(nil)
+	return nil
+}
+
+func (b *Bodies) gzipStream(r io.Reader) (io.ReadCloser, error) {
+	zr, ok := b.gzips.Get().(*gzip.Reader)
+	if !ok {
+		zr = new(gzip.Reader)
+	}
+	if err := zr.Reset(r); err != nil {
+		b.gzips.Put(zr)
+		if errors.Is(err, io.EOF) { // an empty body is an empty request
+			return &stream{Reader: bytes.NewReader(nil)}, nil
+		}
+		return nil, errkind.New(errkind.BadRequest, "cannot decompress gzip body: %w", err)
+	}
+	return &stream{Reader: zr, release: func() { b.gzips.Put(zr) }}, nil
+}
+
+// deflateStream reads zlib, which HTTP calls deflate, and the bare deflate that some senders
+// make of it.
+func (b *Bodies) deflateStream(r io.Reader) (io.ReadCloser, error) {
+	br, ok := b.readers.Get().(*bufio.Reader)
+	if !ok {
+		br = bufio.NewReaderSize(nil, 64<<10)
+	}
+	br.Reset(r)
+	release := func() {
+		br.Reset(nil)
+		b.readers.Put(br)
+	}
+	head, err := br.Peek(2)
+	if len(head) < 2 {
+		release()
+		if errors.Is(err, io.EOF) && len(head) == 0 {
+			return &stream{Reader: bytes.NewReader(nil)}, nil
+		}
+		return nil, readError(err)
+	}
+	isZlib := head[0]&0xf == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0
+	if !isZlib {
+		return &stream{Reader: flate.NewReader(br), release: release}, nil
+	}
+	zr, err := zlib.NewReader(br)
+	if err != nil {
+		release()
+		return nil, errkind.New(errkind.BadRequest, "cannot decompress deflate body: %w", err)
+	}
+	return &stream{Reader: zr, release: release}, nil
+}
+
+func (b *Bodies) zstdStream(r io.Reader) (io.ReadCloser, error) {
+	zr, ok := b.zstds.Get().(*zstd.Decoder)
+	if !ok {
+		var err error
+		// Concurrency 1 decodes in the caller's goroutine, so a pooled decoder leaks none.
+		zr, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, errkind.New(errkind.Internal, "cannot create zstd decoder: %w", err)
+		}
+	}
+	release := func() {
+		if err := zr.Reset(nil); err == nil {
+			b.zstds.Put(zr)
+		}
+	}
+	if err := zr.Reset(r); err != nil {
+		release()
+		return nil, errkind.New(errkind.BadRequest, "cannot decompress zstd body: %w", err)
+	}
+	return &stream{Reader: zr, release: release}, nil
+}
+
+func (b *Bodies) snappyStream(r io.Reader) (io.ReadCloser, error) {
+	limited := &Bodies{maxSize: maxSnappyBlock, limitName: "the limit for snappy"}
+	packed, err := limited.readLimited(r, "body")
+	if err != nil {
+		return nil, err
+	}
+	out := b.buffers.Get()
+	if len(packed.B) > 0 {
+		out.B, err = limited.decodeSnappy(out.B, packed.B)
+	}
+	if err != nil {
+		b.buffers.Put(out)
+		return nil, err
+	}
+	return &stream{Reader: bytes.NewReader(out.B), release: func() { b.buffers.Put(out) }}, nil
+}

@@ -1,0 +1,270 @@
+package protoparser
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"vmcluster/lib/model"
+)
+
+// A batch is handed to the sink when it has this many rows or bytes of labels.
+const (
+	maxBatchRows       = 10_000
+	maxBatchLabelBytes = 4 << 20
+	// A batch which has grown beyond this many bytes is not kept for reuse.
+	maxPooledBatch = 16 << 20
+)
+
+// Collector gathers the series of one request in batches, applies extra labels and
+// limits, and hands full batches to the sink. A request uses it from one goroutine:
+//
+//	c := intake.Collect(req)
+//	defer c.Release()
+//	if c.StartSeries(labels, rows) { c.Sample(timestamp, value) ... }
+//	return c.Finish()
+type Collector struct {
+	intake     *Intake
+	req        *Request
+	batch      model.Batch
+	labels     []model.Label // scratch: labels with the request's own
+	key        []byte        // scratch: key of a series split over batches
+	labelBytes int
+	result     Result
+	nulls      int
+	err        error
+}
+
+// Collect returns a collector for the request.
+func (in *Intake) Collect(req *Request) *Collector {
+	c, ok := in.collectors.Get().(*Collector)
+	if !ok {
+		c = &Collector{intake: in}
+	}
+	c.req = req
+	return c
+}
+
+// Release gives the collector back. Rows which were not flushed are dropped.
+func (c *Collector) Release() {
+	if c.nulls > 0 {
+		c.intake.Ignore(NullValue, c.nulls)
+	}
+	if c.batch.Size() > maxPooledBatch {
+		return
+	}
+	c.batch.Reset()
+	clear(c.labels)
+	c.labels = c.labels[:0]
+	c.req, c.labelBytes, c.result, c.nulls, c.err = nil, 0, Result{}, 0, nil
+	c.intake.collectors.Put(c)
+}
+
+// Finish flushes the rest. The result holds also what was stored before an error.
+func (c *Collector) Finish() (Result, error) {
+	c.flush()
+	return c.Result(), c.err
+}
+
+// Result returns what became of the request so far.
+func (c *Collector) Result() Result {
+	r := c.result
+	r.Dropped += c.nulls
+	if r.Reason == "" && c.nulls > 0 {
+		r.Reason = "the value is null, which says that there is no value"
+	}
+	return r
+}
+
+// Err returns the error of the sink, after which nothing more is collected.
+func (c *Collector) Err() error { return c.err }
+
+// Invalid notes a line or series which could not be parsed.
+func (c *Collector) Invalid(reason string) {
+	c.result.Invalid++
+	if c.result.Reason == "" {
+		c.result.Reason = reason
+	}
+}
+
+// StartSeries begins a series of the given number of samples. It returns false when
+// the series must be left out, which it has then counted, or when the sink has failed. The labels are
+// reordered and their strings copied.
+func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
+	if rows == 0 || c.err != nil {
+		return false
+	}
+	if c.batch.Rows() >= maxBatchRows || c.batch.Len() >= maxBatchRows || c.labelBytes >= maxBatchLabelBytes {
+		if c.flush(); c.err != nil {
+			return false
+		}
+	}
+	tenant := c.req.Tenant
+	if len(c.req.ExtraLabels) > 0 {
+		labels = c.addExtraLabels(labels)
+	}
+	if c.req.TenantFromLabels {
+		tenant, labels = c.cutTenant(labels)
+	}
+	if r, detail := c.check(labels); r != reasonCount {
+		c.drop(r, rows, detail, labels)
+		return false
+	}
+	if err := c.batch.AddSeries(tenant, labels); err != nil {
+		c.drop(DuplicateLabelName, rows, err.Error(), labels)
+		return false
+	}
+	return true
+}
+
+// Null notes a sample without a value, which is left out.
+func (c *Collector) Null() { c.nulls++ }
+
+// Sample adds a sample to the series begun last. NaN is a value like any other.
+func (c *Collector) Sample(timestamp int64, value float64) {
+	if c.batch.Rows() >= maxBatchRows {
+		c.splitSeries()
+	}
+	if c.err == nil {
+		c.batch.AddSample(timestamp, value)
+	}
+}
+
+// splitSeries flushes in the middle of a series and goes on with the same one.
+func (c *Collector) splitSeries() {
+	last := c.batch.Len() - 1
+	hash := c.batch.Hash(last)
+	c.key = append(c.key[:0], c.batch.Key(last)...)
+	if c.flush(); c.err == nil {
+		c.batch.AddKey(c.key, hash)
+	}
+}
+
+func (c *Collector) flush() {
+	rows := c.batch.Rows()
+	if c.err == nil && rows > 0 {
+		c.err = c.req.Sink(&c.batch)
+		if c.err == nil {
+			c.result.Rows += rows
+		}
+	}
+	c.batch.Reset()
+	c.labelBytes = 0
+}
+
+// check returns the first limit or rule the labels break, or reasonCount. It does not
+// look for duplicates, which show when the labels are sorted.
+func (c *Collector) check(labels []model.Label) (r Reason, detail string) {
+	maxName, maxValue := limit(c.intake.config.MaxLabelNameLen), limit(c.intake.config.MaxLabelValueLen)
+	n, hasMetric := 0, false
+	for i := range labels {
+		l := &labels[i]
+		if l.Value == "" {
+			continue
+		}
+		n++
+		c.labelBytes += len(l.Name) + len(l.Value)
+		switch {
+		case l.Name == "":
+			return EmptyLabelName, fmt.Sprintf("the label with the value %q has an empty name", l.Value)
+		case len(l.Name) > maxName:
+			return TooLongLabelName, fmt.Sprintf("the label name %q has %d bytes, more than -maxLabelNameLen=%d", cut(l.Name), len(l.Name), maxName)
+		case len(l.Value) > maxValue:
+			return TooLongLabelValue, fmt.Sprintf("the value of label %q has %d bytes, more than -maxLabelValueLen=%d", l.Name, len(l.Value), maxValue)
+		case l.Name == model.MetricNameLabel:
+			hasMetric = true
+		}
+	}
+	if !hasMetric {
+		return EmptyMetricName, "the metric name is empty"
+	}
+	if most := limit(c.intake.config.MaxLabelsPerSeries); n > most {
+		return TooManyLabels, fmt.Sprintf("it has %d labels, more than -maxLabelsPerTimeseries=%d", n, most)
+	}
+	return reasonCount, ""
+}
+
+func limit(n int) int {
+	if n <= 0 {
+		return math.MaxInt
+	}
+	return n
+}
+
+// drop counts a series which is left out and says why.
+func (c *Collector) drop(r Reason, rows int, detail string, labels []model.Label) {
+	c.intake.Ignore(r, rows)
+	c.result.Dropped += rows
+	if c.result.Reason == "" {
+		c.result.Reason = detail
+	}
+	c.intake.Warnf("cannot store series %s: %s; its %d samples are dropped and counted in vm_rows_ignored_total{reason=%q}",
+		describe(labels), detail, rows, r.String())
+}
+
+// describe renders labels of any size as a text of bounded size.
+func describe(labels []model.Label) string {
+	const most = 10
+	few := make([]model.Label, 0, most)
+	for _, l := range labels[:min(len(labels), most)] {
+		few = append(few, model.Label{Name: cut(l.Name), Value: cut(l.Value)})
+	}
+	text := model.LabelsString(few)
+	if more := len(labels) - len(few); more > 0 {
+		text += fmt.Sprintf(" and %d more labels", more)
+	}
+	return text
+}
+
+func cut(s string) string {
+	const most = 100
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+// addExtraLabels returns the labels with those of the request.
+func (c *Collector) addExtraLabels(labels []model.Label) []model.Label {
+	c.labels = c.labels[:0]
+	for _, l := range labels {
+		if !hasName(c.req.ExtraLabels, l.Name) {
+			c.labels = append(c.labels, l)
+		}
+	}
+	c.labels = append(c.labels, c.req.ExtraLabels...)
+	return c.labels
+}
+
+func hasName(labels []model.Label, name string) bool {
+	for i := range labels {
+		if labels[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// cutTenant splits the labels that name the tenant off the others.
+func (c *Collector) cutTenant(labels []model.Label) (t model.TenantID, rest []model.Label) {
+	rest = labels[:0]
+	for _, l := range labels {
+		switch l.Name {
+		case "vm_account_id":
+			t.AccountID = tenantPart(l.Value)
+		case "vm_project_id":
+			t.ProjectID = tenantPart(l.Value)
+		default:
+			rest = append(rest, l)
+		}
+	}
+	return t, rest
+}
+
+func tenantPart(s string) uint32 {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}

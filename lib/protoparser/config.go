@@ -1,0 +1,30 @@
+package protoparser
+
+import (
+	"flag"
+
+	"vmcluster/lib/flagvalue"
+)
+
+// Config holds the limits on what is written.
+type Config struct {
+	MaxLabelsPerSeries   int
+	MaxLabelNameLen      int             // bytes
+	MaxLabelValueLen     int             // bytes
+	MaxInsertRequestSize flagvalue.Bytes // of a remote write body, before and after decompression
+	MaxImportLineLen     flagvalue.Bytes
+}
+
+// RegisterFlags registers the flags and sets the defaults.
+func (c *Config) RegisterFlags(fs *flag.FlagSet) {
+	fs.IntVar(&c.MaxLabelsPerSeries, "maxLabelsPerTimeseries", 40,
+		"The largest number of labels a series may have, its name included; a series with more is dropped and counted in vm_rows_ignored_total{reason=\"too_many_labels\"}; 0 means no limit")
+	fs.IntVar(&c.MaxLabelNameLen, "maxLabelNameLen", 256,
+		"The largest length of a label name in bytes; a series with a longer one is dropped and counted in vm_rows_ignored_total{reason=\"too_long_label_name\"}; 0 means no limit")
+	fs.IntVar(&c.MaxLabelValueLen, "maxLabelValueLen", 4096,
+		"The largest length of a label value in bytes; a series with a longer one is dropped and counted in vm_rows_ignored_total{reason=\"too_long_label_value\"}; 0 means no limit")
+	c.MaxInsertRequestSize = 32 << 20
+	fs.Var(&c.MaxInsertRequestSize, "maxInsertRequestSize", "The largest size of a remote write request in bytes, before and after decompression")
+	c.MaxImportLineLen = 10 << 20
+	fs.Var(&c.MaxImportLineLen, "import.maxLineLen", "The largest length of a line in bytes at /api/v1/import; longer lines are skipped and counted in vm_rows_invalid_total")
+}

@@ -1,0 +1,16 @@
+// Package protoparser holds what the parsers of all write protocols share:
+// reading and decompressing bodies, splitting lines, the limits on labels, the counters
+// of rows, and the Collector which turns parsed series into batches of bounded size.
+//
+// It knows no HTTP and no storage: a Request names a body and a sink for batches.
+// Each sub-package is one wire format.
+//
+// Invariants:
+//
+//  1. Memory per request is bounded whatever the body holds: by the size limit for
+//     bodies which are read whole, by the line limit for streamed ones, and by the batch bounds
+//     of the Collector.
+//  2. A series which breaks a limit is left out as a whole, counted by reason and named
+//     in a throttled warning; the rest of its request is stored.
+//  3. No error or nil comes back before the sink has returned for every batch of the request.
+package protoparser

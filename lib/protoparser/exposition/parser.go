@@ -1,0 +1,89 @@
+package exposition
+
+import (
+	"fmt"
+	"sync"
+
+	"vmcluster/lib/protoparser"
+)
+
+// Format is the value of the type label of this format's metrics.
+const Format = "prometheus"
+
+// maxLineLen is the longest line in bytes: all labels at their default limits fit.
+const maxLineLen = 1 << 20
+
+// Parser reads text bodies. It is safe for concurrent use.
+type Parser struct {
+	intake   *protoparser.Intake
+	counters *protoparser.Counters
+	rows     sync.Pool // *row
+}
+
+// New returns a parser which counts in the intake's metrics.
+func New(in *protoparser.Intake) *Parser {
+	return &Parser{intake: in, counters: in.NewCounters(Format)}
+}
+
+// Parse stores the samples of all lines which can be parsed, and counts the others. Errors are of
+// kind BadRequest when the body cannot be read or decompressed, or come from the sink.
+func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
+	p.counters.ReadCalls.Inc()
+	body, err := p.intake.Bodies.Stream(req.Body, req.Encoding)
+	if err != nil {
+		p.counters.ReadErrors.Inc()
+		return protoparser.Result{}, err
+	}
+	defer body.Close()
+	c := p.intake.Collect(req)
+	defer c.Release()
+	lines := p.intake.Lines(body, maxLineLen)
+	defer lines.Release()
+	r, ok := p.rows.Get().(*row)
+	if !ok {
+		r = &row{}
+	}
+	defer p.rows.Put(r)
+	defer func() { clear(r.labels[:cap(r.labels)]) }()
+
+	read := 0
+	for c.Err() == nil && lines.Next() {
+		line := trimLeft(lines.At())
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		if fault := r.parse(line); fault != "" {
+			p.invalid(c, line, fault)
+			continue
+		}
+		read++
+		p.store(c, r, req.DefaultTimestamp)
+	}
+	for range lines.TooLong() {
+		p.invalid(c, nil, fmt.Sprintf("the line is longer than %d bytes", maxLineLen))
+	}
+	p.counters.RowsRead.Add(read)
+	result, err := c.Finish() // what was read before the body broke off is stored
+	if err == nil && lines.Err() != nil {
+		p.counters.ReadErrors.Inc()
+		return result, lines.Err()
+	}
+	return result, err
+}
+
+func (p *Parser) store(c *protoparser.Collector, r *row, defaultTimestamp int64) {
+	if !c.StartSeries(r.labels, 1) {
+		return
+	}
+	if !r.hasTimestamp {
+		r.timestamp = defaultTimestamp
+	}
+	c.Sample(r.timestamp, r.value)
+}
+
+func (p *Parser) invalid(c *protoparser.Collector, line []byte, fault string) {
+	p.counters.RowsInvalid.Inc()
+	text := fmt.Sprintf("cannot parse line %q: %s", line[:min(len(line), 200)], fault)
+	c.Invalid(text)
+	p.intake.Warnf("%s; it is skipped and counted in vm_rows_invalid_total{type=%q}", text, Format)
+}

@@ -1,0 +1,135 @@
+package protoparser
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+)
+
+// Request is one write request as a parser sees it.
+type Request struct {
+	Body     io.Reader
+	Encoding string // value of Content-Encoding
+	Tenant   model.TenantID
+	// TenantFromLabels takes the tenant of each series from its labels
+	// vm_account_id and vm_project_id, which are removed. Missing and invalid ones count as 0.
+	TenantFromLabels bool
+	ExtraLabels      []model.Label // added to each series, in place of its own labels of the same name
+	// DefaultTimestamp, in Unix milliseconds, is for samples which bring none.
+	DefaultTimestamp int64
+	// Sink stores a batch, returns when that is done, and keeps nothing of the batch.
+	Sink func(*model.Batch) error
+}
+
+// Result tells what became of a request.
+type Result struct {
+	Rows    int // samples stored
+	Dropped int // samples left out for their labels or values
+	Invalid int // lines or series which could not be parsed
+	// Reason tells why the first of Dropped and Invalid was left out; empty when none was.
+	Reason string
+}
+
+// Options are the arguments of New.
+type Options struct {
+	Config  *Config
+	Logger  *logger.Logger
+	Metrics *metrics.Set
+}
+
+// Intake is what all parsers of a process share. It is safe for concurrent use.
+type Intake struct {
+	Bodies *Bodies
+
+	config     Config
+	metrics    *metrics.Set
+	warn       *logger.Throttle
+	ignored    [reasonCount]*metrics.Counter
+	collectors sync.Pool
+	lines      bytesutil.Pool
+}
+
+// New returns an intake with its counters registered.
+func New(o Options) *Intake {
+	in := &Intake{
+		Bodies:  newBodies(int64(o.Config.MaxInsertRequestSize)),
+		config:  *o.Config,
+		metrics: o.Metrics,
+		warn:    logger.NewThrottle(o.Logger, 5*time.Second),
+	}
+	for r := range reasonCount {
+		in.ignored[r] = o.Metrics.Counter(fmt.Sprintf("vm_rows_ignored_total{reason=%q}", r.String()))
+	}
+	return in
+}
+
+// MaxImportLineLen returns the limit on lines of JSON in bytes.
+func (in *Intake) MaxImportLineLen() int { return int(in.config.MaxImportLineLen) }
+
+// Warnf logs a fault of the input; the log is throttled.
+func (in *Intake) Warnf(format string, args ...any) { in.warn.Warnf(format, args...) }
+
+// Ignore counts n rows which were left out.
+func (in *Intake) Ignore(r Reason, n int) { in.ignored[r].Add(n) }
+
+// Counters are the metrics of one wire format.
+type Counters struct {
+	ReadCalls       *metrics.Counter
+	ReadErrors      *metrics.Counter
+	UnmarshalErrors *metrics.Counter
+	RowsRead        *metrics.Counter
+	RowsInvalid     *metrics.Counter
+	Metadata        *metrics.Counter
+}
+
+// NewCounters registers the metrics of the format with the given value of the type label.
+func (in *Intake) NewCounters(format string) *Counters {
+	counter := func(family string) *metrics.Counter {
+		return in.metrics.Counter(fmt.Sprintf("%s{type=%q}", family, format))
+	}
+	return &Counters{
+		ReadCalls:       counter("vm_protoparser_read_calls_total"),
+		ReadErrors:      counter("vm_protoparser_read_errors_total"),
+		UnmarshalErrors: counter("vm_protoparser_unmarshal_errors_total"),
+		RowsRead:        counter("vm_protoparser_rows_read_total"),
+		RowsInvalid:     counter("vm_rows_invalid_total"),
+		Metadata:        counter("vm_protoparser_metadata_read_total"),
+	}
+}
+
+// Reason is why rows were left out.
+type Reason uint8
+
+// The reasons. Each is a value of the reason label of vm_rows_ignored_total.
+const (
+	TooManyLabels Reason = iota
+	TooLongLabelName
+	TooLongLabelValue
+	DuplicateLabelName
+	EmptyLabelName
+	EmptyMetricName
+	NullValue
+	NativeHistogram
+
+	reasonCount
+)
+
+// String returns the value of the reason label.
+func (r Reason) String() string {
+	return [reasonCount]string{
+		TooManyLabels:      "too_many_labels",
+		TooLongLabelName:   "too_long_label_name",
+		TooLongLabelValue:  "too_long_label_value",
+		DuplicateLabelName: "duplicate_label_name",
+		EmptyLabelName:     "empty_label_name",
+		EmptyMetricName:    "empty_metric_name",
+		NullValue:          "null_value",
+		NativeHistogram:    "native_histogram",
+	}[r]
+}

@@ -1,0 +1,190 @@
+package jsonline
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/valyala/fastjson"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
+)
+
+// Format is the value of the type label of this format's metrics.
+const Format = "vmimport"
+
+// Parser reads JSON line bodies. It is safe for concurrent use.
+type Parser struct {
+	intake   *protoparser.Intake
+	counters *protoparser.Counters
+	lines    sync.Pool // *line
+}
+
+// New returns a parser which counts in the intake's metrics.
+func New(in *protoparser.Intake) *Parser {
+	return &Parser{intake: in, counters: in.NewCounters(Format)}
+}
+
+// Parse stores the samples of all lines which can be parsed, and counts the others. Errors are of
+// kind BadRequest when the body cannot be read or decompressed, or come from the sink.
+func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
+	p.counters.ReadCalls.Inc()
+	body, err := p.intake.Bodies.Stream(req.Body, req.Encoding)
+	if err != nil {
+		p.counters.ReadErrors.Inc()
+		return protoparser.Result{}, err
+	}
+	defer body.Close()
+	c := p.intake.Collect(req)
+	defer c.Release()
+	maxLineLen := p.intake.MaxImportLineLen()
+	lines := p.intake.Lines(body, maxLineLen)
+	defer lines.Release()
+	l, ok := p.lines.Get().(*line)
+	if !ok {
+		l = &line{}
+	}
+
+	read := 0
+	for c.Err() == nil && lines.Next() {
+		read += p.storeLine(c, l, lines.At())
+	}
+	if cap(l.samples) <= maxPooledSamples {
+		p.lines.Put(l) // a parser which has seen a huge line is left to the garbage collector
+	}
+	for range lines.TooLong() {
+		p.invalid(c, nil, fmt.Sprintf("the line is longer than -import.maxLineLen=%d bytes", maxLineLen))
+	}
+	p.counters.RowsRead.Add(read)
+	result, err := c.Finish() // what was read before the body broke off is stored
+	if err == nil && lines.Err() != nil {
+		p.counters.ReadErrors.Inc()
+		return result, lines.Err()
+	}
+	return result, err
+}
+
+// storeLine stores the samples of one line and returns their number.
+func (p *Parser) storeLine(c *protoparser.Collector, l *line, text []byte) int {
+	if isBlank(text) {
+		return 0
+	}
+	if fault := l.parse(text); fault != "" {
+		p.invalid(c, text, fault)
+		return 0
+	}
+	if c.StartSeries(l.labels, len(l.samples)) {
+		for _, s := range l.samples {
+			c.Sample(s.Timestamp, s.Value)
+		}
+	}
+	for range l.nulls {
+		c.Null()
+	}
+	return len(l.samples) + l.nulls
+}
+
+func isBlank(b []byte) bool {
+	for _, ch := range b {
+		if ch != ' ' && ch != '\t' {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Parser) invalid(c *protoparser.Collector, text []byte, fault string) {
+	p.counters.RowsInvalid.Inc()
+	message := fmt.Sprintf("cannot parse line %q: %s", text[:min(len(text), 200)], fault)
+	c.Invalid(message)
+	p.intake.Warnf("%s; it is skipped and counted in vm_rows_invalid_total{type=%q}", message, Format)
+}
+
+const maxPooledSamples = 100_000
+
+// line is one parsed line. Its strings belong to the JSON parser and are valid until the next parse.
+type line struct {
+	parser  fastjson.Parser
+	labels  []model.Label
+	samples []model.Sample
+	nulls   int
+}
+
+// parse reads one line and returns what is wrong with it, or nothing.
+func (l *line) parse(text []byte) (fault string) {
+	l.labels, l.samples, l.nulls = l.labels[:0], l.samples[:0], 0
+	v, err := l.parser.ParseBytes(text)
+	if err != nil {
+		return "it is not JSON: " + shorten(err.Error())
+	}
+	metric := v.Get("metric")
+	if metric == nil || metric.Type() != fastjson.TypeObject {
+		return `there is no object "metric"`
+	}
+	values, timestamps := v.Get("values"), v.Get("timestamps")
+	if values == nil || values.Type() != fastjson.TypeArray {
+		return `there is no array "values"`
+	}
+	if timestamps == nil || timestamps.Type() != fastjson.TypeArray {
+		return `there is no array "timestamps"`
+	}
+	if fault = l.parseMetric(metric.GetObject()); fault != "" {
+		return fault
+	}
+	return l.parseSamples(values.GetArray(), timestamps.GetArray())
+}
+
+func (l *line) parseMetric(metric *fastjson.Object) (fault string) {
+	metric.Visit(func(key []byte, v *fastjson.Value) {
+		if v.Type() != fastjson.TypeString {
+			fault = fmt.Sprintf("the value of label %q is not a string", key)
+			return
+		}
+		l.labels = append(l.labels, model.Label{Name: bytesutil.String(key), Value: bytesutil.String(v.GetStringBytes())})
+	})
+	return fault
+}
+
+func (l *line) parseSamples(values, timestamps []*fastjson.Value) (fault string) {
+	if len(values) != len(timestamps) {
+		return fmt.Sprintf("there are %d values and %d timestamps", len(values), len(timestamps))
+	}
+	if len(values) == 0 {
+		return "there are no values"
+	}
+	for i := range values {
+		if values[i].Type() == fastjson.TypeNull {
+			l.nulls++
+			continue
+		}
+		v, ok := parseValue(values[i])
+		if !ok {
+			return fmt.Sprintf("value %d is not a number", i)
+		}
+		t, err := timestamps[i].Int64()
+		if err != nil {
+			return fmt.Sprintf("timestamp %d is not a whole number of milliseconds", i)
+		}
+		l.samples = append(l.samples, model.Sample{Timestamp: t, Value: v})
+	}
+	return ""
+}
+
+func parseValue(v *fastjson.Value) (f float64, ok bool) {
+	if v.Type() == fastjson.TypeString {
+		f, err := strconv.ParseFloat(bytesutil.String(v.GetStringBytes()), 64)
+		return f, err == nil
+	}
+	f, err := v.Float64()
+	return f, err == nil
+}
+
+func shorten(s string) string {
+	const most = 200
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}

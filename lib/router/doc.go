@@ -1,0 +1,21 @@
+// Package router makes one Ingester of many: it splits a batch by the consistent
+// hash of the series keys, sends the pieces at the same time, and sends the pieces of
+// a node that cannot take them elsewhere.
+//
+// It knows contracts only: a node may be an RPC client, a local storage or another router.
+//
+// The decisions (plan.go, health.go) are values in, values out; router.go does the I/O.
+// Sub-batches come from a pool, belong to the Ingest call that took them, and
+// go back when the node's Ingester has returned.
+//
+// Invariants:
+//
+//  1. Ingest returns nil only when every row was acknowledged by a node.
+//  2. Within one Ingest call a node which failed is not tried again, so the call ends
+//     after at most as many attempts per row as there are nodes. It says Unavailable only
+//     when no node is left, cooling down or not.
+//  3. Nothing is kept between calls but the health of the nodes; a call holds at
+//     most one copy of its batch per attempt under way.
+//  4. A node that is cooling down gets rows only from one probing call at a time, or
+//     when no healthy node is left.
+package router

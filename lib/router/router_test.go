@@ -1,0 +1,409 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/gather"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/storageapi/apitest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeNode answers by a function and remembers the rows it acknowledged.
+type fakeNode struct {
+	mu    sync.Mutex
+	reply func() error
+	rows  map[string]int // samples by key and timestamp
+	calls int
+}
+
+func (n *fakeNode) set(reply func() error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.reply = reply
+}
+
+func (n *fakeNode) Ingest(ctx context.Context, b *model.Batch) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calls++
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if n.reply != nil {
+		if err := n.reply(); err != nil {
+			return err
+		}
+	}
+	for i := range b.Len() {
+		if b.Hash(i) != model.HashSeriesKey(b.Key(i)) {
+			return errors.New("the hash does not belong to the key")
+		}
+		for _, s := range b.Samples(i) {
+			n.rows[rowName(b.Key(i), s)]++
+		}
+	}
+	return nil
+}
+
+func rowName(key []byte, s model.Sample) string {
+	return fmt.Sprintf("%x@%d=%v", key, s.Timestamp, s.Value)
+}
+
+func fail(kind errkind.Kind) func() error {
+	return func() error { return errkind.New(kind, "it is %s", kind) }
+}
+
+type cluster struct {
+	*Router
+	nodes []*fakeNode
+	set   *metrics.Set
+}
+
+func newCluster(t testing.TB, n int) *cluster {
+	t.Helper()
+	c := &cluster{set: metrics.NewSet()}
+	var nodes []Node
+	for i := range n {
+		f := &fakeNode{rows: map[string]int{}}
+		c.nodes = append(c.nodes, f)
+		nodes = append(nodes, Node{Name: fmt.Sprintf("node%d:8400", i), Ingester: f})
+	}
+	r, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: c.set})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Router = r
+	return c
+}
+
+func (c *cluster) metric(t *testing.T, name string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := c.set.Write(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	t.Fatalf("there is no metric %s in\n%s", name, b.String())
+	return ""
+}
+
+func makeBatch(t testing.TB, series, rows, salt int) *model.Batch {
+	t.Helper()
+	b := &model.Batch{}
+	for i := range series {
+		if err := b.AddSeries(model.TenantID{AccountID: uint32(i % 3)}, []model.Label{
+			{Name: model.MetricNameLabel, Value: "metric"}, {Name: "i", Value: fmt.Sprint(i)},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for j := range rows {
+			b.AddSample(int64(salt*1000+j), float64(i))
+		}
+	}
+	return b
+}
+
+// missing returns the rows of b which no node acknowledged.
+func (c *cluster) missing(b *model.Batch) int {
+	missing := 0
+	for i := range b.Len() {
+		for _, s := range b.Samples(i) {
+			found := false
+			for _, n := range c.nodes {
+				n.mu.Lock()
+				found = found || n.rows[rowName(b.Key(i), s)] > 0
+				n.mu.Unlock()
+			}
+			if !found {
+				missing++
+			}
+		}
+	}
+	return missing
+}
+
+func TestHealthyNodesShareRows(t *testing.T) {
+	c := newCluster(t, 4)
+	b := makeBatch(t, 1000, 2, 0)
+	if err := c.Ingest(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.missing(b); n > 0 {
+		t.Errorf("%d rows are missing", n)
+	}
+	for i, n := range c.nodes {
+		if len(n.rows) < 350 || len(n.rows) > 650 {
+			t.Errorf("node %d has %d of 2000 rows", i, len(n.rows))
+		}
+	}
+}
+
+func TestDeadNodeIsDetouredAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.nodes[1].set(fail(errkind.Unavailable))
+		for i := range 10 {
+			b := makeBatch(t, 300, 1, i)
+			if err := c.Ingest(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			if n := c.missing(b); n > 0 {
+				t.Fatalf("%d rows are missing", n)
+			}
+		}
+		if n := c.nodes[1].calls; n != 1 {
+			t.Errorf("the dead node was asked %d times within its cool-down", n)
+		}
+		from := c.metric(t, `vm_rpc_rows_rerouted_from_here_total{name="vminsert", addr="node1:8400", rpc_call="metric_rows"}`)
+		to0 := c.metric(t, `vm_rpc_rows_rerouted_to_here_total{name="vminsert", addr="node0:8400", rpc_call="metric_rows"}`)
+		if from == "0" || to0 == "0" || c.metric(t, `vm_rpc_reroutes_total{name="vminsert"}`) != "1" {
+			t.Errorf("re-routed %s rows, %s of them to node 0", from, to0)
+		}
+		time.Sleep(minCoolDown) // of the bubble's clock
+		c.nodes[1].set(nil)
+		if err := c.Ingest(t.Context(), makeBatch(t, 300, 1, 99)); err != nil || len(c.nodes[1].rows) == 0 {
+			t.Errorf("the node is back and has %d rows, error %v", len(c.nodes[1].rows), err)
+		}
+	})
+}
+
+func TestReadOnlyNode(t *testing.T) {
+	c := newCluster(t, 2)
+	const gauge = `vm_rpc_vmstorage_is_read_only{name="vminsert", addr="node0:8400", rpc_call="metric_rows"}`
+	if got := c.metric(t, gauge); got != "0" {
+		t.Errorf("a new node is read-only: %s", got)
+	}
+	c.nodes[0].set(fail(errkind.ReadOnly))
+	b := makeBatch(t, 100, 1, 0)
+	if err := c.Ingest(t.Context(), b); err != nil || c.missing(b) > 0 {
+		t.Fatalf("%d rows missing, error %v", c.missing(b), err)
+	}
+	if got := c.metric(t, gauge); got != "1" {
+		t.Errorf("the gauge says %s", got)
+	}
+}
+
+func TestAllNodesDown(t *testing.T) {
+	c := newCluster(t, 3)
+	c.nodes[0].set(fail(errkind.Unavailable))
+	c.nodes[1].set(fail(errkind.ReadOnly))
+	c.nodes[2].set(fail(errkind.Draining))
+	for range 2 { // also when all are cooling down
+		err := c.Ingest(t.Context(), makeBatch(t, 100, 1, 0))
+		if errkind.Of(err) != errkind.Unavailable || errkind.RetryAfterOf(err) <= 0 {
+			t.Fatalf("error %v", err)
+		}
+		for _, part := range []string{"node0:8400", "unavailable", "node1:8400", "node2:8400"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("error %q does not say %q", err, part)
+			}
+		}
+	}
+	c.nodes[1].set(nil) // cooling down, but the only one left
+	b := makeBatch(t, 100, 1, 1)
+	if err := c.Ingest(t.Context(), b); err != nil || c.missing(b) > 0 {
+		t.Errorf("%d rows missing, error %v", c.missing(b), err)
+	}
+}
+
+func TestRefusalIsNotRerouted(t *testing.T) {
+	c := newCluster(t, 3)
+	c.nodes[1].set(fail(errkind.BadRequest))
+	err := c.Ingest(t.Context(), makeBatch(t, 300, 1, 0))
+	if errkind.Of(err) != errkind.BadRequest || !strings.Contains(err.Error(), "node1:8400") {
+		t.Fatalf("error %v", err)
+	}
+	if n := c.metric(t, `vm_rpc_reroutes_total{name="vminsert"}`); n != "0" {
+		t.Errorf("%s reroutes", n)
+	}
+}
+
+func TestCanceledCallBlamesNoNode(t *testing.T) {
+	c := newCluster(t, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Ingest(ctx, makeBatch(t, 100, 1, 0)); errkind.Of(err) != errkind.Canceled {
+		t.Errorf("error %v", err)
+	}
+	for i := range c.nodes {
+		if c.Router.mu.health[i].kind != errkind.OK {
+			t.Errorf("node %d is blamed", i)
+		}
+	}
+}
+
+// blockingNode waits for the end of the context.
+type blockingNode struct{}
+
+func (blockingNode) Ingest(ctx context.Context, _ *model.Batch) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestHungNodeEndsWithTheContext(t *testing.T) {
+	r, err := New(Options{Nodes: []Node{{"a", blockingNode{}}, {"b", apitest.NewMemory()}}, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := r.Ingest(ctx, makeBatch(t, 100, 1, 0)); errkind.Of(err) != errkind.Timeout {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestProbesAreGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 4)
+		c.nodes[2].set(fail(errkind.Unavailable))
+		if err := c.Ingest(t.Context(), makeBatch(t, 100, 1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(maxHint)
+		c.nodes[2].set(nil)
+		// These calls claim the probe; most have no row for the node.
+		for i := range 50 {
+			if err := c.Ingest(t.Context(), makeBatch(t, 1, 1, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Ingest(t.Context(), makeBatch(t, 100, 1, 7)); err != nil || len(c.nodes[2].rows) == 0 {
+			t.Errorf("the node came back and has %d rows, error %v", len(c.nodes[2].rows), err)
+		}
+	})
+}
+
+// Whatever nodes do: nil means that each row was acknowledged.
+func TestNoAcknowledgedRowIsLost(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for round := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, round))
+		c := newCluster(t, 1+rng.IntN(6))
+		for i, n := range c.nodes {
+			n.reply = moody(rand.New(rand.NewPCG(seed+round, uint64(i))))
+		}
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() { c.writeMuch(t, w) })
+		}
+		wg.Wait()
+	}
+}
+
+// moody returns replies that fail at random, mostly so that another node may take the rows.
+func moody(rng *rand.Rand) func() error {
+	kinds := []errkind.Kind{errkind.Unavailable, errkind.ReadOnly, errkind.Draining, errkind.Overloaded, errkind.Timeout, errkind.BadRequest, errkind.Internal}
+	failing := rng.Float64()
+	return func() error {
+		if rng.Float64() > failing {
+			return nil
+		}
+		kind := kinds[rng.IntN(5)]
+		if rng.IntN(20) == 0 {
+			kind = kinds[rng.IntN(len(kinds))]
+		}
+		return errkind.New(kind, "failed").WithRetryAfter(time.Nanosecond)
+	}
+}
+
+// writeMuch sends batches and looks for rows which were acknowledged and are nowhere.
+func (c *cluster) writeMuch(t *testing.T, writer int) {
+	acknowledged := 0
+	for k := range 30 {
+		b := makeBatch(t, 1+(k*7+writer)%40, 1+k%3, writer*1000+k)
+		err := c.Ingest(t.Context(), b)
+		if err != nil {
+			continue
+		}
+		acknowledged++
+		if n := c.missing(b); n > 0 {
+			t.Errorf("writer %d, batch %d: %d acknowledged rows are missing", writer, k, n)
+		}
+	}
+	t.Logf("writer %d: %d of 30 batches acknowledged", writer, acknowledged)
+}
+
+func TestBadNodeLists(t *testing.T) {
+	for _, nodes := range [][]Node{nil, {{Name: "a"}, {Name: "b"}, {Name: "a"}}} {
+		if _, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()}); errkind.Of(err) != errkind.BadRequest {
+			t.Errorf("%v gives error %v", nodes, err)
+		}
+	}
+}
+
+// A router and a gather over stores are a store.
+func TestConformance(t *testing.T) {
+	for n := 1; n <= 4; n++ {
+		t.Run(fmt.Sprint(n, " nodes"), func(t *testing.T) {
+			apitest.Run(t, func(t *testing.T) apitest.Target {
+				var in []Node
+				var out []gather.Node
+				for i := range n {
+					m := apitest.NewMemory()
+					in = append(in, Node{fmt.Sprint("node", i), m})
+					out = append(out, gather.Node{Name: fmt.Sprint("node", i), Searcher: m})
+				}
+				r, err := New(Options{Nodes: in, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				g, err := gather.New(gather.Options{Nodes: out, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return apitest.Target{Ingester: r, Searcher: g}
+			})
+		})
+	}
+}
+
+type nullIngester struct{}
+
+func (nullIngester) Ingest(context.Context, *model.Batch) error { return nil }
+
+var _ storageapi.Ingester = nullIngester{}
+
+func BenchmarkIngest(b *testing.B) {
+	for _, n := range []int{1, 2, 4, 8} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var nodes []Node
+			for i := range n {
+				nodes = append(nodes, Node{fmt.Sprint("node", i), nullIngester{}})
+			}
+			r, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			batch := makeBatch(b, 10_000, 1, 0)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := r.Ingest(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/row")
+		})
+	}
+}
