@@ -1,0 +1,243 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/vfs"
+	"vmcluster/lib/vfs/faultfs"
+	"vmcluster/lib/vfs/memfs"
+)
+
+// TestCrash cuts the power at a random file operation, again and again, and replays what a log would hold.
+func TestCrash(t *testing.T) {
+	for round := range 60 {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Logf("seed %d", seed)
+			testCrash(t, seed)
+		})
+	}
+}
+
+func testCrash(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	w := &world{rng: rng, values: 50}
+	n := newNaive()
+	durable := newNaive() // what was flushed for sure
+	mem := memfs.New(memfs.Options{})
+	for range 6 {
+		var after *memfs.FS
+		fs := faultfs.New(mem)
+		at, ops := 1+rng.IntN(120), 0
+		fs.SetHook(func(op faultfs.Op) {
+			if op.N == 0 || after != nil {
+				return
+			}
+			if ops++; ops == at {
+				after = mem.Crash(rng)
+			}
+		})
+		ix := mustOpen(t, fs, "/x/index")
+		for range 6 {
+			if after == nil {
+				crashStep(t, ix, n, durable, w, &after)
+			}
+		}
+		closed(t, ix)
+		if after == nil {
+			after = mem.Crash(rng)
+		}
+		mem = after
+		recoverCrashed(t, mem, n, durable, w)
+	}
+}
+
+// crashStep registers series and flushes or merges. When the power went off meanwhile, the
+// flush does not count as done.
+func crashStep(t *testing.T, ix *Index, n, durable *naive, w *world, after **memfs.FS) {
+	t.Helper()
+	for range w.rng.IntN(40) {
+		addRandomGaps(t, ix, n, w)
+	}
+	if w.rng.IntN(4) == 0 {
+		must(t, ix.Merge())
+		return
+	}
+	must(t, ix.Flush())
+	if *after == nil {
+		copyNaive(durable, n)
+	}
+}
+
+// addRandomGaps is addRandom without the check of the next id, which need not be known after a crash.
+func addRandomGaps(t *testing.T, ix *Index, n *naive, w *world) {
+	t.Helper()
+	key := w.key(t)
+	id, created := ix.Add(model.HashSeriesKey(key), key)
+	if old, known := n.ids[string(key)]; known && (created || old != id) {
+		t.Fatalf("key %q had id %d and has now %d", key, old, id)
+	}
+	if old, taken := n.keys[id]; taken && old != string(key) {
+		t.Fatalf("id %d was given to %q and then to %q", id, old, key)
+	}
+	n.add(id, string(key))
+	day := int32(w.rng.IntN(8))
+	ix.MarkActive(id, day)
+	n.mark(id, day)
+}
+
+func copyNaive(dst, src *naive) {
+	dst.keys, dst.ids, dst.next = maps.Clone(src.keys), maps.Clone(src.ids), src.next
+	for day, ids := range src.days {
+		dst.days[day] = maps.Clone(ids)
+	}
+}
+
+// recoverCrashed opens what is left, checks it, and replays the rest in random order.
+func recoverCrashed(t *testing.T, fs vfs.FS, n, durable *naive, w *world) {
+	t.Helper()
+	ix := mustOpen(t, fs, "/x/index")
+	checkFiles(t, fs, ix)
+	for id, key := range durable.keys {
+		if got, err := ix.AppendKey(nil, id); err != nil || string(got) != key {
+			t.Fatalf("flushed series %d is lost: %q, %v", id, got, err)
+		}
+	}
+	for day, ids := range durable.days {
+		active := ix.days.active(day, day)
+		for id := range ids {
+			if !active.Contains(id) {
+				t.Fatalf("series %d is no longer active on day %d", id, day)
+			}
+		}
+	}
+	for _, id := range ix.days.active(-100, 100).ToArray() {
+		if got, err := ix.AppendKey(nil, id); err != nil || string(got) != n.keys[id] {
+			t.Fatalf("active series %d is %q, %v; want %q", id, got, err, n.keys[id])
+		}
+	}
+	order := slices.Sorted(maps.Keys(n.keys))
+	w.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for _, id := range order {
+		must(t, ix.Restore(id, []byte(n.keys[id])))
+		for day, ids := range n.days {
+			if ids[id] {
+				ix.MarkActive(id, day)
+			}
+		}
+	}
+	checkAll(t, ix, n)
+	for range 10 {
+		checkQuery(t, ix, n, w)
+	}
+	addRandomGaps(t, ix, n, w)
+	must(t, ix.Flush())
+	copyNaive(durable, n)
+	closed(t, ix)
+}
+
+// checkFiles checks that nothing but listed segments is left.
+func checkFiles(t *testing.T, fs vfs.FS, ix *Index) {
+	t.Helper()
+	entries, err := fs.ReadDir("/x/index")
+	must(t, err)
+	for _, e := range entries {
+		isListed := slices.ContainsFunc(ix.mu.state.segments, func(s *segment) bool { return s.name() == e.Name })
+		if strings.HasSuffix(e.Name, tempSuffix) || strings.HasPrefix(e.Name, segmentPrefix) && !isListed {
+			t.Fatalf("file %s is left over", e.Name)
+		}
+	}
+}
+
+// TestFailedOperations lets file operations fail. Nothing may get lost, and the next flush succeeds.
+func TestFailedOperations(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), values: 50}
+	failures := 0
+	for at := int64(1); at < 40; at++ {
+		mem := memfs.New(memfs.Options{})
+		fs := faultfs.New(mem)
+		ix := mustOpen(t, fs, "/i")
+		n := newNaive()
+		for range 3 {
+			for range 20 {
+				addRandom(t, ix, n, w)
+			}
+			must(t, ix.Flush())
+		}
+		for range 20 {
+			addRandom(t, ix, n, w)
+		}
+		fs.SetFault(faultfs.Fault{At: at, Short: true})
+		if ix.Flush() != nil || ix.Merge() != nil {
+			failures++
+		}
+		fs.SetFault(faultfs.Fault{})
+		checkAll(t, ix, n)
+		checkQuery(t, ix, n, w)
+		must(t, ix.Flush())
+		closed(t, ix)
+		ix = mustOpen(t, mem, "/i")
+		checkAll(t, ix, n)
+		for range 5 {
+			checkQuery(t, ix, n, w)
+		}
+		closed(t, ix)
+	}
+	if failures < 10 {
+		t.Fatalf("only %d operations failed", failures)
+	}
+}
+
+func TestBitFlips(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), values: 50}
+	fs := memfs.New(memfs.Options{})
+	ix := mustOpen(t, fs, "/i")
+	n := newNaive()
+	for range 200 {
+		addRandom(t, ix, n, w)
+	}
+	must(t, ix.Flush())
+	closed(t, ix)
+	entries, err := fs.ReadDir("/i")
+	must(t, err)
+	if len(entries) < 3 {
+		t.Fatalf("files %v; want a manifest, a segment and days", entries)
+	}
+	for _, e := range entries {
+		path := filepath.Join("/i", e.Name)
+		good, err := fs.ReadFile(path)
+		must(t, err)
+		for range 20 {
+			bad := bytes.Clone(good)
+			bad[w.rng.IntN(len(bad))] ^= 1 << w.rng.IntN(8)
+			must(t, vfs.WriteFileDurable(fs, path, bad))
+			checkDamaged(t, fs, path)
+			must(t, vfs.WriteFileDurable(fs, path, good[:w.rng.IntN(len(good))]))
+			checkDamaged(t, fs, path)
+		}
+		must(t, vfs.WriteFileDurable(fs, path, good))
+	}
+	must(t, fs.Remove("/i/"+manifestName))
+	checkDamaged(t, fs, "/i")
+}
+
+func checkDamaged(t *testing.T, fs vfs.FS, path string) {
+	t.Helper()
+	_, err := Open(options(fs, "/i"))
+	if errkind.Of(err) != errkind.Corrupt || !strings.Contains(err.Error(), path) {
+		t.Fatalf("Open with damaged %s: %v; want an error of kind corrupt that names it", path, err)
+	}
+}

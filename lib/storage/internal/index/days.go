@@ -1,0 +1,225 @@
+package index
+
+import (
+	"encoding/binary"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"vmcluster/lib/vfs"
+)
+
+const dayMagic = "vmclday" // followed by the version byte
+
+// dayTable holds the series active on each day.
+type dayTable struct {
+	fs  vfs.FS
+	dir string
+	mu  struct {
+		sync.RWMutex
+		days map[int32]*dayBits
+	}
+}
+
+type dayBits struct {
+	ids   *roaring.Bitmap
+	dirty bool  // differs from the file
+	size  int64 // of the file
+}
+
+func (t *dayTable) mark(id uint32, day int32) {
+	t.mu.RLock()
+	d := t.mu.days[day]
+	known := d != nil && d.ids.Contains(id)
+	t.mu.RUnlock()
+	if known {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d = t.mu.days[day]; d == nil {
+		d = &dayBits{ids: roaring.New()}
+		t.mu.days[day] = d
+	}
+	d.dirty = d.ids.CheckedAdd(id) || d.dirty
+}
+
+// restrict returns the ids that are active on a day in [first, last].
+func (t *dayTable) restrict(ids *roaring.Bitmap, first, last int32) *roaring.Bitmap {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var found *roaring.Bitmap
+	for day, d := range t.mu.days {
+		if day < first || day > last {
+			continue
+		}
+		part := roaring.And(ids, d.ids)
+		if found == nil {
+			found = part
+		} else {
+			found.Or(part)
+		}
+	}
+	if found == nil {
+		found = roaring.New()
+	}
+	return found
+}
+
+// active returns all ids that are active on a day in [first, last].
+func (t *dayTable) active(first, last int32) *roaring.Bitmap {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	found := roaring.New()
+	for day, d := range t.mu.days {
+		if day >= first && day <= last {
+			found.Or(d.ids)
+		}
+	}
+	return found
+}
+
+// dirty returns copies of the days that differ from their files and takes them for written.
+func (t *dayTable) dirty() map[int32]*roaring.Bitmap {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	dirty := map[int32]*roaring.Bitmap{}
+	for day, d := range t.mu.days {
+		if d.dirty {
+			d.dirty = false
+			dirty[day] = d.ids.Clone()
+		}
+	}
+	return dirty
+}
+
+// redirty gives back days that could not be written.
+func (t *dayTable) redirty(days map[int32]*roaring.Bitmap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for day := range days {
+		t.mu.days[day].dirty = true
+	}
+}
+
+// save writes the days and makes them durable. It removes from days what it has written.
+func (t *dayTable) save(days map[int32]*roaring.Bitmap) error {
+	for day, ids := range days {
+		data, err := appendDay(nil, day, ids)
+		if err != nil {
+			return err
+		}
+		if err := vfs.WriteFileDurable(t.fs, t.path(day), data); err != nil {
+			return err
+		}
+		t.mu.Lock()
+		t.mu.days[day].size = int64(len(data))
+		t.mu.Unlock()
+		delete(days, day)
+	}
+	return nil
+}
+
+func (t *dayTable) path(day int32) string {
+	return filepath.Join(t.dir, dayPrefix+strconv.Itoa(int(day)))
+}
+
+// appendDay appends the file of a day. It may reorganise ids.
+func appendDay(dst []byte, day int32, ids *roaring.Bitmap) ([]byte, error) {
+	ids.RunOptimize()
+	start := len(dst)
+	dst = append(dst, dayMagic...)
+	dst = append(dst, formatVersion)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(day))
+	data, err := ids.ToBytes()
+	if err != nil {
+		return nil, err
+	}
+	dst = append(dst, data...)
+	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:])), nil
+}
+
+func decodeDay(data []byte, path string) (int32, *roaring.Bitmap, error) {
+	n, head := len(data)-4, len(dayMagic)+1
+	if n < head+4 || string(data[:len(dayMagic)]) != dayMagic {
+		return 0, nil, corrupt(path, "header")
+	}
+	if data[len(dayMagic)] != formatVersion {
+		return 0, nil, corrupt(path, "header: unknown format version; use a newer release")
+	}
+	if checksum(data[:n]) != binary.LittleEndian.Uint32(data[n:]) {
+		return 0, nil, corrupt(path, "contents: wrong checksum")
+	}
+	day := int32(binary.LittleEndian.Uint32(data[head:]))
+	ids := roaring.New()
+	if err := ids.UnmarshalBinary(data[head+4 : n]); err != nil {
+		return 0, nil, corrupt(path, "bitmap: "+err.Error())
+	}
+	if err := ids.Validate(); err != nil && !ids.IsEmpty() {
+		return 0, nil, corrupt(path, "bitmap: "+err.Error())
+	}
+	return day, ids, nil
+}
+
+// load reads all day files.
+func (t *dayTable) load() error {
+	t.mu.days = map[int32]*dayBits{}
+	entries, err := t.fs.ReadDir(t.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name, dayPrefix) || strings.HasSuffix(e.Name, tempSuffix) {
+			continue
+		}
+		path := filepath.Join(t.dir, e.Name)
+		data, err := t.fs.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		day, ids, err := decodeDay(data, path)
+		if err != nil {
+			return err
+		}
+		if t.path(day) != path {
+			return corrupt(path, "header: the day does not fit the name")
+		}
+		t.mu.days[day] = &dayBits{ids: ids, size: e.Size}
+	}
+	return nil
+}
+
+// end returns a number above all ids in the table.
+func (t *dayTable) end() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	end := uint64(0)
+	for _, d := range t.mu.days {
+		if !d.ids.IsEmpty() {
+			end = max(end, uint64(d.ids.Maximum())+1)
+		}
+	}
+	return end
+}
+
+func (t *dayTable) size() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := int64(0)
+	for _, d := range t.mu.days {
+		n += d.size
+	}
+	return n
+}
+
+// flush writes the given days; those it cannot write stay dirty.
+func (t *dayTable) flush(days map[int32]*roaring.Bitmap) error {
+	err := t.save(days)
+	if err != nil {
+		t.redirty(days)
+	}
+	return err
+}

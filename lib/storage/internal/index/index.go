@@ -1,0 +1,377 @@
+package index
+
+import (
+	"bytes"
+	"math"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/invariants"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/vfs"
+)
+
+// Options are what an index is made of.
+type Options struct {
+	FS      vfs.FS
+	Dir     string // created when missing; nothing else may be in it
+	Logger  *logger.Logger
+	Metrics *metrics.Set // may be shared between indexes
+}
+
+// Index maps series to ids. All methods are safe for concurrent use; none may be called after Close.
+type Index struct {
+	o    Options
+	dec  *zstd.Decoder
+	days dayTable
+
+	mergeMu  sync.Mutex
+	flushMu  sync.Mutex
+	commitMu sync.Mutex // changes of the manifest and of the state
+	nextSeq  atomic.Uint64
+	manifest atomic.Int64 // bytes
+
+	reg struct {
+		sync.Mutex
+		nextID uint64
+		labels []model.Label // scratch of Restore
+	}
+	mu struct {
+		sync.RWMutex
+		state *state
+	}
+
+	flushes, merges *metrics.Counter
+}
+
+// Open opens the index in a directory, or starts an empty one. Damage is an error of kind Corrupt that names the
+// file.
+func Open(o Options) (*Index, error) {
+	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
+		return nil, err
+	}
+	m, err := loadManifest(o.FS, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.removeUnlisted(o.FS, o.Dir); err != nil {
+		return nil, err
+	}
+	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}}
+	if ix.dec, err = newRowDecoder(); err != nil {
+		return nil, err
+	}
+	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
+	ix.merges = o.Metrics.Counter("vm_index_merges_total")
+	ix.nextSeq.Store(m.nextSeq)
+	ix.manifest.Store(int64(len(m.appendTo(nil))))
+	st := &state{head: newHead()}
+	for _, name := range m.segments {
+		s, err := openSegment(o.FS, filepath.Join(o.Dir, name), ix.dec)
+		if err != nil {
+			ix.releaseSegments(st.segments)
+			ix.dec.Close()
+			return nil, err
+		}
+		st.segments = append(st.segments, s)
+		ix.reg.nextID = max(ix.reg.nextID, uint64(s.footer.lastID)+1)
+	}
+	if err := ix.days.load(); err != nil {
+		ix.releaseSegments(st.segments)
+		ix.dec.Close()
+		return nil, err
+	}
+	ix.reg.nextID = max(ix.reg.nextID, ix.days.end())
+	st.refs.Store(1)
+	ix.mu.state = st // it takes over the references of openSegment
+	return ix, nil
+}
+
+// Close gives up all files. What was not flushed is lost.
+func (ix *Index) Close() error {
+	ix.mergeMu.Lock()
+	defer ix.mergeMu.Unlock()
+	ix.flushMu.Lock()
+	defer ix.flushMu.Unlock()
+	ix.mu.Lock()
+	st := ix.mu.state
+	ix.mu.state = nil
+	ix.mu.Unlock()
+	if st != nil {
+		ix.release(st)
+		ix.dec.Close()
+	}
+	return nil
+}
+
+// state is a snapshot of the sources. It holds one reference to each of its segments.
+type state struct {
+	head     *head
+	frozen   []*head
+	segments []*segment
+	refs     atomic.Int32
+}
+
+// acquire returns the current state; release gives it back.
+func (ix *Index) acquire() *state {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	invariants.Check(ix.mu.state != nil, "index %q is used after Close", ix.o.Dir)
+	ix.mu.state.refs.Add(1)
+	return ix.mu.state
+}
+
+func (ix *Index) release(st *state) {
+	if st.refs.Add(-1) == 0 {
+		ix.releaseSegments(st.segments)
+	}
+}
+
+func (ix *Index) releaseSegments(list []*segment) {
+	for _, s := range list {
+		if err := s.release(); err != nil {
+			ix.o.Logger.Warnf("cannot give up index segment %q: %s; it is removed at the next start", s.path, err)
+		}
+	}
+}
+
+// setState replaces the state. The caller holds commitMu.
+func (ix *Index) setState(st *state) {
+	st.refs.Store(1)
+	for _, s := range st.segments {
+		s.acquire()
+	}
+	ix.mu.Lock()
+	old := ix.mu.state
+	ix.mu.state = st
+	ix.mu.Unlock()
+	ix.release(old)
+}
+
+// heads calls f with the heads of the state until it returns false.
+func (st *state) heads(f func(h *head) bool) {
+	if !f(st.head) {
+		return
+	}
+	for _, h := range st.frozen {
+		if !f(h) {
+			return
+		}
+	}
+}
+
+func (st *state) lookup(hash uint64, key []byte) (id uint32, ok bool, err error) {
+	st.heads(func(h *head) bool {
+		id, ok = h.lookup(key)
+		return !ok
+	})
+	for i := len(st.segments) - 1; i >= 0 && !ok && err == nil; i-- {
+		id, ok, err = st.segments[i].lookup(hash, key)
+	}
+	return id, ok, err
+}
+
+func (st *state) appendKey(dst []byte, id uint32) (_ []byte, ok bool, err error) {
+	for _, s := range st.segments {
+		key, ok, err := s.key(id)
+		if ok || err != nil {
+			return append(dst, key...), ok, err
+		}
+	}
+	st.heads(func(h *head) bool {
+		dst, ok = h.appendKey(dst, id)
+		return !ok
+	})
+	return dst, ok, nil
+}
+
+// mustLookup crashes on damage: the segments had valid checksums when they were opened, and going on could
+// give one series two ids.
+func (st *state) mustLookup(hash uint64, key []byte) (uint32, bool) {
+	id, ok, err := st.lookup(hash, key)
+	invariants.Check(err == nil, "index lookup: %v", err)
+	return id, ok
+}
+
+// Lookup returns the id of a canonical key. Hash is model.HashSeriesKey(key).
+func (ix *Index) Lookup(hash uint64, key []byte) (id uint32, ok bool) {
+	st := ix.acquire()
+	defer ix.release(st)
+	return st.mustLookup(hash, key)
+}
+
+// Add returns the id of a canonical key, which it registers when it is new. Hash is
+// model.HashSeriesKey(key). The registration is durable after the next Flush.
+func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool) {
+	invariants.Check(len(key) > model.TenantSize, "series key of %d bytes", len(key))
+	ix.reg.Lock()
+	defer ix.reg.Unlock()
+	st := ix.acquire()
+	defer ix.release(st)
+	if id, ok := st.mustLookup(hash, key); ok {
+		return id, false
+	}
+	invariants.Check(ix.reg.nextID < math.MaxUint32, "index %q is out of series ids", ix.o.Dir)
+	id = uint32(ix.reg.nextID)
+	ix.reg.nextID++
+	st.head.add(id, key)
+	return id, true
+}
+
+// Restore registers a key under the id it had before a crash. Keys may come in any order and more
+// than once. An error is of kind Corrupt: the id or the key is already taken otherwise.
+func (ix *Index) Restore(id uint32, key []byte) error {
+	ix.reg.Lock()
+	defer ix.reg.Unlock()
+	_, labels, err := model.ParseSeriesKey(ix.reg.labels[:0], key)
+	clear(labels) // they alias the key
+	ix.reg.labels = labels[:0]
+	if err != nil {
+		return err
+	}
+	if id == math.MaxUint32 {
+		return errkind.New(errkind.Corrupt, "cannot restore %s: series id %d is too large", model.SeriesKeyString(key), id)
+	}
+	st := ix.acquire()
+	defer ix.release(st)
+	have, ok, err := st.appendKey(nil, id)
+	if err != nil {
+		return err
+	}
+	if ok && bytes.Equal(have, key) {
+		return nil
+	}
+	if ok {
+		return errkind.New(errkind.Corrupt, "cannot restore series id %d as %s: it is already %s; log and index do not belong together",
+			id, model.SeriesKeyString(key), model.SeriesKeyString(have))
+	}
+	other, ok, err := st.lookup(model.HashSeriesKey(key), key)
+	if err != nil {
+		return err
+	}
+	if ok {
+		return errkind.New(errkind.Corrupt, "cannot restore series id %d as %s: that has already id %d; log and index do not belong together",
+			id, model.SeriesKeyString(key), other)
+	}
+	ix.reg.nextID = max(ix.reg.nextID, uint64(id)+1)
+	st.head.add(id, key)
+	return nil
+}
+
+// MarkActive notes that the series has a sample on the day (days since 1970-01-01 UTC). It is
+// durable after the next Flush.
+func (ix *Index) MarkActive(id uint32, day int32) { ix.days.mark(id, day) }
+
+// AppendKey appends the key of a series. An unknown id is an error of kind NotFound.
+func (ix *Index) AppendKey(dst []byte, id uint32) ([]byte, error) {
+	st := ix.acquire()
+	defer ix.release(st)
+	dst, ok, err := st.appendKey(dst, id)
+	if err == nil && !ok {
+		err = unknownID(id)
+	}
+	return dst, err
+}
+
+func unknownID(id uint32) error {
+	return errkind.New(errkind.NotFound, "cannot find series id %d in the index", id)
+}
+
+// Keys calls yield with every id of the set, ascending, and its key until yield returns false. The key is
+// valid until yield returns. An unknown id ends it with an error of kind NotFound.
+func (ix *Index) Keys(ids *roaring.Bitmap, yield func(id uint32, key []byte) bool) error {
+	st := ix.acquire()
+	defer ix.release(st)
+	r := keyReader{st: st}
+	for it := ids.Iterator(); it.HasNext(); {
+		id := it.Next()
+		key, err := r.key(id)
+		if err != nil || !yield(id, key) {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyReader reads keys of ascending ids and decompresses each row block once.
+type keyReader struct {
+	st    *state
+	block rowBlock
+	buf   []byte
+}
+
+// key returns the key of id, valid until the next call.
+func (r *keyReader) key(id uint32) ([]byte, error) {
+	if len(r.block.ids) > 0 && r.block.first/rowBlockIDs == id/rowBlockIDs {
+		if key, ok := r.block.find(id); ok {
+			return key, nil
+		}
+	}
+	for _, s := range r.st.segments {
+		i, ok := s.rowBlockOf(id)
+		if !ok {
+			continue
+		}
+		if err := s.decodeRows(&r.block, i); err != nil {
+			return nil, err
+		}
+		if key, ok := r.block.find(id); ok {
+			return key, nil
+		}
+	}
+	found := false
+	r.st.heads(func(h *head) bool {
+		r.buf, found = h.appendKey(r.buf[:0], id)
+		return !found
+	})
+	if !found {
+		return nil, unknownID(id)
+	}
+	return r.buf, nil
+}
+
+// SeriesCount returns the number of registered series of all tenants.
+func (ix *Index) SeriesCount() int {
+	st := ix.acquire()
+	defer ix.release(st)
+	n := 0
+	st.heads(func(h *head) bool { n += h.seriesCount(); return true })
+	for _, s := range st.segments {
+		n += int(s.footer.series)
+	}
+	return n
+}
+
+// Tenants returns the sorted tenants that have series.
+func (ix *Index) Tenants() ([]model.TenantID, error) {
+	st := ix.acquire()
+	defer ix.release(st)
+	var list []model.TenantID
+	st.heads(func(h *head) bool { list = h.appendTenants(list); return true })
+	for _, s := range st.segments {
+		for i := range s.footer.tenantCount {
+			list = append(list, s.tenantAt(i).id)
+		}
+	}
+	slices.SortFunc(list, model.TenantID.Compare)
+	return slices.Compact(list), nil
+}
+
+// SizeBytes returns the bytes on disk.
+func (ix *Index) SizeBytes() int64 {
+	st := ix.acquire()
+	defer ix.release(st)
+	n := ix.manifest.Load() + ix.days.size()
+	for _, s := range st.segments {
+		n += int64(len(s.data))
+	}
+	return n
+}

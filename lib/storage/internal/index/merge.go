@@ -1,0 +1,283 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/model"
+)
+
+// Merge combines all segments into one.
+func (ix *Index) Merge() error {
+	ix.mergeMu.Lock()
+	defer ix.mergeMu.Unlock()
+	st := ix.acquire()
+	defer ix.release(st)
+	if len(st.segments) < 2 {
+		return nil
+	}
+	return ix.merge(st.segments)
+}
+
+// mergeSmall combines segments until there are few, unless a merge is already running.
+func (ix *Index) mergeSmall() error {
+	if !ix.mergeMu.TryLock() {
+		return nil
+	}
+	defer ix.mergeMu.Unlock()
+	for {
+		merged, err := ix.mergePicked()
+		if !merged || err != nil {
+			return err
+		}
+	}
+}
+
+func (ix *Index) mergePicked() (bool, error) {
+	st := ix.acquire()
+	defer ix.release(st)
+	sizes := make([]int, len(st.segments))
+	for i, s := range st.segments {
+		sizes[i] = len(s.data)
+	}
+	picked := pickMerge(sizes)
+	if picked == nil {
+		return false, nil
+	}
+	list := make([]*segment, 0, len(picked))
+	for _, i := range picked {
+		list = append(list, st.segments[i])
+	}
+	return true, ix.merge(list)
+}
+
+const (
+	// mergeWidth is the number of segments of like size that are worth a merge.
+	mergeWidth = 4
+	// maxSegments bounds the number of segments a search looks into.
+	maxSegments = 8
+	// mergeRatio is how much larger than all smaller ones together a segment of like size may be.
+	mergeRatio = 2
+)
+
+// pickMerge returns the indexes, ascending, of the segments to combine, given their sizes; nil when
+// there is nothing to do. It takes the smaller ones up to the first that is much larger than those before.
+func pickMerge(sizes []int) []int {
+	order := make([]int, len(sizes))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return sizes[a] - sizes[b] })
+	n, sum := 0, 0
+	for n < len(order) && (n < 2 || sizes[order[n]] <= mergeRatio*sum) {
+		sum += sizes[order[n]]
+		n++
+	}
+	if len(sizes) > maxSegments {
+		n = max(n, len(sizes)-maxSegments+1)
+	} else if n < mergeWidth {
+		return nil
+	}
+	picked := order[:n]
+	slices.Sort(picked)
+	return picked
+}
+
+// merge combines segments of the current state. The caller holds mergeMu and the state.
+func (ix *Index) merge(list []*segment) error {
+	s, err := ix.writeSegment(func(w *segmentWriter) error { return mergeInto(w, list) })
+	if err == nil {
+		err = ix.commit(s, nil, list)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot merge %d segments of index %q: %w", len(list), ix.o.Dir, err)
+	}
+	ix.merges.Inc()
+	return nil
+}
+
+func mergeInto(w *segmentWriter, list []*segment) error {
+	if err := mergeRows(w, list); err != nil {
+		return err
+	}
+	w.endRows()
+	cursors := make([]*dictCursor, 0, len(list))
+	for _, s := range list {
+		c := &dictCursor{s: s}
+		ok, err := c.next()
+		if err != nil {
+			return err
+		}
+		if ok {
+			cursors = append(cursors, c)
+		}
+	}
+	var same []*dictCursor
+	var ids idSet
+	for len(cursors) > 0 {
+		same = smallest(same[:0], cursors)
+		if err := writeMerged(w, same, &ids); err != nil {
+			return err
+		}
+		for _, c := range same {
+			ok, err := c.next()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				cursors = slices.DeleteFunc(cursors, func(o *dictCursor) bool { return o == c })
+			}
+		}
+	}
+	return w.err
+}
+
+// smallest appends the cursors that stand at the smallest value.
+func smallest(dst, cursors []*dictCursor) []*dictCursor {
+	for _, c := range cursors {
+		if len(dst) > 0 {
+			order := c.compare(dst[0])
+			if order > 0 {
+				continue
+			}
+			if order < 0 {
+				dst = dst[:0]
+			}
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func writeMerged(w *segmentWriter, same []*dictCursor, ids *idSet) error {
+	e := valueEntry{tenant: same[0].tenant.id, name: bytesutil.Bytes(same[0].name.name)}
+	if len(same) == 1 {
+		if err := same[0].values.entry(&e); err != nil {
+			return err
+		}
+		w.addValue(&e)
+		return nil
+	}
+	for _, c := range same {
+		if err := c.values.addIDs(ids); err != nil {
+			return err
+		}
+	}
+	e.value = same[0].values.text
+	ids.fill(&e)
+	w.addValue(&e)
+	ids.few = ids.few[:0]
+	return nil
+}
+
+// dictCursor walks over all label values of a segment, by tenant, name and value.
+type dictCursor struct {
+	s          *segment
+	nextTenant uint64
+	tenant     *segmentReader
+	nextName   uint64 // of the tenant
+	name       nameRecord
+	values     *segmentValues
+}
+
+func (c *dictCursor) next() (bool, error) {
+	for {
+		if c.values != nil {
+			if ok, err := c.values.next(); ok || err != nil {
+				return ok, err
+			}
+			c.values = nil
+		}
+		if ok, err := c.advance(); !ok || err != nil {
+			return false, err
+		}
+	}
+}
+
+// advance goes to the next name, or the next tenant.
+func (c *dictCursor) advance() (bool, error) {
+	if c.tenant == nil || c.nextName == c.tenant.nameCount {
+		if c.nextTenant == c.s.footer.tenantCount {
+			return false, nil
+		}
+		c.tenant, c.nextName = c.s.tenantAt(c.nextTenant), 0
+		c.nextTenant++
+		if c.tenant.firstName+c.tenant.nameCount > c.s.footer.nameCount {
+			return false, c.s.corrupt("tenant table")
+		}
+		return true, nil
+	}
+	var err error
+	if c.name, err = c.s.nameAt(c.tenant.firstName + c.nextName); err != nil {
+		return false, err
+	}
+	c.nextName++
+	c.values = &segmentValues{s: c.s, block: c.name.firstBlock, end: c.name.firstBlock + c.name.blocks}
+	return true, nil
+}
+
+func (c *dictCursor) compare(o *dictCursor) int {
+	if v := c.tenant.id.Compare(o.tenant.id); v != 0 {
+		return v
+	}
+	if v := bytes.Compare(bytesutil.Bytes(c.name.name), bytesutil.Bytes(o.name.name)); v != 0 {
+		return v
+	}
+	return bytes.Compare(c.values.text, o.values.text)
+}
+
+// mergeRows writes the rows of all segments by ascending id.
+func mergeRows(w *segmentWriter, list []*segment) error {
+	cursors := make([]*rowsCursor, 0, len(list))
+	for _, s := range list {
+		c := &rowsCursor{s: s}
+		if err := c.load(); err != nil {
+			return err
+		}
+		cursors = append(cursors, c)
+	}
+	for {
+		var first *rowsCursor
+		for _, c := range cursors {
+			if !c.done() && (first == nil || c.id() < first.id()) {
+				first = c
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		key, _ := first.block.find(first.id())
+		if len(key) <= model.TenantSize {
+			return first.s.corrupt("row")
+		}
+		w.addRow(first.id(), key)
+		first.pos++
+		if err := first.load(); err != nil {
+			return err
+		}
+	}
+}
+
+// rowsCursor walks over the rows of a segment.
+type rowsCursor struct {
+	s     *segment
+	next  uint64 // block
+	block rowBlock
+	pos   int
+}
+
+func (c *rowsCursor) id() uint32 { return c.block.ids[c.pos] }
+
+func (c *rowsCursor) done() bool { return c.pos >= len(c.block.ids) }
+
+// load decodes the next block when the current one is used up.
+func (c *rowsCursor) load() error {
+	if !c.done() || c.next == c.s.footer.rowBlocks {
+		return nil
+	}
+	c.pos = 0
+	c.next++
+	return c.s.decodeRows(&c.block, c.next-1)
+}

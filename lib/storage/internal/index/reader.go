@@ -1,0 +1,61 @@
+package index
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"vmcluster/lib/errkind"
+)
+
+// checksum is the CRC32C of b.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// reader decodes bytes and remembers whether they were too few or malformed. After
+// that it returns zero values.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+// length reads a number that counts things of at least size bytes each that follow.
+func (r *reader) length(size uint64) int {
+	n := r.uvarint()
+	if n > uint64(len(r.b))/size {
+		r.fail()
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.fail()
+		return nil
+	}
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	return b
+}
+
+func (r *reader) u64() uint64 {
+	if b := r.bytes(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (r *reader) fail() { r.b, r.bad = nil, true }
+
+func corrupt(path, what string) error {
+	return errkind.New(errkind.Corrupt, "cannot read index file %q: damaged %s; restore the file from a backup or a replica", path, what)
+}

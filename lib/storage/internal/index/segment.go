@@ -1,0 +1,302 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+	"sort"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/klauspost/compress/zstd"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/model"
+	"vmcluster/lib/vfs"
+)
+
+// rowCacheSlots is the number of decompressed row blocks a segment keeps for lookups.
+const rowCacheSlots = 16
+
+// segment is an immutable piece of the index on disk, mapped into memory.
+type segment struct {
+	fs      vfs.FS
+	path    string
+	mapping vfs.Mapping
+	data    []byte
+	footer  footer
+	hashes  hashLayout
+	dec     *zstd.Decoder
+	cache   [rowCacheSlots]atomic.Pointer[rowBlock]
+
+	refs     atomic.Int32
+	obsolete atomic.Bool // remove the file with the last reference
+}
+
+// openSegment maps a segment and verifies its checksum. The caller holds one reference.
+func openSegment(fs vfs.FS, path string, dec *zstd.Decoder) (*segment, error) {
+	m, err := fs.Map(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &segment{fs: fs, path: path, mapping: m, data: m.Bytes(), dec: dec}
+	s.refs.Store(1)
+	if what := s.check(); what != "" {
+		return nil, errors.Join(corrupt(path, what), m.Close())
+	}
+	return s, nil
+}
+
+// check verifies checksum and layout. It returns what is damaged.
+func (s *segment) check() string {
+	n := len(s.data)
+	if n < segmentHeader+segmentTrailer || string(s.data[:len(segmentMagic)]) != segmentMagic {
+		return "header"
+	}
+	if s.data[len(segmentMagic)] != formatVersion {
+		return "header: unknown format version; use a newer release"
+	}
+	if checksum(s.data[:n-4]) != binary.LittleEndian.Uint32(s.data[n-4:]) {
+		return "contents: wrong checksum"
+	}
+	f := &s.footer
+	f.decode(&reader{b: s.data[n-segmentTrailer : n-4]})
+	size := uint64(n)
+	if f.firstID > f.lastID || f.bucketBits > 32 || max(f.series, f.rowBlocks, f.tenantCount, f.nameCount) > size || f.series == 0 {
+		return "footer"
+	}
+	s.hashes = newHashLayout(f.firstID, f.lastID, int(f.bucketBits))
+	for _, part := range [5][2]uint64{
+		{f.rowIndex, f.rowBlocks*rowEntrySize + offsetSize},
+		{f.hashes, 4<<f.bucketBits + 4 + f.series*uint64(s.hashes.entrySize)},
+		{f.tenants, f.tenantCount * tenantEntrySize},
+		{f.names, f.nameCount * offsetSize},
+		{f.valueBlocks, 0},
+	} {
+		if _, ok := s.slice(part[0], part[1]); !ok {
+			return "footer"
+		}
+	}
+	if f.valueBlocks > size-segmentTrailer {
+		return "footer"
+	}
+	return ""
+}
+
+// slice returns n bytes at the offset.
+func (s *segment) slice(offset, n uint64) ([]byte, bool) {
+	size := uint64(len(s.data))
+	if offset > size || n > size-offset {
+		return nil, false
+	}
+	return s.data[offset : offset+n : offset+n], true
+}
+
+func (s *segment) corrupt(what string) error { return corrupt(s.path, what) }
+
+func (s *segment) acquire() { s.refs.Add(1) }
+
+// release gives a reference back. The last one closes the mapping.
+func (s *segment) release() error {
+	if s.refs.Add(-1) > 0 {
+		return nil
+	}
+	s.data = nil
+	err := s.mapping.Close()
+	if s.obsolete.Load() {
+		err = errors.Join(err, s.fs.Remove(s.path))
+	}
+	return err
+}
+
+func (s *segment) name() string { return filepath.Base(s.path) }
+
+// rowEntry returns the first id and the place of a row block.
+func (s *segment) rowEntry(i uint64) (first uint32, offset, end uint64) {
+	e := s.data[s.footer.rowIndex+i*rowEntrySize:]
+	next := rowEntrySize + 4 // behind the first id of the next entry
+	if i+1 == s.footer.rowBlocks {
+		next = rowEntrySize // the end offset stands alone
+	}
+	return binary.LittleEndian.Uint32(e), binary.LittleEndian.Uint64(e[4:]), binary.LittleEndian.Uint64(e[next:])
+}
+
+// rowBlockOf returns the number of the block which may hold id.
+func (s *segment) rowBlockOf(id uint32) (uint64, bool) {
+	if id < s.footer.firstID || id > s.footer.lastID || s.footer.rowBlocks == 0 {
+		return 0, false
+	}
+	guess := uint64(id/rowBlockIDs - s.footer.firstID/rowBlockIDs)
+	if guess < s.footer.rowBlocks {
+		if first, _, _ := s.rowEntry(guess); first/rowBlockIDs == id/rowBlockIDs {
+			return guess, true
+		}
+	}
+	i := uint64(sort.Search(int(s.footer.rowBlocks), func(i int) bool {
+		first, _, _ := s.rowEntry(uint64(i))
+		return first/rowBlockIDs >= id/rowBlockIDs
+	}))
+	if i == s.footer.rowBlocks {
+		return 0, false
+	}
+	first, _, _ := s.rowEntry(i)
+	return i, first/rowBlockIDs == id/rowBlockIDs
+}
+
+func (s *segment) decodeRows(dst *rowBlock, i uint64) error {
+	first, offset, end := s.rowEntry(i)
+	if offset > end {
+		return s.corrupt("row index")
+	}
+	compressed, ok := s.slice(offset, end-offset)
+	if !ok {
+		return s.corrupt("row index")
+	}
+	if !dst.decode(s.dec, compressed, first) {
+		return s.corrupt("row block")
+	}
+	return nil
+}
+
+// key returns the key of id, if the segment has it. The caller must not change it.
+func (s *segment) key(id uint32) ([]byte, bool, error) {
+	i, ok := s.rowBlockOf(id)
+	if !ok {
+		return nil, false, nil
+	}
+	first, _, _ := s.rowEntry(i)
+	slot := &s.cache[i%rowCacheSlots]
+	b := slot.Load()
+	if b == nil || b.first != first {
+		b = &rowBlock{}
+		if err := s.decodeRows(b, i); err != nil {
+			return nil, false, err
+		}
+		slot.Store(b)
+	}
+	key, ok := b.find(id)
+	return key, ok, nil
+}
+
+// lookup returns the id of a key.
+func (s *segment) lookup(hash uint64, key []byte) (uint32, bool, error) {
+	l := s.hashes
+	buckets := s.data[s.footer.hashes:]
+	b := l.bucket(hash)
+	i, end := binary.LittleEndian.Uint32(buckets[4*b:]), binary.LittleEndian.Uint32(buckets[4*b+4:])
+	if i > end || uint64(end) > s.footer.series {
+		return 0, false, s.corrupt("hash table")
+	}
+	entries := buckets[4<<l.bucketBits+4:]
+	want := l.fingerprint(hash)
+	for ; i < end; i++ {
+		entry := uint64(0)
+		for j, v := range entries[int(i)*l.entrySize : (int(i)+1)*l.entrySize] {
+			entry |= uint64(v) << (8 * j)
+		}
+		if entry>>l.idBits != want {
+			continue
+		}
+		id := s.footer.firstID + uint32(entry&(1<<l.idBits-1))
+		found, ok, err := s.key(id)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok && bytes.Equal(found, key) {
+			return id, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+func (s *segment) bitmap(offset, size uint64) (*roaring.Bitmap, error) {
+	data, ok := s.slice(offset, size)
+	if !ok {
+		return nil, s.corrupt("posting offset")
+	}
+	b := roaring.New()
+	if err := b.UnmarshalBinary(data); err != nil {
+		return nil, s.corrupt("posting: " + err.Error())
+	}
+	// Set operations crash on malformed bitmaps, and the disk may have gone bad since the checksum was verified.
+	if err := b.Validate(); err != nil {
+		return nil, s.corrupt("posting: " + err.Error())
+	}
+	return b, nil
+}
+
+// segmentReader answers for one tenant of a segment.
+type segmentReader struct {
+	s         *segment
+	id        model.TenantID
+	firstName uint64
+	nameCount uint64
+	all       [2]uint64 // place of the posting of all series
+}
+
+// tenantAt reads an entry of the tenant table.
+func (s *segment) tenantAt(i uint64) *segmentReader {
+	e := s.data[s.footer.tenants+i*tenantEntrySize:]
+	return &segmentReader{
+		s: s, id: model.SeriesKeyTenant(e),
+		firstName: uint64(binary.LittleEndian.Uint32(e[8:])),
+		nameCount: uint64(binary.LittleEndian.Uint32(e[12:])),
+		all:       [2]uint64{binary.LittleEndian.Uint64(e[16:]), binary.LittleEndian.Uint64(e[24:])},
+	}
+}
+
+func (s *segment) tenant(id model.TenantID) (*segmentReader, bool, error) {
+	n := int(s.footer.tenantCount)
+	i := sort.Search(n, func(i int) bool {
+		return model.SeriesKeyTenant(s.data[s.footer.tenants+uint64(i)*tenantEntrySize:]).Compare(id) >= 0
+	})
+	if i == n {
+		return nil, false, nil
+	}
+	t := s.tenantAt(uint64(i))
+	if t.firstName+t.nameCount > s.footer.nameCount {
+		return nil, false, s.corrupt("tenant table")
+	}
+	return t, t.id == id, nil
+}
+
+// nameRecord describes one label name of one tenant.
+type nameRecord struct {
+	name       string // aliases the mapping
+	firstBlock uint64
+	blocks     uint64
+	values     uint64
+	ids        [2]uint64 // place of the posting of all series with the label
+}
+
+func (s *segment) nameAt(i uint64) (nameRecord, error) {
+	offset := binary.LittleEndian.Uint64(s.data[s.footer.names+i*offsetSize:])
+	if offset > uint64(len(s.data)) {
+		return nameRecord{}, s.corrupt("name offset")
+	}
+	r := reader{b: s.data[offset:]}
+	n := nameRecord{name: bytesutil.String(r.bytes(r.uvarint()))}
+	for _, p := range [5]*uint64{&n.firstBlock, &n.blocks, &n.values, &n.ids[0], &n.ids[1]} {
+		*p = r.uvarint()
+	}
+	blocks := (uint64(len(s.data)-segmentTrailer) - s.footer.valueBlocks) / offsetSize
+	if r.bad || n.firstBlock > blocks || n.blocks > blocks-n.firstBlock {
+		return nameRecord{}, s.corrupt("name record")
+	}
+	return n, nil
+}
+
+// valueBlock returns a reader behind the count of a value block, and the count.
+func (s *segment) valueBlock(i uint64) (reader, int, error) {
+	offset := binary.LittleEndian.Uint64(s.data[s.footer.valueBlocks+i*offsetSize:])
+	if offset > uint64(len(s.data)) {
+		return reader{}, 0, s.corrupt("value block offset")
+	}
+	r := reader{b: s.data[offset:]}
+	n := r.length(3)
+	if n == 0 {
+		return reader{}, 0, s.corrupt("value block")
+	}
+	return r, n, nil
+}

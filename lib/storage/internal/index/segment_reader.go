@@ -1,0 +1,221 @@
+package index
+
+import (
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"vmcluster/lib/bytesutil"
+)
+
+func (r *segmentReader) addAll(dst *idSet) error { return r.s.addBitmap(dst, r.all) }
+
+func (s *segment) addBitmap(dst *idSet, place [2]uint64) error {
+	b, err := s.bitmap(place[0], place[1])
+	if err != nil {
+		return err
+	}
+	dst.orOwned(b)
+	return nil
+}
+
+// findName returns the record of a label name.
+func (r *segmentReader) findName(name string) (rec nameRecord, ok bool, err error) {
+	i := sort.Search(int(r.nameCount), func(i int) bool {
+		n, e := r.s.nameAt(r.firstName + uint64(i))
+		if e != nil {
+			err = e
+			return true
+		}
+		return n.name >= name
+	})
+	if err != nil || i == int(r.nameCount) {
+		return nameRecord{}, false, err
+	}
+	rec, err = r.s.nameAt(r.firstName + uint64(i))
+	return rec, err == nil && rec.name == name, err
+}
+
+func (r *segmentReader) addLabel(dst *idSet, name string) error {
+	rec, ok, err := r.findName(name)
+	if !ok || err != nil {
+		return err
+	}
+	return r.s.addBitmap(dst, rec.ids)
+}
+
+func (r *segmentReader) addValue(dst *idSet, name, value string) error {
+	c, err := r.seek(name, value)
+	if err != nil {
+		return err
+	}
+	if ok, err := c.next(); !ok || err != nil || c.value() != value {
+		return err
+	}
+	return c.addIDs(dst)
+}
+
+func (r *segmentReader) addMatching(dst *idSet, name, prefix string, match func(string) bool) error {
+	c, err := r.seek(name, prefix)
+	if err != nil {
+		return err
+	}
+	for {
+		ok, err := c.next()
+		if !ok || err != nil || !strings.HasPrefix(c.value(), prefix) {
+			return err
+		}
+		if match != nil && !match(c.value()) {
+			continue
+		}
+		if err := c.addIDs(dst); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *segmentReader) valueCount(name string) (int, error) {
+	rec, _, err := r.findName(name)
+	return int(rec.values), err
+}
+
+func (r *segmentReader) labelNames() ([]string, error) {
+	var names []string
+	for i := range r.nameCount {
+		n, err := r.s.nameAt(r.firstName + i)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, strings.Clone(n.name))
+	}
+	return names, nil
+}
+
+func (r *segmentReader) values(name string) (valueCursor, error) { return r.seek(name, "") }
+
+// seek returns a cursor that stands before the first value at or after from.
+func (r *segmentReader) seek(name, from string) (*segmentValues, error) {
+	rec, ok, err := r.findName(name)
+	if !ok || err != nil {
+		return &segmentValues{}, err
+	}
+	// The first block whose first value lies above from; the wanted value may stand in the one before.
+	i := sort.Search(int(rec.blocks), func(i int) bool {
+		c := segmentValues{s: r.s, block: rec.firstBlock + uint64(i), end: rec.firstBlock + uint64(i) + 1}
+		ok, e := c.next()
+		if e != nil || !ok {
+			err = e
+			return true
+		}
+		return c.value() > from
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &segmentValues{s: r.s, block: rec.firstBlock + uint64(max(i-1, 0)), end: rec.firstBlock + rec.blocks}
+	for from != "" {
+		ok, err := c.next()
+		if !ok || err != nil {
+			return c, err
+		}
+		if c.value() >= from {
+			c.peeked = true
+			break
+		}
+	}
+	return c, nil
+}
+
+// segmentValues walks over the sorted values of one label.
+type segmentValues struct {
+	s      *segment
+	block  uint64 // next one to open
+	end    uint64
+	r      reader
+	left   int // values left in the open block
+	peeked bool
+	text   []byte
+	few    []uint32
+	place  [2]uint64 // of the bitmap, when few is empty
+}
+
+func (c *segmentValues) value() string { return bytesutil.String(c.text) }
+
+func (c *segmentValues) next() (bool, error) {
+	if c.peeked {
+		c.peeked = false
+		return true, nil
+	}
+	if c.left == 0 {
+		if c.block >= c.end {
+			return false, nil
+		}
+		var err error
+		if c.r, c.left, err = c.s.valueBlock(c.block); err != nil {
+			return false, err
+		}
+		c.block++
+		c.text = c.text[:0]
+	}
+	c.left--
+	shared := c.r.uvarint()
+	suffix := c.r.bytes(c.r.uvarint())
+	if c.r.bad || shared > uint64(len(c.text)) {
+		return false, c.s.corrupt("value block")
+	}
+	c.text = append(c.text[:shared], suffix...)
+	return c.posting()
+}
+
+// posting reads the posting of the value.
+func (c *segmentValues) posting() (bool, error) {
+	c.few = c.few[:0]
+	n := c.r.uvarint()
+	if n >= inlineIDs {
+		c.place = [2]uint64{c.r.uvarint(), c.r.uvarint()}
+	} else {
+		id := uint64(c.s.footer.firstID)
+		for range n {
+			id += c.r.uvarint()
+			c.few = append(c.few, uint32(id))
+		}
+		if n == 0 || id > uint64(c.s.footer.lastID) {
+			c.r.fail()
+		}
+	}
+	if c.r.bad {
+		return false, c.s.corrupt("posting")
+	}
+	return true, nil
+}
+
+func (c *segmentValues) addIDs(dst *idSet) error {
+	if len(c.few) > 0 {
+		dst.few = append(dst.few, c.few...)
+		dst.spill()
+		return nil
+	}
+	return c.s.addBitmap(dst, c.place)
+}
+
+func (c *segmentValues) intersects(ids *roaring.Bitmap) (bool, error) {
+	if len(c.few) > 0 {
+		return slices.ContainsFunc(c.few, ids.Contains), nil
+	}
+	b, err := c.s.bitmap(c.place[0], c.place[1])
+	return err == nil && ids.Intersects(b), err
+}
+
+// entry returns the value as a valueEntry without tenant and name.
+func (c *segmentValues) entry(e *valueEntry) error {
+	e.value, e.few, e.bitmap = c.text, c.few, nil
+	if len(c.few) > 0 {
+		return nil
+	}
+	e.few = nil
+	var err error
+	e.bitmap, err = c.s.bitmap(c.place[0], c.place[1])
+	return err
+}
