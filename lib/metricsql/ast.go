@@ -16,7 +16,8 @@ type base struct{ pos int }
 // Pos returns the byte offset of the node in the query text.
 func (b base) Pos() int { return b.pos }
 
-// NumberExpr is a number literal. A duration used as an operand is a NumberExpr of seconds.
+// NumberExpr is a number literal. A duration used as an operand is a NumberExpr of seconds,
+// unless its length depends on the step: then it is a DurationExpr.
 type NumberExpr struct {
 	base
 	Value float64
@@ -30,6 +31,7 @@ type StringExpr struct {
 }
 
 // DurationExpr is a window, step or offset. Its length is Millis + Steps*step.
+// As an operand (2i + 1) it stands for the number of seconds in that length.
 type DurationExpr struct {
 	base
 	Millis float64
