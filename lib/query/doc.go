@@ -1,0 +1,18 @@
+// Package query evaluates MetricsQL over a Source of series: it parses the text,
+// settles the evaluation times, fetches samples, runs rollups (lib/query/rollup)
+// and combines their results (lib/query/vector).
+//
+// It must not know HTTP, how a Source finds series, or how results are encoded.
+//
+// An Engine is safe for concurrent use. Results belong to the caller. A request
+// holds its memory reservation until its evaluation returns.
+//
+// Invariants:
+//
+//  1. The same request over the same data gives the same result, points and order included.
+//  2. A value of the language is a slice of series on one grid; NaN means no point.
+//  3. Samples pass through in batches of bounded size; they are kept beyond that only for selectors that
+//     occur more than once in a query. Simple aggregates keep a series per group, not one per input.
+//  4. Every limit that is exceeded is an error of kind Unprocessable which names the limit, the figure and the flag.
+//  5. Errors in the text, its functions or arguments are of kind BadRequest when they can be seen without evaluation.
+package query

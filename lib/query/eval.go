@@ -1,0 +1,92 @@
+package query
+
+import (
+	"math"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/metricsql"
+	"vmcluster/lib/query/vector"
+)
+
+// eval evaluates an expression at the times of a grid. The caller owns the result.
+func (ev *evaluation) eval(expr metricsql.Expr, g vector.Grid) ([]*vector.Series, error) {
+	if err := ev.interrupted(); err != nil {
+		return nil, err
+	}
+	switch x := expr.(type) {
+	case *metricsql.NumberExpr:
+		return constant(x.Value, g), nil
+	case *metricsql.StringExpr:
+		s := constant(math.NaN(), g)
+		s[0].Name = x.Value
+		return s, nil
+	case *metricsql.DurationExpr:
+		return constant(float64(x.Duration(g.Step))/1000, g), nil
+	case *metricsql.MetricExpr:
+		return ev.evalDefault(&metricsql.RollupExpr{Expr: x}, g)
+	case *metricsql.RollupExpr:
+		return ev.evalDefault(x, g)
+	case *metricsql.FuncExpr:
+		return ev.evalFunc(x, g)
+	case *metricsql.AggrExpr:
+		return ev.evalAggr(x, g)
+	case *metricsql.BinaryExpr:
+		return ev.evalBinary(x, g)
+	}
+	return nil, errkind.New(errkind.Internal, "cannot evaluate node of type %T", expr)
+}
+
+// constant returns a scalar.
+func constant(v float64, g vector.Grid) []*vector.Series {
+	values := make([]float64, g.Points())
+	for k := range values {
+		values[k] = v
+	}
+	return []*vector.Series{{Values: values}}
+}
+
+func (ev *evaluation) evalFunc(x *metricsql.FuncExpr, g vector.Grid) ([]*vector.Series, error) {
+	if err := metricsql.CheckArgs(x); err != nil {
+		return nil, err
+	}
+	if metricsql.FunctionKind(x.Name) == metricsql.KindRollup {
+		return ev.evalRollupFunc(x, g)
+	}
+	args, err := ev.evalArgs(x.Args, g)
+	if err != nil {
+		return nil, err
+	}
+	o := vector.Options{KeepMetricNames: x.KeepMetricNames, Now: ev.e.now().UnixMilli()}
+	if x.Name == "absent" {
+		o.AbsentLabels = absentLabels(x.Args[0])
+	}
+	t := ev.track(x, seriesOf(args)...)
+	series, err := vector.Transform(x.Name, args, g, o)
+	t.done(series)
+	return series, err
+}
+
+// evalArgs evaluates the arguments of a transform or an aggregate.
+func (ev *evaluation) evalArgs(exprs []metricsql.Expr, g vector.Grid) ([]vector.Arg, error) {
+	args := make([]vector.Arg, 0, len(exprs))
+	for _, expr := range exprs {
+		series, err := ev.eval(expr, g)
+		if err != nil {
+			return nil, err
+		}
+		arg := vector.Arg{Series: series}
+		if s, ok := expr.(*metricsql.StringExpr); ok {
+			arg.Str, arg.IsString = s.Value, true
+		}
+		args = append(args, arg)
+	}
+	return args, nil
+}
+
+func seriesOf(args []vector.Arg) [][]*vector.Series {
+	out := make([][]*vector.Series, len(args))
+	for i := range args {
+		out[i] = args[i].Series
+	}
+	return out
+}

@@ -1,0 +1,76 @@
+package query
+
+import (
+	"context"
+	"sync/atomic"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/metricsql"
+)
+
+// evaluation is the state of one query. It is used by one goroutine; workers may
+// call reserve and interrupted.
+type evaluation struct {
+	e        *Engine
+	ctx      context.Context
+	req      *Request
+	lookback int64
+
+	uses    map[string]int // how often each selector occurs in the query
+	fetched map[fetchKey]*fetched
+
+	added []string // labels which functions added to series, in the order they first did
+
+	seriesFetched int
+	samplesRead   int
+	partial       bool
+	reserved      atomic.Int64 // bytes
+}
+
+func (e *Engine) newEvaluation(ctx context.Context, r *Request, expr metricsql.Expr, step int64) *evaluation {
+	ev := &evaluation{e: e, ctx: ctx, req: r, lookback: e.lookback(r, step), uses: map[string]int{}, fetched: map[fetchKey]*fetched{}}
+	countSelectors(expr, ev.uses)
+	return ev
+}
+
+// release gives back what the evaluation reserved.
+func (ev *evaluation) release() {
+	ev.e.samplesPerQuery.Update(float64(ev.samplesRead))
+	ev.e.seriesPerQuery.Update(float64(ev.seriesFetched))
+	if n := ev.reserved.Swap(0); n > 0 && ev.e.budget != nil {
+		ev.e.budget.Release(n)
+	}
+}
+
+// reserve takes memory for samples or points until the end of the evaluation.
+func (ev *evaluation) reserve(n int64) error {
+	if limit := int64(ev.e.cfg.MaxMemoryPerQuery); limit > 0 && ev.reserved.Load()+n > limit {
+		return errkind.New(errkind.Unprocessable, "cannot use more than %d bytes of memory for one query (%d are in use, %d more are needed); select fewer series, shorten the range, raise the step or -search.maxMemoryPerQuery",
+			limit, ev.reserved.Load(), n)
+	}
+	if ev.e.budget != nil {
+		if err := ev.e.budget.Reserve(n, "a query"); err != nil {
+			return err
+		}
+	}
+	ev.reserved.Add(n)
+	return nil
+}
+
+// giveBack releases a part of what was reserved before the end of the evaluation.
+func (ev *evaluation) giveBack(n int64) {
+	ev.reserved.Add(-n)
+	if ev.e.budget != nil {
+		ev.e.budget.Release(n)
+	}
+}
+
+// countSelectors counts the selectors of the tree by their text.
+func countSelectors(expr metricsql.Expr, uses map[string]int) {
+	metricsql.Visit(expr, func(e metricsql.Expr) bool {
+		if m, ok := e.(*metricsql.MetricExpr); ok {
+			uses[metricsql.String(m)]++
+		}
+		return true
+	})
+}

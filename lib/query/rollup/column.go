@@ -1,0 +1,102 @@
+package rollup
+
+import "slices"
+
+// column is what the timestamps of a series say without its values. Series of one
+// target are scraped together and share their timestamps, so what was worked out for one
+// series often holds for the next.
+type column struct {
+	times []int64
+	gap   int64
+	gaps  []float64 // scratch
+
+	valid bool // spans are those of times and width
+	width int64
+	spans []span
+}
+
+// span is the samples in one window: from is the first one, to is behind the last.
+type span struct{ from, to int32 }
+
+// load makes the timestamps current and returns the longest tolerated gap between
+// samples: how far back the sample before a window may lie.
+func (c *column) load(p *Params, times []int64) int64 {
+	if slices.Equal(c.times, times) {
+		return c.gap
+	}
+	c.times = append(c.times[:0], times...)
+	c.valid = false
+	c.gap = p.Step
+	if p.Start < p.End {
+		c.gap = inflate(c.scrapeInterval(p.Step))
+	}
+	if p.Lookback > 0 {
+		c.gap = min(c.gap, p.Lookback)
+	}
+	c.gap = max(c.gap, p.MinStaleness)
+	return c.gap
+}
+
+// windows returns the samples in the window of each evaluation time. With openRight, a
+// sample at the right edge is left out.
+func (c *column) windows(p *Params, width int64, openRight bool) []span {
+	if c.valid && c.width == width {
+		return c.spans
+	}
+	c.valid, c.width = true, width
+	c.spans = c.spans[:0]
+	right := int64(0)
+	if openRight {
+		right = -1
+	}
+	i, j := 0, 0
+	times, n := c.times, len(c.times)
+	for t := p.Start; t <= p.End; t += p.Step {
+		for i < n && times[i] <= t-width {
+			i++
+		}
+		j = max(i, j)
+		for j < n && times[j] <= t+right {
+			j++
+		}
+		c.spans = append(c.spans, span{from: int32(i), to: int32(j)})
+	}
+	return c.spans
+}
+
+// scrapeInterval guesses the interval of the samples from the last 20 gaps. A
+// quantile above the median makes single missed scrapes count little while
+// series with jitter are not cut off. Without a guess it is the fallback.
+func (c *column) scrapeInterval(fallback int64) int64 {
+	const gaps = 20
+	if len(c.times) < 2 {
+		return fallback
+	}
+	times := c.times[max(0, len(c.times)-gaps-1):]
+	c.gaps = c.gaps[:0]
+	for i := 1; i < len(times); i++ {
+		c.gaps = append(c.gaps, float64(times[i]-times[i-1]))
+	}
+	slices.Sort(c.gaps)
+	if interval := int64(quantileSorted(0.6, c.gaps)); interval > 0 {
+		return interval
+	}
+	return fallback
+}
+
+// inflate adds room for jitter and missed scrapes, the more the shorter the interval.
+func inflate(interval int64) int64 {
+	switch {
+	case interval <= 2000:
+		return interval * 5
+	case interval <= 4000:
+		return interval * 3
+	case interval <= 8000:
+		return interval * 2
+	case interval <= 16000:
+		return interval + interval/2
+	case interval <= 32000:
+		return interval + interval/4
+	}
+	return interval + interval/8
+}

@@ -1,0 +1,174 @@
+package rollup
+
+import "math"
+
+// Params are the inputs of an evaluation that all series share. Times are in milliseconds.
+type Params struct {
+	Start int64
+	End   int64
+	Step  int64 // positive
+	// Window is the width as written in the query; 0 means not written.
+	Window int64
+	// Lookback limits how far values are carried; 0 means no limit.
+	Lookback int64
+	// MinStaleness is the least tolerated gap between samples; 0 means none.
+	MinStaleness int64
+	// KeepStaleMarkers leaves staleness markers among the samples.
+	KeepStaleMarkers bool
+	// Args are the scalar arguments in order, without the series; each has one value per evaluation time.
+	Args [][]float64
+}
+
+func (p *Params) points() int { return int((p.End-p.Start)/p.Step) + 1 }
+
+// Evaluator evaluates one function over many series, one at a time. It is used by one goroutine.
+type Evaluator struct {
+	f      *Func
+	p      Params
+	w      window
+	times  []int64
+	values []float64
+	pre    [preKinds][]float64
+	dst    []float64 // result of the current output
+	column column
+}
+
+// NewEvaluator returns an evaluator of f.
+func NewEvaluator(f *Func, p Params) *Evaluator {
+	e := &Evaluator{f: f, p: p}
+	if f.shift {
+		e.p.Start += p.Step
+		e.p.End += p.Step
+	}
+	e.w.args = p.Args
+	return e
+}
+
+// Eval evaluates one series and calls emit for each result series with the value
+// of the label Func.Label, or the empty string, and with one value per evaluation
+// time, which the callee owns. times and values stay unchanged. A series
+// without samples gives nothing.
+func (e *Evaluator) Eval(times []int64, values []float64, emit func(label string, values []float64)) {
+	if !e.f.keepsStale && !e.p.KeepStaleMarkers {
+		times, values = e.dropStale(times, values)
+	}
+	if len(times) == 0 {
+		return
+	}
+	gap := e.column.load(&e.p, times)
+	if e.f.undoResets && falls(values) {
+		e.values = append(e.values[:0], values...)
+		undoResets(times, e.values, e.p.Lookback, e.p.Window)
+		values = e.values
+	}
+	if e.f.perValue != nil {
+		e.f.perValue(e, times, values, gap, emit)
+		return
+	}
+	for i := range e.pre {
+		e.pre[i] = e.pre[i][:0]
+	}
+	for i := range e.f.outputs {
+		o := &e.f.outputs[i]
+		e.dst = make([]float64, e.p.points())
+		e.run(o, times, e.preprocess(o.pre, times, values), gap, nil)
+		emit(o.label, e.dst)
+	}
+}
+
+// run moves the window over all evaluation times and calls visit at each, or,
+// without visit, stores the value of the output in e.dst.
+func (e *Evaluator) run(o *output, times []int64, values []float64, gap int64, visit func(k int, w *window)) {
+	w := &e.w
+	width := e.width(o, gap)
+	w.width = width
+	n := len(times)
+	t := e.p.Start
+	for k, at := range e.column.windows(&e.p, width, e.f.shift) {
+		i, j := int(at.from), int(at.to)
+		left := t - width
+		w.end, w.point = t, k
+		w.values, w.times = values[i:j], times[i:j]
+		w.hasPrev = i > 0 && i < n && times[i-1] > left-gap
+		if w.hasPrev {
+			w.prevValue, w.prevTime = values[i-1], times[i-1]
+		}
+		w.hasFar = i > 0 && (e.p.Lookback <= 0 || e.reaches(times[i-1], times, i, j, left))
+		if w.hasFar {
+			w.farValue = values[i-1]
+		}
+		w.hasNext = j < n
+		if w.hasNext {
+			w.nextValue = values[j]
+		}
+		if visit == nil {
+			e.dst[k] = o.eval(w)
+		} else {
+			visit(k, w)
+		}
+		t += e.p.Step
+	}
+}
+
+// reaches reports whether the sample at t is within the lookback of the first
+// sample in the window i..j, or of the left edge of an empty window.
+func (e *Evaluator) reaches(t int64, times []int64, i, j int, left int64) bool {
+	if i < j {
+		left = times[i]
+	}
+	return left-t < e.p.Lookback
+}
+
+// width returns the width of the window of one output.
+func (e *Evaluator) width(o *output, gap int64) int64 {
+	if e.p.Window > 0 {
+		return e.p.Window
+	}
+	width := e.p.Step
+	if o.widens {
+		width = max(width, gap)
+	}
+	if e.f.carries && e.p.Lookback > 0 {
+		width = min(width, e.p.Lookback)
+	}
+	return width
+}
+
+// falls reports whether a value is below the one before.
+func falls(values []float64) bool {
+	for i := 1; i < len(values); i++ {
+		if values[i] < values[i-1] {
+			return true
+		}
+	}
+	return false
+}
+
+// IsStale reports whether v is the staleness marker.
+func IsStale(v float64) bool { return math.Float64bits(v) == staleBits }
+
+const staleBits = 0x7ff0000000000002
+
+// dropStale returns the samples without staleness markers.
+func (e *Evaluator) dropStale(times []int64, values []float64) ([]int64, []float64) {
+	if !hasStale(values) {
+		return times, values
+	}
+	e.times, e.values = e.times[:0], e.values[:0]
+	for i, v := range values {
+		if !IsStale(v) {
+			e.times = append(e.times, times[i])
+			e.values = append(e.values, v)
+		}
+	}
+	return e.times, e.values
+}
+
+func hasStale(values []float64) bool {
+	for _, v := range values {
+		if IsStale(v) {
+			return true
+		}
+	}
+	return false
+}
