@@ -32,7 +32,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8428")
 	c.storage.RegisterFlags(fs, "victoria-metrics-data")
 	c.insert.RegisterFlags(fs)
-	c.sel.RegisterFlags(fs)
+	service.RegisterShared(fs, c.sel.RegisterFlags)
 	service.RegisterShared(fs, c.query.RegisterFlags)
 	c.admin.RegisterFlags(fs)
 	flagcompat.Register(fs, flagcompat.SingleNode)

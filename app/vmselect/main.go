@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // time zones for queries, on machines without a database of them
 
 	"vmcluster/lib/service"
 )

@@ -62,10 +62,10 @@ func (s signature) checkCount(n int) string {
 // argAt returns the letter of argument i of n.
 func (s signature) argAt(i, n int) byte {
 	if s.middle {
-		switch {
-		case i == 0:
+		switch i {
+		case 0:
 			return s.args[0]
-		case i == n-1:
+		case n - 1:
 			return s.args[2]
 		}
 		return s.args[1]

@@ -52,6 +52,8 @@ type Result struct {
 	Type ResultType
 	// Series are in their final order. None is without points.
 	Series []ResultSeries
+	// Raw is set when the answer is stored samples as they are, not an evaluation.
+	Raw bool
 	// Partial is set when stored data may be missing from the answer.
 	Partial bool
 	// SeriesFetched is the number of series read from the source.

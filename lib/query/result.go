@@ -120,7 +120,7 @@ func keepsOrder(expr metricsql.Expr) bool {
 
 // rawSamples answers the samples of a selector as they are stored.
 func (ev *evaluation) rawSamples(m *metricsql.MetricExpr, r model.TimeRange) (*Result, error) {
-	res := &Result{Type: Matrix, Grid: vector.Grid{Start: r.Min, End: r.Max, Step: 1}}
+	res := &Result{Type: Matrix, Raw: true, Grid: vector.Grid{Start: r.Min, End: r.Max, Step: 1}}
 	err := ev.eachSeries(m, r, func(s *RawSeries) error {
 		if err := ev.reserve(int64(len(s.Values))*sampleBytes + seriesBytes); err != nil {
 			return err

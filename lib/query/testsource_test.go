@@ -131,7 +131,6 @@ type memIterator struct {
 	series  []*RawSeries
 	next    int
 	current RawSeries
-	text    []byte
 }
 
 func (it *memIterator) Next() bool {

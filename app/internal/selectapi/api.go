@@ -1,6 +1,7 @@
 package selectapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -159,11 +160,18 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 		a.serve(w, &request{Request: r, started: a.o.Now()}, a.routes[path])
 		return true
 	}
+	if strings.HasPrefix(path, "/insert/") {
+		a.refuse(w, r, errkind.New(errkind.NotFound, "cannot write at %q: this is vmselect; send writes to the same path of vminsert (port 8480 by default)", r.URL.Path))
+		return true
+	}
 	rest, ok := strings.CutPrefix(path, "/select/")
 	if !ok {
 		return false
 	}
 	tenantText, suffix, _ := strings.Cut(rest, "/")
+	if tenantText == "prometheus" && a.o.Config.TenantHeaders {
+		tenantText, suffix = tenantOfHeaders(r.Header), rest
+	}
 	tenant, err := model.ParseTenantID(tenantText)
 	if err != nil {
 		a.refuse(w, r, errkind.New(errkind.BadRequest, "cannot serve %q: %w; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path, err))
@@ -179,6 +187,11 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	}
 	a.refuse(w, r, errkind.New(errkind.NotFound, "unsupported path requested: %q; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path))
 	return true
+}
+
+// tenantOfHeaders returns the tenant of a request whose path names none.
+func tenantOfHeaders(h http.Header) string {
+	return cmp.Or(h.Get("AccountID"), "0") + ":" + cmp.Or(h.Get("ProjectID"), "0")
 }
 
 // isWritePath reports whether people who mixed up the two halves of the cluster would write here.

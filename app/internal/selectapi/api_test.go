@@ -154,7 +154,7 @@ func TestAnswers(t *testing.T) {
 		{"query", at("query", `cpu`, "extra_label", "host=a"), `{"status":"success","isPartial":false,"data":{"resultType":"vector","result":[{"metric":{"__name__":"cpu","host":"a"},"value":[1717200060,"2"]}]},"stats":{"seriesFetched": "1","executionTimeMsec":0}}`},
 		{"query", at("query", `cpu`, "extra_filters[]", `{host!="a"}`, "extra_filters", `{host="nosuch"}`), `{"status":"success","isPartial":false,"data":{"resultType":"vector","result":[{"metric":{"__name__":"cpu","host":"b\"\\"},"value":[1717200060,"20"]}]},"stats":{"seriesFetched": "1","executionTimeMsec":0}}`},
 		{"query", at("query", `cpu`, "limit", `1`), `{"status":"success","isPartial":false,"data":{"resultType":"vector","result":[{"metric":{"__name__":"cpu","host":"a"},"value":[1717200060,"2"]}]},"stats":{"seriesFetched": "2","executionTimeMsec":0}}`},
-		{"query", at("query", `cpu{host="a"}[2m]`), `{"status":"success","isPartial":false,"data":{"resultType":"matrix","result":[{"metric":{"__name__":"cpu","host":"a"},"values":[[1717200000,"1"],[1717200060,"2"]]}]},"stats":{"seriesFetched": "1","executionTimeMsec":0}}`},
+		{"query", at("query", `cpu{host="a"}[2m]`), `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"cpu","host":"a"},"values":[[1717200000,"1"],[1717200060,"2"]]}]}}`},
 		{"query_range", span("query", `cpu{host!="a"}`, "nocache", "1"), `{"status":"success","isPartial":false,"data":{"resultType":"matrix","result":[{"metric":{"__name__":"cpu","host":"b\"\\"},"values":[[1717200000,"10"],[1717200060,"20"],[1717200120,"+Inf"],[1717200180,"+Inf"]]}]},"stats":{"seriesFetched": "1","executionTimeMsec":0}}`},
 		{"series", span("match[]", `cpu`), `{"status":"success","isPartial":false,"data":[{"__name__":"cpu","host":"a"},{"__name__":"cpu","host":"b\"\\"}]}`},
 		{"series", span("match[]", `cpu`, "limit", "1"), `{"status":"success","isPartial":false,"data":[{"__name__":"cpu","host":"a"}]}`},
@@ -191,6 +191,13 @@ func TestTenants(t *testing.T) {
 	e := newEnv(t)
 	if code, body, _ := e.get(t, "GET", "/admin/tenants", nil); code != 200 || body != `{"status":"success","data":["0:0","7:9"]}` {
 		t.Errorf("/admin/tenants: %d %s", code, body)
+	}
+	r := httptest.NewRequest("GET", "/select/prometheus/api/v1/label/__name__/values?start=0", nil)
+	r.Header.Set("AccountID", "7")
+	r.Header.Set("ProjectID", "9")
+	w := httptest.NewRecorder()
+	if !e.api.Handle(w, r) || w.Code != 200 || !strings.Contains(w.Body.String(), `["other"]`) {
+		t.Errorf("tenant by headers: %d %s", w.Code, w.Body)
 	}
 	if code, body, _ := e.get(t, "GET", "/admin/tenants", url.Values{"start": {"bad"}}); code != 400 || !strings.Contains(body, "cannot parse start=bad") {
 		t.Errorf("/admin/tenants?start=bad: %d %s", code, body)
@@ -258,7 +265,10 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%s: %d %q; want 400 with %q", path, code, body, want)
 		}
 	}
-	if code, _, _ := e.get(t, "GET", "/insert/0/prometheus", nil); code != 0 {
+	if code, body, _ := e.get(t, "GET", "/insert/0/prometheus", nil); code != 400 || !strings.Contains(body, "vminsert") {
+		t.Errorf("a write at vmselect: %d %s", code, body)
+	}
+	if code, _, _ := e.get(t, "GET", "/nosuch", nil); code != 0 {
 		t.Error("a path of others was answered")
 	}
 	single := newEnv(t, "-singleNode")
@@ -283,6 +293,10 @@ func TestPartialAnswers(t *testing.T) {
 	}
 	if code, body, _ := e.get(t, "GET", api+"export", args); code != 503 || !strings.Contains(body, "node-2:8401: connection refused") {
 		t.Errorf("export: %d %s; raw data must not be partial", code, body)
+	}
+	raw := url.Values{"query": {"cpu[5m]"}, "time": {fmt.Sprint(t0)}}
+	if code, body, _ := e.get(t, "GET", api+"query", raw); code != 503 {
+		t.Errorf("raw samples: %d %s; they must not be partial", code, body)
 	}
 	args.Set("deny_partial_response", "1")
 	for _, path := range []string{"query", "query_range", "series", "labels"} {

@@ -20,6 +20,7 @@ type Config struct {
 	MaxExportDuration     flagvalue.Duration
 	DenyPartialResponse   bool
 	LogSlowQueryDuration  flagvalue.Duration
+	TenantHeaders         bool
 }
 
 // RegisterFlags registers the flags of the read API.
@@ -38,5 +39,6 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxExportSeries, "search.maxExportSeries", 10000000, "Most series an answer of /api/v1/export may have")
 	fs.Var(&c.MaxExportDuration, "search.maxExportDuration", "Longest run of /api/v1/export")
 	fs.BoolVar(&c.DenyPartialResponse, "search.denyPartialResponse", false, "Answer 503 instead of a partial response when some of the storage nodes do not answer")
+	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true, "Take the tenant of /select/prometheus/... paths, which name none, from the headers AccountID and ProjectID; cluster only")
 	fs.Var(&c.LogSlowQueryDuration, "search.logSlowQueryDuration", "Queries that run longer are logged; 0 turns it off")
 }

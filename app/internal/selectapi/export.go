@@ -37,7 +37,7 @@ func (a *API) export(w http.ResponseWriter, r *request) error {
 	}
 	it, err := a.o.Searcher.Search(r.Context(), q)
 	if err != nil {
-		return err
+		return limitError(err, "search.maxExportSeries", q.MaxSeries)
 	}
 	defer closeIterator(a.o.Logger, it)
 	out := &exportWriter{w: w, format: format, logger: a.o.Logger}
@@ -51,7 +51,7 @@ func (a *API) export(w http.ResponseWriter, r *request) error {
 	if coverage := it.Coverage(); err == nil && coverage.Partial {
 		err = partialError(coverage)
 	}
-	return out.finish(err)
+	return out.finish(limitError(err, "search.maxExportSeries", q.MaxSeries))
 }
 
 func (a *API) exportQuery(r *request) (*model.SearchQuery, error) {

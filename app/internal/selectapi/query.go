@@ -3,6 +3,7 @@ package selectapi
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -87,17 +88,21 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if err != nil {
 		return err
 	}
-	result, err := run(r.Context(), req)
+	missing := &missingNodes{}
+	result, err := run(context.WithValue(r.Context(), missingKey{}, missing), req)
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
 	if err != nil {
 		return err
 	}
-	if result.Partial && a.denyPartial(r) {
-		return errkind.New(errkind.Unavailable, "cannot answer completely, since some of the storage nodes are unavailable and partial responses are denied; bring the nodes back, or allow partial responses")
+	if result.Partial && (result.Raw || a.denyPartial(r)) {
+		return partialError(missing.coverage())
 	}
 	if limit > 0 && len(result.Series) > limit {
 		result.Series = result.Series[:limit]
+	}
+	if result.Raw {
+		return writeRaw(w, result)
 	}
 	return writeResult(w, result, elapsed)
 }
@@ -128,7 +133,34 @@ func writeResult(w http.ResponseWriter, result *query.Result, elapsed time.Durat
 	b := make([]byte, 0, 4096)
 	b = append(b, `{"status":"success","isPartial":`...)
 	b = strconv.AppendBool(b, result.Partial)
-	b = append(b, `,"data":{"resultType":"`...)
+	b, err := writeData(w, append(b, ','), result)
+	if err != nil {
+		return err
+	}
+	b = append(b, `},"stats":{"seriesFetched": "`...)
+	b = strconv.AppendInt(b, int64(result.SeriesFetched), 10)
+	b = append(b, `","executionTimeMsec":`...)
+	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
+	b = append(b, '}', '}')
+	_, err = w.Write(b)
+	return clientGone(err)
+}
+
+// writeRaw writes stored samples, which are always whole and cost no evaluation.
+func writeRaw(w http.ResponseWriter, result *query.Result) error {
+	w.Header().Set("Content-Type", "application/stream+json; charset=utf-8")
+	b, err := writeData(w, []byte(`{"status":"success",`), result)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '}', '}'))
+	return clientGone(err)
+}
+
+// writeData appends the data object without its closing brace to b, sends what
+// has become large, and returns the rest.
+func writeData(w http.ResponseWriter, b []byte, result *query.Result) ([]byte, error) {
+	b = append(b, `"data":{"resultType":"`...)
 	b = append(b, result.Type.String()...)
 	b = append(b, `","result":[`...)
 	for i := range result.Series {
@@ -140,17 +172,11 @@ func writeResult(w http.ResponseWriter, result *query.Result, elapsed time.Durat
 			continue
 		}
 		if _, err := w.Write(b); err != nil {
-			return clientGone(err)
+			return nil, clientGone(err)
 		}
 		b = b[:0]
 	}
-	b = append(b, `]},"stats":{"seriesFetched": "`...)
-	b = strconv.AppendInt(b, int64(result.SeriesFetched), 10)
-	b = append(b, `","executionTimeMsec":`...)
-	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
-	b = append(b, '}', '}')
-	_, err := w.Write(b)
-	return clientGone(err)
+	return append(b, ']'), nil
 }
 
 // series serves /api/v1/series.
@@ -165,7 +191,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 	q.MaxSeries = a.o.Config.MaxSeries
 	it, err := a.o.Searcher.Search(r.Context(), q)
 	if err != nil {
-		return err
+		return limitError(err, "search.maxSeries", q.MaxSeries)
 	}
 	defer closeIterator(a.o.Logger, it)
 	var list []byte
@@ -182,7 +208,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 		list = appendMetric(list, labels)
 	}
 	if err := it.Err(); err != nil {
-		return err
+		return limitError(err, "search.maxSeries", q.MaxSeries)
 	}
 	coverage := it.Coverage()
 	if coverage.Partial && a.denyPartial(r) {
@@ -217,7 +243,7 @@ func (a *API) labels(w http.ResponseWriter, r *request) error {
 	q.MaxSeries = a.o.Config.MaxLabelsAPISeries
 	names, err := a.o.Searcher.LabelNames(r.Context(), q, limit)
 	if err != nil {
-		return err
+		return limitError(err, "search.maxLabelsAPISeries", q.MaxSeries)
 	}
 	if names.Coverage.Partial && a.denyPartial(r) {
 		return partialError(names.Coverage)
@@ -234,7 +260,7 @@ func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error 
 	q.MaxSeries = a.o.Config.MaxLabelsAPISeries
 	values, err := a.o.Searcher.LabelValues(r.Context(), q, name, limit)
 	if err != nil {
-		return err
+		return limitError(err, "search.maxLabelsAPISeries", q.MaxSeries)
 	}
 	if values.Coverage.Partial && a.denyPartial(r) {
 		return partialError(values.Coverage)
@@ -264,6 +290,7 @@ func (a *API) tenants(w http.ResponseWriter, r *request) error {
 	for i, t := range tenants.Values {
 		names[i] = t.String()
 	}
+	slices.Sort(names) // as texts, which is what scripts have seen so far
 	b := append([]byte(`{"status":"success","data":`), appendStringsJSON(nil, names)...)
 	return writeJSON(w, append(b, '}'))
 }

@@ -2,15 +2,20 @@ package selectapi
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"sync"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/query/rollup"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/tsblock"
 )
 
-// NewSource returns the query engine's view of a Searcher: series with decoded labels and samples.
+// NewSource returns the query engine's view of a Searcher: series with decoded labels and samples. NaN samples are
+// left out, since the language takes NaN for "no point"; staleness markers, which mean something to it, are kept.
 func NewSource(s storageapi.Searcher, dedupIntervalMs int64) query.Source {
 	return &source{searcher: s, dedupIntervalMs: dedupIntervalMs}
 }
@@ -26,7 +31,8 @@ func (s *source) Select(ctx context.Context, q *model.SearchQuery) (query.Series
 	if err != nil {
 		return nil, err
 	}
-	return &decoder{it: it, r: q.Range, dedupIntervalMs: s.dedupIntervalMs}, nil
+	missing, _ := ctx.Value(missingKey{}).(*missingNodes)
+	return &decoder{it: it, r: q.Range, dedupIntervalMs: s.dedupIntervalMs, dropNaN: true, missing: missing}, nil
 }
 
 // decoder turns blocks into samples, one series at a time. Its buffers are reused.
@@ -34,6 +40,8 @@ type decoder struct {
 	it              storageapi.SeriesIterator
 	r               model.TimeRange
 	dedupIntervalMs int64
+	dropNaN         bool
+	missing         *missingNodes // nil: nobody asks
 	samples         tsblock.Samples
 	scratch         tsblock.Scratch
 	series          query.RawSeries
@@ -47,6 +55,9 @@ func (d *decoder) Next() bool {
 		d.samples.Reset()
 		if d.err = tsblock.ReadRange(&d.samples, s.Blocks, d.r, d.dedupIntervalMs, &d.scratch); d.err != nil {
 			return false
+		}
+		if d.dropNaN {
+			dropNaN(&d.samples)
 		}
 		if d.samples.Len() == 0 {
 			continue
@@ -73,13 +84,71 @@ func (d *decoder) Err() error {
 func (d *decoder) Partial() bool { return d.it.Coverage().Partial }
 
 // Close ends the search.
-func (d *decoder) Close() error { return d.it.Close() }
+func (d *decoder) Close() error {
+	if d.missing != nil {
+		d.missing.add(d.it.Coverage().Failed)
+	}
+	return d.it.Close()
+}
+
+// dropNaN removes NaN samples other than staleness markers.
+func dropNaN(s *tsblock.Samples) {
+	isPlainNaN := func(v float64) bool { return v != v && !rollup.IsStale(v) }
+	if !slices.ContainsFunc(s.Values, isPlainNaN) {
+		return
+	}
+	n := 0
+	for i, v := range s.Values {
+		if !isPlainNaN(v) {
+			s.Timestamps[n], s.Values[n] = s.Timestamps[i], v
+			n++
+		}
+	}
+	s.Timestamps, s.Values = s.Timestamps[:n], s.Values[:n]
+}
+
+// missingNodes collects which nodes failed during a query, for its answer to name them.
+type missingNodes struct {
+	mu struct {
+		sync.Mutex
+		failed []storageapi.NodeFailure
+	}
+}
+
+type missingKey struct{}
+
+// add notes failures, the first of each node.
+func (m *missingNodes) add(failed []storageapi.NodeFailure) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range failed {
+		if !slices.ContainsFunc(m.mu.failed, func(known storageapi.NodeFailure) bool { return known.Node == f.Node }) {
+			m.mu.failed = append(m.mu.failed, f)
+		}
+	}
+}
+
+// coverage returns what the query came to.
+func (m *missingNodes) coverage() storageapi.Coverage {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return storageapi.Coverage{Partial: true, Failed: m.mu.failed}
+}
 
 // partialError says which nodes did not answer.
 func partialError(c storageapi.Coverage) error {
-	text := ""
+	var b strings.Builder
 	for _, f := range c.Failed {
-		text += "; " + f.Node + ": " + f.Err.Error()
+		b.WriteString("; " + f.Node + ": " + f.Err.Error())
 	}
-	return errkind.New(errkind.Unavailable, "cannot answer completely, since some of the storage nodes are unavailable%s; allow partial responses with deny_partial_response=0 and without -search.denyPartialResponse, or bring the nodes back", text)
+	return errkind.New(errkind.Unavailable, "cannot answer completely, since some of the storage nodes are unavailable%s; "+
+		"allow partial responses with deny_partial_response=0 and without -search.denyPartialResponse, or bring the nodes back", b.String())
+}
+
+// limitError adds the path's own limit to an error about too many series, which names that of the storage.
+func limitError(err error, flagName string, limit int) error {
+	if errkind.Of(err) != errkind.Unprocessable {
+		return err
+	}
+	return errkind.New(errkind.Unprocessable, "%w; the limit at this path is -%s=%d", err, flagName, limit)
 }

@@ -27,7 +27,7 @@ func parseTime(s string, now time.Time) (int64, error) {
 		return parseDate(s)
 	}
 	if f, err := strconv.ParseFloat(s, 64); err == nil {
-		if math.IsNaN(f) {
+		if math.IsNaN(f) || math.Abs(f) > math.MaxInt64 {
 			return 0, errkind.New(errkind.BadRequest, "want a time, got %q", s)
 		}
 		return clampTime(unixToMillis(f)), nil

@@ -45,7 +45,7 @@ func TestParseTime(t *testing.T) {
 			t.Errorf("parseTime(%q) = %s, %v; want %s", in, s, err, want)
 		}
 	}
-	for _, in := range []string{"foo", "2024-13-01", "NaN", "1x", "now-", "2024-06-01T25", "--1h", "5m5"} {
+	for _, in := range []string{"foo", "Inf", "1e40", "2024-13-01", "NaN", "1x", "now-", "2024-06-01T25", "--1h", "5m5"} {
 		if got, err := parseTime(in, now); errkind.Of(err) != errkind.BadRequest {
 			t.Errorf("parseTime(%q) = %d, %v; want a bad request", in, got, err)
 		}

@@ -1,0 +1,27 @@
+// Package storage is the database of one node: open, recover, ingest, search,
+// flush, merge, retention. It implements the contracts of lib/storageapi on local disk.
+//
+// It keeps one write-ahead log and one partition per month (UTC). How the pieces
+// meet is told in docs/design/0002-storage-engine.md; the files are described in docs/format.
+// The package knows neither protocols nor other nodes.
+//
+// Locks, in the order they are taken: gate (shared by every call, exclusive once by Close), flushing (one flush, or
+// change of the set of partitions by retention, at a time), flushLock (shared by writers, exclusive for the instant of a
+// freeze), register (one registration of new series at a time), tableMu (changes of the set of partitions). The set of
+// partitions itself is immutable and replaced as a whole.
+//
+// Goroutines: watch (disk space, retention), flusher and merger, started by Open and ended by Close.
+//
+// Ownership: batches belong to their caller. Series handed out by an iterator alias mapped
+// parts and the iterator's memory, until its next step.
+//
+// Invariants:
+//
+//  1. Ingest returns nil only after the log is durable up to the batch, and after its samples are in the heads.
+//  2. The log record of a new series precedes the records of its samples.
+//  3. A log segment is deleted only after all samples and series in it are in durable parts and indexes.
+//  4. Value bits and milliseconds out = in.
+//  5. A series is found by 128 bits of hash, half of them with a secret of the process, that were
+//     entered after comparing whole keys; so two series are never mixed.
+//  6. Retention removes nothing younger than the limit.
+package storage

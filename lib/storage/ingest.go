@@ -1,0 +1,338 @@
+package storage
+
+import (
+	"context"
+	"hash/maphash"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/head"
+	"vmcluster/lib/storage/internal/partition"
+	"vmcluster/lib/wal"
+)
+
+const (
+	// frameTarget is the size from which a log frame takes no more.
+	frameTarget = 1 << 20
+	// frameStep is the number of samples after which the size of the frame is looked at.
+	frameStep = 4096
+	// maxKeyBytes bounds series keys.
+	maxKeyBytes = 1 << 20
+)
+
+// Ingest implements storageapi.Ingester.
+func (s *Storage) Ingest(ctx context.Context, batch *model.Batch) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := s.admit(ctx); err != nil {
+		return err
+	}
+	w := s.writers.Get().(*writer)
+	position, err := w.write(batch)
+	s.writers.Put(w)
+	if err != nil {
+		return s.logErr(err)
+	}
+	if err := s.log.WaitDurable(position); err != nil {
+		return s.logErr(err)
+	}
+	return nil
+}
+
+// admit returns why no samples can be taken now.
+func (s *Storage) admit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-s.log.Failed():
+		return s.logErr(s.log.Err())
+	default:
+	}
+	if s.readOnly.Load() {
+		return errkind.New(errkind.ReadOnly, "storage %q is in read-only mode: less than -storage.minFreeDiskSpaceBytes=%d bytes are free; add disk space or lower -retentionPeriod",
+			s.cfg.DataPath, s.cfg.MinFreeDiskSpaceBytes)
+	}
+	if n := s.headBytes.Load(); n > 2*s.maxHeadBytes {
+		s.askFlush()
+		return errkind.New(errkind.Overloaded, "storage %q has %d bytes of recent samples in memory, which are being written to disk; try again later", s.cfg.DataPath, n).
+			WithRetryAfter(time.Second)
+	}
+	return nil
+}
+
+// logErr gives failures of the log a kind which lets clients go elsewhere.
+func (s *Storage) logErr(err error) error {
+	if errkind.Of(err) == errkind.Internal {
+		return errkind.New(errkind.Unavailable, "storage %q takes no samples: %w", s.cfg.DataPath, err)
+	}
+	return err
+}
+
+// run is a piece of a batch: consecutive samples of one series in one month.
+type run struct {
+	key        hotKey
+	series     int // in the batch
+	start, end int // among the samples of the series
+	month      partition.Month
+	id         uint32
+}
+
+// writer is the scratch memory of one Ingest.
+type writer struct {
+	s       *Storage
+	runs    []run
+	missing []int // indexes of runs whose series is not in the hot table
+	stale   []int // indexes of runs whose series is there from the previous period
+	labels  []model.Label
+	frame   wal.FrameEncoder
+	delta   head.Delta
+	month   partition.Month // of the sample before
+	inMonth model.TimeRange
+}
+
+// write puts the batch into the log and the heads, and returns the position up to which the log must
+// become durable.
+func (w *writer) write(b *model.Batch) (wal.Position, error) {
+	s := w.s
+	s.m.rowsReceived.Add(b.Rows())
+	s.flushLock.RLock()
+	defer s.flushLock.RUnlock()
+	w.split(b)
+	w.lookUp()
+	position, err := w.registerMissing(b)
+	if err != nil {
+		return 0, err
+	}
+	if p, err := w.logSamples(b); err != nil {
+		return 0, err
+	} else if p > 0 {
+		position = p
+	}
+	return position, w.append(b)
+}
+
+// split cuts the samples of the batch into runs and leaves out those which are not accepted.
+func (w *writer) split(b *model.Batch) {
+	w.runs = w.runs[:0]
+	accepted := w.s.accepted()
+	for i := range b.Len() {
+		second := maphash.Bytes(w.s.seed, b.Key(i))
+		samples := b.Samples(i)
+		open := false // the last run goes on
+		for j := range samples {
+			t := samples[j].Timestamp
+			if !accepted.Contains(t) {
+				w.s.ignore(b.Key(i), t, accepted)
+				open = false
+				continue
+			}
+			if t < w.inMonth.Min || t > w.inMonth.Max {
+				w.month = partition.MonthOf(t)
+				w.inMonth = w.month.Range()
+				open = false
+			}
+			if open {
+				w.runs[len(w.runs)-1].end = j + 1
+				continue
+			}
+			w.runs = append(w.runs, run{key: newHotKey(b.Hash(i), second, w.month), series: i, start: j, end: j + 1, month: w.month})
+			open = true
+		}
+	}
+}
+
+// keyText renders a series key only when it is really logged.
+type keyText []byte
+
+func (k keyText) String() string { return model.SeriesKeyString(k) }
+
+// instant renders a time in Unix milliseconds only when it is really logged.
+type instant int64
+
+func (t instant) String() string {
+	return time.UnixMilli(int64(t)).UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// ignore counts a sample outside of the accepted range.
+func (s *Storage) ignore(key []byte, t int64, accepted model.TimeRange) {
+	if t < accepted.Min {
+		s.m.ignoredSmall.Inc()
+		s.smallWarn.Warnf("ignoring samples of %s at %s: older than the limit %s, which -retentionPeriod=%s and -maxBackfillAge=%s set",
+			keyText(key), instant(t), instant(accepted.Min), s.cfg.RetentionPeriod.String(), s.cfg.MaxBackfillAge.String())
+		return
+	}
+	s.m.ignoredBig.Inc()
+	s.bigWarn.Warnf("ignoring samples of %s at %s: beyond the limit %s, which -futureRetention=%s sets",
+		keyText(key), instant(t), instant(accepted.Max), s.cfg.FutureRetention.String())
+}
+
+// lookUp finds the ids of the series which the hot table knows.
+func (w *writer) lookUp() {
+	w.missing, w.stale = w.missing[:0], w.stale[:0]
+	t := &w.s.hot
+	t.RLock()
+	for i := range w.runs {
+		id, ok, fresh := t.get(w.runs[i].key)
+		w.runs[i].id = id
+		switch {
+		case !ok:
+			w.missing = append(w.missing, i)
+		case !fresh:
+			w.stale = append(w.stale, i)
+		}
+	}
+	t.RUnlock()
+	w.remember(w.stale)
+}
+
+// remember puts the series of the given runs into the hot table.
+func (w *writer) remember(indexes []int) {
+	if len(indexes) == 0 {
+		return
+	}
+	t := &w.s.hot
+	t.Lock()
+	defer t.Unlock()
+	for _, i := range indexes {
+		if w.runs[i].start == w.runs[i].end {
+			continue
+		}
+		t.put(w.runs[i].key, w.runs[i].id)
+	}
+}
+
+// registerMissing gives ids to the series which the hot table does not know. The
+// lock is held until the records of new ones are in the log, so nobody can log samples of a series before its record.
+func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
+	if len(w.missing) == 0 {
+		return 0, nil
+	}
+	position, err := w.registerLocked(b)
+	if err != nil {
+		return 0, err
+	}
+	w.s.m.slowInserts.Add(len(w.missing))
+	w.remember(w.missing)
+	return position, nil
+}
+
+func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err error) {
+	w.s.register.Lock()
+	defer w.s.register.Unlock()
+	w.frame.Reset()
+	created := 0
+	for _, i := range w.missing {
+		r := &w.runs[i]
+		if !w.valid(b.Key(r.series)) {
+			w.s.m.ignoredInvalid.Add(r.end - r.start)
+			r.end = r.start
+			continue
+		}
+		p, err := w.s.partitionOf(r.month)
+		if err != nil {
+			return 0, err
+		}
+		var isNew bool
+		if r.id, isNew = p.Index().Add(b.Hash(r.series), b.Key(r.series)); !isNew {
+			continue
+		}
+		created++
+		w.frame.AddSeries(uint32(r.month), r.id, b.Key(r.series))
+		if w.frame.Len() < frameTarget {
+			continue
+		}
+		if position, err = w.appendFrame(); err != nil {
+			return 0, err
+		}
+	}
+	w.s.m.newSeries.Add(created)
+	if w.frame.Len() == 0 {
+		return position, nil
+	}
+	return w.appendFrame()
+}
+
+// valid reports whether key is a canonical series key. Keys come over the network, and only new ones get here.
+func (w *writer) valid(key []byte) bool {
+	if len(key) > maxKeyBytes {
+		return false
+	}
+	_, labels, err := model.ParseSeriesKey(w.labels[:0], key)
+	clear(labels) // they alias the key
+	w.labels = labels[:0]
+	return err == nil
+}
+
+func (w *writer) appendFrame() (wal.Position, error) {
+	position, err := w.s.log.Append(w.frame.Bytes())
+	w.frame.Reset()
+	return position, err
+}
+
+// logSamples puts all samples into the log.
+func (w *writer) logSamples(b *model.Batch) (position wal.Position, err error) {
+	w.frame.Reset()
+	for i := range w.runs {
+		r := &w.runs[i]
+		for start := r.start; start < r.end; start += frameStep {
+			for _, x := range b.Samples(r.series)[start:min(r.end, start+frameStep)] {
+				w.frame.AddSample(uint32(r.month), r.id, x.Timestamp, x.Value)
+			}
+			if w.frame.Len() < frameTarget {
+				continue
+			}
+			if position, err = w.appendFrame(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if w.frame.Len() == 0 {
+		return position, nil
+	}
+	return w.appendFrame()
+}
+
+// append puts all samples into the heads.
+func (w *writer) append(b *model.Batch) error {
+	rows := 0
+	for start := 0; start < len(w.runs); {
+		p, err := w.s.partitionOf(w.runs[start].month)
+		if err != nil {
+			return err
+		}
+		end := start
+		w.delta.Reset()
+		h := p.Head()
+		for ; end < len(w.runs) && w.runs[end].month == w.runs[start].month; end++ {
+			r := &w.runs[end]
+			if r.start == r.end {
+				continue
+			}
+			h.Append(r.id, b.Samples(r.series)[r.start:r.end], &w.delta)
+			rows += r.end - r.start
+		}
+		w.s.account(p, h, &w.delta)
+		start = end
+	}
+	w.s.m.rowsAdded.Add(rows)
+	return nil
+}
+
+// account adds what a run of appends did to the sums, and marks the days of the series.
+func (s *Storage) account(p *partition.Partition, h *head.Head, d *head.Delta) {
+	h.Add(d)
+	for _, x := range d.Days {
+		p.Index().MarkActive(x.ID, x.Day)
+	}
+	s.o.Budget.ForceReserve(d.Bytes)
+	if s.headBytes.Add(d.Bytes) > s.maxHeadBytes {
+		s.askFlush()
+	}
+	if s.headSince.Load() == 0 {
+		s.headSince.CompareAndSwap(0, s.o.Now().UnixMilli())
+	}
+}

@@ -1,0 +1,23 @@
+// Package partition is one month (UTC) of data: an index, a head with the samples not
+// yet in parts, frozen heads on their way to parts, and parts on disk. It flushes heads
+// to parts, picks and runs merges, and keeps the list of parts in the MANIFEST.
+//
+// The package knows neither the log nor queries, and nothing of other months. When to flush,
+// merge or drop is decided by its owner, lib/storage.
+//
+// Locks: Partition.mu guards the lists of frozen heads and parts and is held for moments only.
+// publishMu makes MANIFEST writes one at a time, mergeMu merges.
+// Appending to the head and Freeze are kept apart by the owner's flush lock.
+//
+// Ownership: a View holds its parts until Release; blocks which it handed out alias
+// their mappings and are gone then. A dropped part deletes its files when the last view is released.
+//
+// Invariants:
+//
+//  1. Parts which the MANIFEST lists are complete and durable; the MANIFEST is replaced
+//     atomically. Parts it does not list are deleted at open.
+//  2. A part goes to the MANIFEST only after the index has made all its series durable.
+//  3. At any moment each sample taken is in the head, in a frozen head or in a part.
+//  4. A part that does not open, or is missing, is set aside and reported with its time range; the rest is served.
+//  5. Merges lose nothing but samples outside of retention and duplicates as tsblock defines them.
+package partition

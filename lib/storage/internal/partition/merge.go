@@ -1,0 +1,166 @@
+package partition
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/part"
+)
+
+// MergeNext runs the merge which PickMerge asks for, and drops parts outside
+// of keep. It returns false when there was nothing to do.
+func (p *Partition) MergeNext(ctx context.Context, keep model.TimeRange, maxOutputBytes int64) (bool, error) {
+	p.mergeMu.Lock()
+	defer p.mergeMu.Unlock()
+	parts := p.snapshot()
+	infos := make([]PartInfo, len(parts))
+	for i := range parts {
+		infos[i] = parts[i].PartInfo
+	}
+	if expired := PickExpired(infos, keep); len(expired) > 0 {
+		return true, p.dropPartsLocked(choose(parts, expired))
+	}
+	picked := PickMerge(infos, maxOutputBytes)
+	if len(picked) == 0 {
+		return false, nil
+	}
+	return true, p.mergeLocked(ctx, choose(parts, picked), keep)
+}
+
+// MergeAll merges all parts into one, which needs maxOutputBytes to cover them.
+func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutputBytes int64) error {
+	p.mergeMu.Lock()
+	defer p.mergeMu.Unlock()
+	parts := p.snapshot()
+	var need int64
+	single := len(parts) == 1
+	for _, e := range parts {
+		need += e.SizeBytes
+		single = single && keep.Contains(e.MinTimestamp) && keep.Contains(e.MaxTimestamp)
+	}
+	if len(parts) == 0 || single && p.o.MinIntervalMs == 0 {
+		return nil
+	}
+	if need > maxOutputBytes {
+		return errkind.New(errkind.Overloaded, "cannot merge partition %s: its %d parts need up to %d bytes of disk space and %d can be used; free some space first",
+			p.month, len(parts), need, max(0, maxOutputBytes))
+	}
+	return p.mergeLocked(ctx, parts, keep)
+}
+
+// snapshot returns the parts which merges may take.
+func (p *Partition) snapshot() []*entry {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var parts []*entry
+	for _, e := range p.mu.parts {
+		if !e.damaged.Load() {
+			parts = append(parts, e)
+		}
+	}
+	return parts
+}
+
+func choose(parts []*entry, indexes []int) []*entry {
+	var chosen []*entry
+	for _, i := range indexes {
+		chosen = append(chosen, parts[i])
+	}
+	return chosen
+}
+
+func (p *Partition) dropPartsLocked(parts []*entry) error {
+	if err := p.publish(nil, parts, nil); err != nil {
+		return err
+	}
+	for _, e := range parts {
+		p.mergeCounters(e.SizeBytes).Deleted.Add(int(e.Rows))
+		e.DeleteOnRelease()
+		e.Release()
+	}
+	return nil
+}
+
+// mergeLocked merges parts into one. The list of parts keeps them alive meanwhile, since only merges remove parts.
+func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.TimeRange) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	order, err := p.keyOrder(parts)
+	if err != nil {
+		return err
+	}
+	sources := make([]*part.Part, len(parts))
+	var before, size int64
+	for i, e := range parts {
+		sources[i] = e.Part
+		before += e.Rows
+		size += e.SizeBytes
+	}
+	c := p.mergeCounters(size)
+	c.Active.Add(1)
+	defer c.Active.Add(-1)
+	fill := func(w *part.Writer) error {
+		return part.Merge(ctx, w, sources, order, keep, p.o.MinIntervalMs)
+	}
+	rows, err := p.writePart(fill, parts, nil)
+	if errkind.Of(err) == errkind.Corrupt {
+		p.findDamaged(ctx, parts)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot merge %d parts of partition %s: %w", len(parts), p.month, err)
+	}
+	c.Merges.Inc()
+	c.Rows.Add(int(rows))
+	c.Deleted.Add(int(max(0, before-rows)))
+	return nil
+}
+
+func (p *Partition) mergeCounters(sizeBytes int64) *MergeCounters {
+	if sizeBytes < bigPartBytes {
+		return &p.o.Stats.Small
+	}
+	return &p.o.Stats.Big
+}
+
+// findDamaged takes damaged parts out of merging, so that the others can be merged.
+func (p *Partition) findDamaged(ctx context.Context, parts []*entry) {
+	for _, e := range parts {
+		err := e.Verify(ctx)
+		if errkind.Of(err) != errkind.Corrupt {
+			continue
+		}
+		e.damaged.Store(true)
+		p.o.Stats.CorruptParts.Inc()
+		p.o.Logger.Errorf("part %s is damaged: some of its %d samples of %s cannot be read, the others are served; restore it from a backup and restart: %s",
+			e.Dir(), e.Rows, model.TimeRange{Min: e.MinTimestamp, Max: e.MaxTimestamp}, err)
+	}
+}
+
+// keyOrder returns a comparison of the ids in parts by their keys.
+func (p *Partition) keyOrder(parts []*entry) (func(a, b uint32) int, error) {
+	ids := roaring.New()
+	for _, e := range parts {
+		e.Series(func(id uint32) bool {
+			ids.Add(id)
+			return true
+		})
+	}
+	sorted, err := p.idsByKey(ids)
+	if err != nil {
+		return nil, err
+	}
+	if ids.IsEmpty() {
+		return func(a, b uint32) int { return cmp.Compare(a, b) }, nil
+	}
+	ranks := make([]uint32, ids.Maximum()+1)
+	for rank, id := range sorted {
+		ranks[id] = uint32(rank)
+	}
+	return func(a, b uint32) int { return cmp.Compare(ranks[a], ranks[b]) }, nil
+}

@@ -1,0 +1,66 @@
+package partition
+
+import (
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/head"
+	"vmcluster/lib/storage/internal/part"
+	"vmcluster/lib/tsblock"
+)
+
+// View is the set of heads and parts of a partition at one moment. It holds a
+// reference to the partition.
+type View struct {
+	p     *Partition
+	heads []*head.Head
+	parts []*part.Part
+}
+
+// View returns the heads and parts which may have samples in r.
+func (p *Partition) View(r model.TimeRange) *View {
+	p.Acquire()
+	v := &View{p: p}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	// The head takes samples all the time, so its range is no reason to leave it out.
+	v.heads = append(v.heads, p.head.Load())
+	for _, f := range p.mu.frozen {
+		if f.TimeRange().Overlaps(r) {
+			v.heads = append(v.heads, f)
+		}
+	}
+	for _, e := range p.mu.parts {
+		if r.Overlaps(model.TimeRange{Min: e.MinTimestamp, Max: e.MaxTimestamp}) {
+			e.Acquire()
+			v.parts = append(v.parts, e.Part)
+		}
+	}
+	return v
+}
+
+// AppendBlocks appends the blocks of a series which overlap r, in no particular order. They alias *buf and the parts, and are
+// valid until *buf is overwritten or the view released. Parts which cannot be read are skipped;
+// the error is that of the first of them.
+func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id uint32, r model.TimeRange) ([]tsblock.Block, error) {
+	var firstErr error
+	for _, h := range v.heads {
+		dst = h.AppendBlocks(dst, buf, id, r)
+	}
+	for _, p := range v.parts {
+		blocks, err := p.AppendBlocks(dst, id, r)
+		if err == nil {
+			dst = blocks
+		} else if firstErr == nil {
+			firstErr = err
+		}
+	}
+	return dst, firstErr
+}
+
+// Release gives the view's references back.
+func (v *View) Release() error {
+	for _, p := range v.parts {
+		p.Release()
+	}
+	v.parts, v.heads = nil, nil
+	return v.p.Release()
+}

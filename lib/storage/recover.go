@@ -1,0 +1,137 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/head"
+	"vmcluster/lib/storage/internal/partition"
+	"vmcluster/lib/wal"
+)
+
+// replay puts what the log holds into heads and indexes. Doing so twice, or with samples
+// that are in parts already, is harmless.
+func (s *Storage) replay() error {
+	r := &replayer{s: s, keep: s.retained()}
+	report, err := s.log.Replay(r.frame)
+	if err != nil {
+		return err
+	}
+	if r.lost > 0 {
+		s.m.lostRows.Add(r.lost)
+		s.logger.Errorf("%d samples in the log are lost, since the records of their series are in a damaged place", r.lost)
+	}
+	if r.rows > 0 {
+		s.logger.Infof("recovered %d samples from %d log segments", r.rows, report.Segments)
+	}
+	return nil
+}
+
+// replayer is a wal.FrameVisitor.
+type replayer struct {
+	s       *Storage
+	keep    model.TimeRange
+	decoder wal.FrameDecoder
+	samples []model.Sample
+	key     []byte
+	rows    int
+	lost    int
+
+	// The month being replayed.
+	month     uint32
+	partition *partition.Partition // nil before the first, and for a month outside of retention
+	inMonth   model.TimeRange
+	delta     head.Delta // not yet accounted for
+}
+
+func (r *replayer) frame(frame []byte) error {
+	err := r.decoder.Decode(frame, r)
+	r.settle()
+	if errkind.Of(err) == errkind.Corrupt {
+		r.s.logger.Errorf("a frame of the log is skipped from a damaged place on: %s", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.s.headBytes.Load() <= r.s.maxHeadBytes {
+		return nil
+	}
+	return r.relieve()
+}
+
+// settle accounts for what was appended.
+func (r *replayer) settle() {
+	if r.partition != nil && r.delta.Rows > 0 {
+		r.s.account(r.partition, r.partition.Head(), &r.delta)
+	}
+	r.delta.Reset()
+}
+
+// relieve writes the heads to parts, since the log is larger than memory. The log stays as it is.
+func (r *replayer) relieve() error {
+	for _, p := range r.s.table.Load().sorted {
+		p.Freeze()
+	}
+	if err := r.s.flushFrozen(context.Background()); err != nil {
+		return fmt.Errorf("cannot write recovered samples to parts: %w", err)
+	}
+	return nil
+}
+
+// enter makes a month current.
+func (r *replayer) enter(month uint32) (err error) {
+	if month == r.month && r.inMonth.Max != 0 {
+		return nil
+	}
+	r.settle()
+	m := partition.Month(month)
+	if !m.Valid() {
+		return errkind.New(errkind.Corrupt, "bad month %d", month)
+	}
+	r.partition = nil
+	if m.Range().Max >= r.keep.Min {
+		if r.partition, err = r.s.partitionOf(m); err != nil {
+			return err
+		}
+	}
+	r.month, r.inMonth = month, m.Range()
+	return nil
+}
+
+// Series implements wal.FrameVisitor.
+func (r *replayer) Series(month, id uint32, key []byte) error {
+	if err := r.enter(month); r.partition == nil || err != nil {
+		return err
+	}
+	return r.partition.Index().Restore(id, key)
+}
+
+// Samples implements wal.FrameVisitor.
+func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float64) (err error) {
+	if err := r.enter(month); r.partition == nil || err != nil {
+		return err
+	}
+	h := r.partition.Head()
+	if !h.Has(id) {
+		if r.key, err = r.partition.Index().AppendKey(r.key[:0], id); errkind.Of(err) == errkind.NotFound {
+			r.lost += len(timestamps)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.samples = r.samples[:0]
+	for i, t := range timestamps {
+		if !r.inMonth.Contains(t) {
+			return errkind.New(errkind.Corrupt, "timestamp %d in partition %s", t, r.partition.Month())
+		}
+		r.samples = append(r.samples, model.Sample{Timestamp: t, Value: values[i]})
+	}
+	h.Append(id, r.samples, &r.delta)
+	r.rows += len(timestamps)
+	return nil
+}

@@ -1,0 +1,301 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"unsafe"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/index"
+	"vmcluster/lib/storage/internal/partition"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/tsblock"
+)
+
+// checkEvery is the number of series after which a search looks whether it has been given up.
+const checkEvery = 256
+
+// Search implements storageapi.Searcher.
+func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	s.m.searches.Inc()
+	it := &iterator{s: s, ctx: ctx, r: q.Range, keysOnly: q.KeysOnly, next: -1}
+	if err := it.find(q); err != nil {
+		return nil, errors.Join(err, it.Close())
+	}
+	return it, nil
+}
+
+// seriesLimit returns the largest number of series an answer may have.
+func (s *Storage) seriesLimit(asked int) int {
+	if asked <= 0 {
+		return s.maxSeries
+	}
+	return min(asked, s.maxSeries)
+}
+
+// indexQuery returns the part of q which concerns one month; false when there is none.
+func indexQuery(q *model.SearchQuery, m partition.Month, limit int) (index.Query, bool) {
+	month := m.Range()
+	first, last := max(q.Range.Min, month.Min), min(q.Range.Max, month.Max)
+	if first > last {
+		return index.Query{}, false
+	}
+	return index.Query{Tenant: q.Tenant, Filters: q.Filters, FirstDay: unixDay(first), LastDay: unixDay(last), Max: limit}, true
+}
+
+func unixDay(t int64) int32 { return int32(math.Floor(float64(t) / dayMs)) }
+
+// found is a series of an answer in one partition.
+type found struct {
+	keyStart, keyEnd int // in iterator.keys
+	id               uint32
+	view             int32 // in iterator.views
+}
+
+// iterator walks over the answer of a search. All keys are known from the start;
+// samples are collected series by series.
+type iterator struct {
+	s        *Storage
+	ctx      context.Context
+	r        model.TimeRange
+	keysOnly bool
+
+	keys     []byte
+	found    []found // by key, then by month
+	views    []*partition.View
+	reserved int64 // bytes of the budget
+
+	next     int // in found; -1 before the first step
+	steps    int
+	series   storageapi.Series
+	blocks   []tsblock.Block
+	buf      []byte
+	times    []int64
+	err      error
+	coverage storageapi.Coverage
+	closed   bool
+}
+
+// find collects the series of all months.
+func (it *iterator) find(q *model.SearchQuery) error {
+	partitions := it.s.acquire(q.Range)
+	err := it.findIn(partitions, q)
+	if err = errors.Join(err, release(partitions)); err != nil {
+		return err
+	}
+	keys := it.keys
+	slices.SortFunc(it.found, func(a, b found) int {
+		if c := bytes.Compare(keys[a.keyStart:a.keyEnd], keys[b.keyStart:b.keyEnd]); c != 0 {
+			return c
+		}
+		return int(a.view - b.view)
+	})
+	return it.checkLimit(it.s.seriesLimit(q.MaxSeries))
+}
+
+func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQuery) error {
+	limit := it.s.seriesLimit(q.MaxSeries)
+	for _, p := range partitions {
+		if err := it.check(); err != nil {
+			return err
+		}
+		iq, ok := indexQuery(q, p.Month(), limit)
+		if !ok {
+			continue
+		}
+		ids, err := p.Index().Search(iq)
+		if err != nil {
+			return err
+		}
+		if ids.IsEmpty() {
+			continue
+		}
+		// The view is taken after the search: it has all samples that the days in the index told of.
+		it.views = append(it.views, p.View(q.Range))
+		var stopped error
+		err = p.Index().Keys(ids, func(id uint32, key []byte) bool {
+			stopped = it.add(id, key)
+			return stopped == nil
+		})
+		if err = errors.Join(err, stopped); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (it *iterator) add(id uint32, key []byte) error {
+	if len(it.found)%checkEvery == 0 {
+		if err := it.check(); err != nil {
+			return err
+		}
+	}
+	if len(it.keys)+len(key) > cap(it.keys) || len(it.found) == cap(it.found) {
+		if err := it.grow(len(key)); err != nil {
+			return err
+		}
+	}
+	start := len(it.keys)
+	it.keys = append(it.keys, key...)
+	it.found = append(it.found, found{keyStart: start, keyEnd: len(it.keys), id: id, view: int32(len(it.views) - 1)})
+	return nil
+}
+
+// grow makes room for at least one more series within the memory budget.
+func (it *iterator) grow(keySize int) error {
+	keys, series := cap(it.keys), cap(it.found)
+	if len(it.keys)+keySize > keys {
+		keys = max(4096, 2*keys, len(it.keys)+keySize)
+	}
+	if len(it.found) == series {
+		series = max(64, 2*series)
+	}
+	need := int64(keys) + int64(series)*int64(unsafe.Sizeof(found{}))
+	if err := it.s.o.Budget.Reserve(need-it.reserved, "a search"); err != nil {
+		return err
+	}
+	it.reserved = need
+	it.keys = slices.Grow(it.keys, keys-len(it.keys))
+	it.found = slices.Grow(it.found, series-len(it.found))
+	return nil
+}
+
+// checkLimit counts the distinct keys, since the index has counted by month.
+func (it *iterator) checkLimit(limit int) error {
+	n := 0
+	for i := range it.found {
+		if i == 0 || !bytes.Equal(it.key(i), it.key(i-1)) {
+			n++
+		}
+	}
+	if n > limit {
+		return errkind.New(errkind.Unprocessable, "cannot select %d series: the limit is %d; narrow the filters or the time range, or raise -search.maxUniqueTimeseries", n, limit)
+	}
+	return nil
+}
+
+func (it *iterator) key(i int) []byte {
+	f := &it.found[i]
+	return it.keys[f.keyStart:f.keyEnd:f.keyEnd]
+}
+
+// check returns why the search must stop.
+func (it *iterator) check() error {
+	if it.s.closed.Load() {
+		return it.s.drainingErr()
+	}
+	return it.ctx.Err()
+}
+
+// Next implements storageapi.SeriesIterator.
+func (it *iterator) Next() bool {
+	if it.closed || it.err != nil {
+		return false
+	}
+	it.next = max(0, it.next)
+	for it.next < len(it.found) {
+		if it.steps%checkEvery == 0 {
+			if it.err = it.check(); it.err != nil {
+				return false
+			}
+		}
+		it.steps++
+		if ok := it.collect(); it.err != nil || ok {
+			return it.err == nil
+		}
+	}
+	return false
+}
+
+// collect makes the series at it.next current and moves on; false when it has no sample in the range.
+func (it *iterator) collect() bool {
+	it.series.Key = it.key(it.next)
+	it.blocks, it.buf = it.blocks[:0], it.buf[:0]
+	for ; it.next < len(it.found) && bytes.Equal(it.key(it.next), it.series.Key); it.next++ {
+		if it.keysOnly {
+			continue
+		}
+		f := &it.found[it.next]
+		var err error
+		it.blocks, err = it.views[f.view].AppendBlocks(it.blocks, &it.buf, f.id, it.r)
+		if it.note(err); it.err != nil {
+			return false
+		}
+	}
+	it.series.Blocks = it.blocks
+	if it.keysOnly {
+		return true
+	}
+	tsblock.SortBlocks(it.blocks)
+	return it.hasSample()
+}
+
+// note takes an error of reading blocks. Damage makes the answer partial, anything else ends it.
+func (it *iterator) note(err error) {
+	switch {
+	case err == nil:
+	case errkind.Of(err) != errkind.Corrupt:
+		it.err = err
+	case !it.coverage.Partial:
+		it.s.m.damagedReads.Inc()
+		it.s.damageWarn.Warnf("an answer lacks samples: %s", err)
+		it.coverage.Partial = true
+		it.coverage.Failed = append(it.coverage.Failed, storageapi.NodeFailure{Node: it.s.cfg.DataPath, Err: err})
+	}
+}
+
+// hasSample reports whether a sample lies in the range. First and last
+// timestamp of a block are those of samples, so only blocks around the whole range are decoded.
+func (it *iterator) hasSample() bool {
+	for i := range it.blocks {
+		if it.r.Contains(it.blocks[i].MinTimestamp) || it.r.Contains(it.blocks[i].MaxTimestamp) {
+			return true
+		}
+	}
+	for i := range it.blocks {
+		var err error
+		it.times, err = it.blocks[i].DecodeTimestamps(it.times[:0])
+		if err != nil {
+			it.note(err)
+			continue
+		}
+		at, _ := slices.BinarySearch(it.times, it.r.Min)
+		if at < len(it.times) && it.times[at] <= it.r.Max {
+			return true
+		}
+	}
+	return false
+}
+
+// At implements storageapi.SeriesIterator.
+func (it *iterator) At() *storageapi.Series { return &it.series }
+
+// Err implements storageapi.SeriesIterator.
+func (it *iterator) Err() error { return it.err }
+
+// Coverage implements storageapi.SeriesIterator.
+func (it *iterator) Coverage() storageapi.Coverage { return it.coverage }
+
+// Close implements storageapi.SeriesIterator.
+func (it *iterator) Close() error {
+	if it.closed {
+		return nil
+	}
+	it.closed = true
+	var errs []error
+	for _, v := range it.views {
+		errs = append(errs, v.Release())
+	}
+	it.views, it.found, it.keys, it.blocks, it.buf = nil, nil, nil, nil, nil
+	it.s.o.Budget.Release(it.reserved)
+	it.reserved = 0
+	return errors.Join(errs...)
+}

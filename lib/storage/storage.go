@@ -1,0 +1,337 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/partition"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/vfs"
+	"vmcluster/lib/wal"
+)
+
+var (
+	_ storageapi.Ingester = (*Storage)(nil)
+	_ storageapi.Searcher = (*Storage)(nil)
+	_ storageapi.Admin    = (*Storage)(nil)
+)
+
+// Storage is the database of one node. It is safe for concurrent use.
+type Storage struct {
+	cfg        Config
+	o          Options
+	fs         vfs.FS
+	logger     *logger.Logger
+	m          *storageMetrics
+	smallWarn  *logger.Throttle // samples too old
+	bigWarn    *logger.Throttle // samples too far in the future
+	damageWarn *logger.Throttle // reads of damaged parts
+	seed       maphash.Seed     // of the second hash of series
+	dataDir    string
+
+	maxHeadBytes int64
+	maxSeries    int
+
+	lockFile io.Closer
+	log      *wal.Log
+	hot      hotTable
+	writers  sync.Pool // of *writer
+
+	gate struct {
+		sync.RWMutex
+		closed bool
+	}
+	closed    atomic.Bool // as gate.closed, for iterators
+	readOnly  atomic.Bool
+	headBytes atomic.Int64 // of all heads, reserved from the budget
+	headSince atomic.Int64 // Unix ms of the first sample taken since the last freeze; 0 when there is none
+
+	flushing  sync.Mutex
+	flushLock sync.RWMutex
+	register  sync.Mutex
+	tableMu   sync.Mutex
+	table     atomic.Pointer[table]
+	mergeSlot chan struct{} // holds a token while a merge is running
+
+	ctx        context.Context // ends with Close: merges and searches
+	cancel     context.CancelFunc
+	flushSoon  chan struct{}
+	mergeSoon  chan struct{}
+	background sync.WaitGroup
+}
+
+// table is the set of partitions. It is immutable.
+type table struct {
+	byMonth map[partition.Month]*partition.Partition
+	sorted  []*partition.Partition // by month
+}
+
+func newTable(byMonth map[partition.Month]*partition.Partition) *table {
+	t := &table{byMonth: byMonth}
+	for _, m := range slices.Sorted(maps.Keys(byMonth)) {
+		t.sorted = append(t.sorted, byMonth[m])
+	}
+	return t
+}
+
+// Open opens the storage at cfg.DataPath, which is created when missing, and recovers what the log holds.
+func Open(cfg Config, o Options) (*Storage, error) {
+	start := time.Now()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := newStorage(cfg, o)
+	if err := s.open(); err != nil {
+		s.cancel()
+		return nil, errors.Join(fmt.Errorf("cannot open storage %q: %w", cfg.DataPath, err), s.closeFiles())
+	}
+	st := s.sum()
+	s.logger.Infof("successfully opened storage %q in %.3f seconds; partsCount: %d; blocksCount: %d; rowsCount: %d; sizeBytes: %d",
+		cfg.DataPath, time.Since(start).Seconds(), st.Small.Parts+st.Big.Parts, st.Small.Blocks+st.Big.Blocks,
+		st.Small.Rows+st.Big.Rows+st.HeadRows, st.Small.SizeBytes+st.Big.SizeBytes+st.IndexBytes)
+	s.registerMetrics()
+	s.start()
+	return s, nil
+}
+
+func newStorage(cfg Config, o Options) *Storage {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Storage{
+		cfg: cfg, o: o, fs: o.FS, logger: o.Logger,
+		smallWarn:  logger.NewThrottle(o.Logger, 5*time.Second),
+		bigWarn:    logger.NewThrottle(o.Logger, 5*time.Second),
+		damageWarn: logger.NewThrottle(o.Logger, 5*time.Second),
+		seed:       maphash.MakeSeed(),
+		dataDir:    filepath.Join(cfg.DataPath, "data"),
+		mergeSlot:  make(chan struct{}, 1),
+		flushSoon:  make(chan struct{}, 1),
+		mergeSoon:  make(chan struct{}, 1),
+	}
+	s.m = newStorageMetrics(o.Metrics)
+	s.maxHeadBytes = int64(cfg.HeadMaxBytes)
+	if s.maxHeadBytes <= 0 {
+		s.maxHeadBytes = o.Budget.Limit() / 4
+	}
+	s.maxSeries = cfg.MaxUniqueTimeseries
+	if s.maxSeries <= 0 {
+		s.maxSeries = defaultMaxSeries(o.Budget.Limit())
+	}
+	s.writers.New = func() any { return &writer{s: s} }
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.table.Store(newTable(nil))
+	return s
+}
+
+func (s *Storage) open() error {
+	if err := vfs.MkdirAllDurable(s.fs, s.dataDir); err != nil {
+		return err
+	}
+	var err error
+	if s.lockFile, err = s.fs.Lock(filepath.Join(s.cfg.DataPath, "flock.lock")); err != nil {
+		return err
+	}
+	if err := s.openPartitions(); err != nil {
+		return err
+	}
+	s.log, err = wal.Open(wal.Options{FS: s.fs, Dir: filepath.Join(s.cfg.DataPath, "wal", "0"), Logger: s.logger, Metrics: s.o.Metrics})
+	if err != nil {
+		return err
+	}
+	if err := s.replay(); err != nil {
+		return err
+	}
+	s.checkSpace()
+	return nil
+}
+
+// openPartitions opens the partitions on disk and deletes those outside of retention.
+func (s *Storage) openPartitions() error {
+	entries, err := s.fs.ReadDir(s.dataDir)
+	if err != nil {
+		return err
+	}
+	keep := s.retained()
+	for _, e := range entries {
+		m, ok := partition.ParseMonth(e.Name)
+		switch {
+		case partition.IsDropped(e.Name):
+			err = partition.RemoveDropped(s.fs, filepath.Join(s.dataDir, e.Name))
+		case ok && m.Range().Max < keep.Min:
+			s.logDrop(m, keep)
+			err = partition.DropClosed(s.fs, s.dataDir, m)
+		case ok:
+			_, err = s.partitionOf(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Storage) logDrop(m partition.Month, keep model.TimeRange) {
+	s.logger.Infof("dropping partition %q: all its samples are older than %s, the limit of -retentionPeriod=%s",
+		m, time.UnixMilli(keep.Min).UTC().Format(time.RFC3339), s.cfg.RetentionPeriod.String())
+}
+
+// partitionOf returns the partition of a month, created when missing. The caller holds flushLock, at least shared, or is Open.
+func (s *Storage) partitionOf(m partition.Month) (*partition.Partition, error) {
+	if p := s.table.Load().byMonth[m]; p != nil {
+		return p, nil
+	}
+	s.tableMu.Lock()
+	defer s.tableMu.Unlock()
+	old := s.table.Load()
+	if p := old.byMonth[m]; p != nil {
+		return p, nil
+	}
+	p, err := partition.Open(partition.Options{
+		FS: s.fs, DataDir: s.dataDir, Month: m, Logger: s.logger, Metrics: s.o.Metrics, Stats: &s.m.partitions,
+		MinIntervalMs: s.cfg.DedupMinScrape.D().Milliseconds(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	byMonth := maps.Clone(old.byMonth)
+	if byMonth == nil {
+		byMonth = map[partition.Month]*partition.Partition{}
+	}
+	byMonth[m] = p
+	s.table.Store(newTable(byMonth))
+	return p, nil
+}
+
+// removePartition takes a partition out of the set.
+func (s *Storage) removePartition(m partition.Month) {
+	s.tableMu.Lock()
+	defer s.tableMu.Unlock()
+	byMonth := maps.Clone(s.table.Load().byMonth)
+	delete(byMonth, m)
+	s.table.Store(newTable(byMonth))
+}
+
+// acquire returns the partitions that r touches, by month, with a reference to each.
+func (s *Storage) acquire(r model.TimeRange) []*partition.Partition {
+	s.flushLock.RLock()
+	defer s.flushLock.RUnlock()
+	var found []*partition.Partition
+	for _, p := range s.table.Load().sorted {
+		if p.Month().Range().Overlaps(r) {
+			p.Acquire()
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+func release(partitions []*partition.Partition) error {
+	var errs []error
+	for _, p := range partitions {
+		errs = append(errs, p.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// allTime covers every timestamp.
+func allTime() model.TimeRange { return model.TimeRange{Min: -1 << 63, Max: 1<<63 - 1} }
+
+// enter begins a call; leave ends it. Close waits for calls to end and lets no new ones begin.
+func (s *Storage) enter() error {
+	s.gate.RLock()
+	if s.gate.closed {
+		s.gate.RUnlock()
+		return s.drainingErr()
+	}
+	return nil
+}
+
+func (s *Storage) leave() { s.gate.RUnlock() }
+
+func (s *Storage) drainingErr() error {
+	return errkind.New(errkind.Draining, "storage %q is shutting down", s.cfg.DataPath)
+}
+
+// retained returns the range of timestamps inside retention.
+func (s *Storage) retained() model.TimeRange {
+	return model.TimeRange{Min: s.o.Now().UnixMilli() - s.cfg.RetentionPeriod.Millis, Max: allTime().Max}
+}
+
+// accepted returns the range of timestamps which new samples may have.
+func (s *Storage) accepted() model.TimeRange {
+	now := s.o.Now().UnixMilli()
+	age := s.cfg.RetentionPeriod.Millis
+	if b := s.cfg.MaxBackfillAge.Millis; b > 0 && b < age {
+		age = b
+	}
+	// Times before 1970-01-02 are nobody's measurements, and months before
+	// 1970 would need names nobody expects.
+	return model.TimeRange{Min: max(dayMs, now-age), Max: now + s.cfg.FutureRetention.Millis}
+}
+
+// start starts the goroutines.
+func (s *Storage) start() {
+	for _, loop := range []func(){s.watchLoop, s.flushLoop, s.mergeLoop} {
+		s.background.Add(1)
+		go func() {
+			defer s.background.Done()
+			loop()
+		}()
+	}
+}
+
+// Close makes everything durable in parts and closes the storage. Calls which
+// come later, and iterators which are still open, fail with kind Draining.
+func (s *Storage) Close() error {
+	s.closed.Store(true)
+	s.cancel()
+	s.gate.Lock()
+	closed := s.gate.closed
+	s.gate.closed = true
+	s.gate.Unlock()
+	if closed {
+		return nil
+	}
+	s.background.Wait()
+	var err error
+	if s.log.Err() == nil {
+		err = s.flush(context.Background())
+	}
+	err = errors.Join(err, s.closeFiles())
+	if err != nil {
+		return fmt.Errorf("cannot close storage %q cleanly: %w", s.cfg.DataPath, err)
+	}
+	s.logger.Infof("storage %q has been closed", s.cfg.DataPath)
+	return nil
+}
+
+// closeFiles closes what open has opened.
+func (s *Storage) closeFiles() error {
+	var errs []error
+	if s.log != nil && s.log.Err() == nil {
+		errs = append(errs, s.log.Close())
+	}
+	errs = append(errs, release(s.table.Load().sorted))
+	s.table.Store(newTable(nil))
+	s.o.Budget.Release(s.headBytes.Swap(0))
+	if s.lockFile != nil {
+		errs = append(errs, s.lockFile.Close())
+	}
+	return errors.Join(errs...)
+}
