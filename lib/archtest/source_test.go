@@ -25,7 +25,6 @@ type sourceFile struct {
 func (f *sourceFile) dir() string              { return filepath.Dir(f.path) }
 func (f *sourceFile) line(n ast.Node) int      { return f.fset.Position(n.Pos()).Line }
 func (f *sourceFile) lineCount(n ast.Node) int { return f.fset.Position(n.End()).Line - f.line(n) + 1 }
-func (f *sourceFile) isTest() bool             { return strings.HasSuffix(f.path, "_test.go") }
 
 // productFiles parses all Go files below app and lib that are not tests.
 func productFiles(t *testing.T) []*sourceFile {

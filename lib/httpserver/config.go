@@ -47,7 +47,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet, defaultAddr string) {
 	fs.StringVar(&c.HSTS, "http.header.hsts", "", "Value of the Strict-Transport-Security header")
 	fs.StringVar(&c.CSP, "http.header.csp", "", "Value of the Content-Security-Policy header")
 	fs.StringVar(&c.FrameOptions, "http.header.frameOptions", "", "Value of the X-Frame-Options header")
-	fs.StringVar(&c.AuthUsername, "httpAuth.username", "", "User name for basic auth on all paths but /health; off when empty")
+	fs.StringVar(&c.AuthUsername, "httpAuth.username", "", "User name for basic auth on all paths but /health, /-/healthy, /-/ready and /ping; off when empty")
 	fs.StringVar(&c.AuthPassword, "httpAuth.password", "", "Password for basic auth")
 	fs.StringVar(&c.MetricsAuthKey, "metricsAuthKey", "", "Value which the authKey argument of /metrics must have")
 	fs.StringVar(&c.FlagsAuthKey, "flagsAuthKey", "", "Value which the authKey argument of /flags must have")

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -61,4 +62,35 @@ func (c *countedConn) Write(p []byte) (int, error) {
 func (c *countedConn) Close() error {
 	c.once.Do(func() { c.l.conns.Add(-1) })
 	return c.Conn.Close()
+}
+
+// silentConns are the connections that have not sent anything yet.
+type silentConns struct {
+	mu struct {
+		sync.Mutex
+		conns map[net.Conn]bool
+	}
+}
+
+// track follows the state of a connection; it is an http.Server's ConnState.
+func (s *silentConns) track(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state != http.StateNew {
+		delete(s.mu.conns, c)
+		return
+	}
+	if s.mu.conns == nil {
+		s.mu.conns = map[net.Conn]bool{}
+	}
+	s.mu.conns[c] = true
+}
+
+// close closes them all.
+func (s *silentConns) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.mu.conns {
+		_ = c.Close() // nothing was promised to its other end
+	}
 }

@@ -47,6 +47,7 @@ type Server struct {
 	authFails *metrics.Counter
 	builtin   map[string]http.HandlerFunc
 	requests  map[string]*metrics.Counter
+	silent    silentConns
 }
 
 // Start listens at all configured addresses and serves until Stop.
@@ -103,6 +104,7 @@ func (s *Server) serve(ln net.Listener) {
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, connAgeKey{}, time.Now())
 		},
+		ConnState: s.silent.track,
 	}
 	server.SetKeepAlivesEnabled(!c.DisableKeepAlive)
 	s.servers = append(s.servers, server)
@@ -127,13 +129,30 @@ func (s *Server) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.o.Config.MaxGracefulShutdown)
 	defer cancel()
 	for i, server := range s.servers {
-		if err := server.Shutdown(ctx); err != nil {
+		if err := s.shutdown(ctx, server); err != nil {
 			s.o.Logger.Warnf("cannot finish all requests at %s within -http.maxGracefulShutdownDuration=%s: %s", s.addrs[i], s.o.Config.MaxGracefulShutdown, err)
 			_ = server.Close() // the deadline is over
 		}
 	}
 	s.wg.Wait()
 	return nil
+}
+
+// shutdown ends one listener's server. Connections which have never sent a request, such as those that browsers and
+// balancers open in advance, get a moment only: by itself net/http would wait seconds for them.
+func (s *Server) shutdown(ctx context.Context, server *http.Server) error {
+	const patience = 200 * time.Millisecond
+	done := make(chan error, 1)
+	go func() { done <- server.Shutdown(ctx) }()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		s.silent.close()
+		return <-done
+	}
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
@@ -159,7 +178,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		s.health(w)
 		return
 	}
-	if !s.authorized(r) {
+	if !isProbe(r.URL.Path) && !s.authorized(r) {
 		s.authFails.Inc()
 		w.Header().Set("WWW-Authenticate", `Basic realm="VictoriaMetrics"`)
 		http.Error(w, "cannot authorize the request: wrong or missing user name or password; see -httpAuth.username", http.StatusUnauthorized)
@@ -207,6 +226,15 @@ func SetCORS(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Headers", "*")
 	h.Set("Access-Control-Allow-Methods", "*")
+}
+
+// isProbe reports whether the path is one that balancers and agents ask without a password, as they do /health.
+func isProbe(path string) bool {
+	switch path {
+	case "/-/healthy", "/-/ready", "/ping":
+		return true
+	}
+	return false
 }
 
 // stripPrefix removes -http.pathPrefix, or reports that the path is not below it.

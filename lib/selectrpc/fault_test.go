@@ -231,12 +231,12 @@ func TestSlowReaderAndClose(t *testing.T) {
 	_, addr := serve(t, n, ServerOptions{Searcher: f})
 	c := dial(t, n, addr)
 	for _, stop := range []string{"close", "cancel", "client"} {
+		f.served.Store(0) // before the search, which the server begins at once
 		ctx, cancel := context.WithCancel(context.Background())
 		it, err := c.Search(ctx, everything())
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.served.Store(0)
 		if !it.Next() {
 			t.Fatal(it.Err())
 		}

@@ -113,10 +113,18 @@ func parseEnv(fs *flag.FlagSet, prefix string, lookup lookupEnv) error {
 			err = fs.Set(f.Name, expanded)
 		}
 		if err != nil {
-			failed = fmt.Errorf("cannot set flag -%s from environment variable %s: %w", f.Name, name, err)
+			failed = fmt.Errorf("cannot set flag -%s from environment variable %s%s: %w", f.Name, name, shown(f.Name, expanded), err)
 		}
 	})
 	return failed
+}
+
+// shown returns ="value" for messages, or nothing for the value of a secret.
+func shown(flagName, value string) string {
+	if flagvalue.IsSecret(flagName) {
+		return ""
+	}
+	return fmt.Sprintf("=%q", value)
 }
 
 func expandAll(args []string, lookup lookupEnv) ([]string, error) {

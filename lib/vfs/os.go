@@ -116,7 +116,7 @@ func (osFS) Space(path string) (Space, error) {
 		return Space{}, wrap("read free space of", path, err)
 	}
 	size := uint64(st.Bsize)
-	return Space{Free: int64(uint64(st.Bavail) * size), Total: int64(st.Blocks * size)}, nil
+	return Space{Free: int64(st.Bavail * size), Total: int64(st.Blocks * size)}, nil
 }
 
 func (osFS) Lock(path string) (io.Closer, error) {
