@@ -9,7 +9,7 @@ BENCH      ?= .
 PKG        ?= ./lib/...
 COUNT      ?= 6
 
-.PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean
+.PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare bench-peers bench-crash clean
 
 all: build
 
@@ -63,6 +63,16 @@ bench-compare: .tools/bin/benchstat
 	(cd $$tmp/ref && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(PKG)) > $$tmp/old.txt; \
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(PKG) > $$tmp/new.txt; \
 	.tools/bin/benchstat $$tmp/old.txt $$tmp/new.txt
+
+# Measures us beside Debian's victoria-metrics and prometheus, see docs/benchmarks.md: make bench-peers BENCH_FLAGS='-datasets a -repeat 5'
+bench-peers: build
+	$(GO) build -trimpath -o bin/vmbench ./app/vmbench
+	bin/vmbench run -bin bin $(BENCH_FLAGS)
+
+# Kills storage processes under load and checks that nothing acknowledged is lost.
+bench-crash: build
+	$(GO) build -trimpath -o bin/vmbench ./app/vmbench
+	bin/vmbench crash -bin bin $(BENCH_FLAGS)
 
 clean:
 	rm -rf bin cluster-data .tools/bin

@@ -3,9 +3,11 @@ package main
 import (
 	"flag"
 	"net/http"
+	"strings"
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/insertrpc"
@@ -49,7 +51,8 @@ func (c *component) Start(env *service.Env) error {
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
-			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /insert/<accountID>[:<projectID>]/prometheus/api/v1/write", "/metrics", "/flags", "/debug/pprof/") || api.Handle(w, r)
+			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /insert/<accountID>[:<projectID>]/prometheus/api/v1/write", "/metrics", "/flags", "/debug/pprof/") ||
+				api.Handle(w, r) || refuseRead(env, w, r)
 		},
 	})
 	if err != nil {
@@ -57,6 +60,15 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("http server", server.Stop)
 	return nil
+}
+
+// refuseRead tells people who mixed up the two halves of the cluster where to read.
+func refuseRead(env *service.Env, w http.ResponseWriter, r *http.Request) bool {
+	if !strings.HasPrefix(r.URL.Path, "/select/") {
+		return false
+	}
+	httpserver.Error(w, r, env.Logger, errkind.New(errkind.NotFound, "cannot read at %q: this is vminsert; read at the same path of vmselect (port 8481 by default)", r.URL.Path))
+	return true
 }
 
 func (c *component) connect(env *service.Env) ([]router.Node, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
@@ -37,7 +38,7 @@ type Gather struct {
 	nodes   []Node
 	deny    bool
 	spare   int
-	logger  *logger.Logger
+	warn    *logger.Throttle
 	partial [actionCount]*metrics.Counter
 	chunks  sync.Pool // *chunk
 }
@@ -61,12 +62,16 @@ func (a action) String() string {
 	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants"}[a]
 }
 
+// warnInterval is the least time between warnings about partial answers, of
+// which a busy vmselect gives many while a node is away.
+const warnInterval = 5 * time.Second
+
 // New returns a gather over the nodes. It needs no Close.
 func New(o Options) (*Gather, error) {
 	if len(o.Nodes) == 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot answer queries: there are no storage nodes; name at least one with -storageNode")
 	}
-	g := &Gather{nodes: o.Nodes, deny: o.DenyPartial, spare: max(o.ReplicationFactor, 1) - 1, logger: o.Logger}
+	g := &Gather{nodes: o.Nodes, deny: o.DenyPartial, spare: max(o.ReplicationFactor, 1) - 1, warn: logger.NewThrottle(o.Logger, warnInterval)}
 	for a := range actionCount {
 		g.partial[a] = o.Metrics.Counter(fmt.Sprintf(`vm_partial_results_total{action=%q, name="vmselect"}`, a.String()))
 	}
@@ -79,7 +84,7 @@ func (g *Gather) conclude(ctx context.Context, a action, answers []answer) (stor
 	cov, err := p.judge(answers, ctx.Err())
 	if err == nil && cov.Partial {
 		g.partial[a].Inc()
-		g.logger.Warnf("the answer of a query (%s) is partial, storage nodes are missing%s", a, describe(cov.Failed))
+		g.warn.Warnf("the answer of a query (%s) is partial, storage nodes are missing%s", a, describe(cov.Failed))
 	}
 	return cov, err
 }

@@ -67,7 +67,10 @@ func NewClient(o ClientOptions) *Client {
 	}
 	c := &Client{}
 	c.mu.dict = newSenderDict(o.Config.MaxDictSeries, o.Budget)
-	name := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert",addr=%q}`, metric, o.Addr) }
+	name := func(metric string) string {
+		return fmt.Sprintf(`%s{name="vminsert", addr=%q, rpc_call="metric_rows"}`, metric, o.Addr)
+	}
+	dialer := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert", addr=%q}`, metric, o.Addr) }
 	set := o.Metrics
 	c.metrics = clientMetrics{
 		rowsPushed: set.Counter(name("vm_rpc_rows_pushed_total")),
@@ -84,15 +87,15 @@ func NewClient(o ClientOptions) *Client {
 			DialErrors:       set.Counter(name("vm_rpc_dial_errors_total")),
 			HandshakeErrors:  set.Counter(name("vm_rpc_handshake_errors_total")),
 			ConnectionErrors: set.Counter(name("vm_rpc_connection_errors_total")),
-			ReadBytes:        set.Counter(name("vm_tcpdialer_read_bytes_total")),
-			WrittenBytes:     set.Counter(name("vm_tcpdialer_written_bytes_total")),
+			ReadBytes:        set.Counter(dialer("vm_tcpdialer_read_bytes_total")),
+			WrittenBytes:     set.Counter(dialer("vm_tcpdialer_written_bytes_total")),
 		},
 	})
 	set.Gauge(name("vm_rpc_vmstorage_is_reachable"), func() float64 { return boolGauge(c.transport.Reachable()) })
 	set.Gauge(name("vm_rpc_vmstorage_is_read_only"), func() float64 { return boolGauge(c.readOnly.Load()) })
 	set.Gauge(name("vm_rpc_rows_pending"), func() float64 { return float64(c.pending.Load()) })
 	set.Gauge(name("vm_rpc_buf_pending_bytes"), func() float64 { return float64(c.transport.PendingBytes()) })
-	set.Gauge(name("vm_tcpdialer_conns"), func() float64 { return boolGauge(c.transport.Connected()) })
+	set.Gauge(dialer("vm_tcpdialer_conns"), func() float64 { return boolGauge(c.transport.Connected()) })
 	set.CounterFunc(name("vm_rpc_send_duration_seconds_total"), c.sending.seconds)
 	return c
 }

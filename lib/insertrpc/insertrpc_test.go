@@ -225,10 +225,10 @@ func TestReconnectStartsNewDictionary(t *testing.T) {
 	if got := n.store.Rows(); got != 900 {
 		t.Errorf("%d rows arrived; want 900", got)
 	}
-	if got := n.metric(`vm_rpc_rows_sent_total{name="vminsert",addr="node"}`); got != "900" {
+	if got := n.metric(`vm_rpc_rows_sent_total{name="vminsert", addr="node", rpc_call="metric_rows"}`); got != "900" {
 		t.Errorf("%s rows acknowledged", got)
 	}
-	if got := n.metric(`vm_rpc_connection_errors_total{name="vminsert",addr="node"}`); got != "3" {
+	if got := n.metric(`vm_rpc_connection_errors_total{name="vminsert", addr="node", rpc_call="metric_rows"}`); got != "3" {
 		t.Errorf("%s lost connections", got)
 	}
 }
@@ -267,7 +267,7 @@ func TestServerKilledMidCall(t *testing.T) {
 	if err := <-done; errkind.Of(err) != errkind.Unavailable {
 		t.Errorf("got %v", err)
 	}
-	if got := n.metric(`vm_rpc_rows_sent_total{name="vminsert",addr="node"}`); got != "0" {
+	if got := n.metric(`vm_rpc_rows_sent_total{name="vminsert", addr="node", rpc_call="metric_rows"}`); got != "0" {
 		t.Errorf("%s rows count as sent without an acknowledgement", got)
 	}
 }
@@ -289,7 +289,7 @@ func TestOverloaded(t *testing.T) {
 	if err := c.Ingest(context.Background(), &b); errkind.Of(err) != errkind.Overloaded || errkind.RetryAfterOf(err) == 0 {
 		t.Errorf("got %v", err)
 	}
-	if got := n.metric(`vm_rpc_rows_pending{name="vminsert",addr="node"}`); got != "10" {
+	if got := n.metric(`vm_rpc_rows_pending{name="vminsert", addr="node", rpc_call="metric_rows"}`); got != "10" {
 		t.Errorf("%s rows pending", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -317,7 +317,7 @@ func TestReadOnly(t *testing.T) {
 	if errkind.Of(err) != errkind.ReadOnly || !strings.Contains(err.Error(), "disk full") || errkind.RetryAfterOf(err) != time.Minute {
 		t.Errorf("got %v", err)
 	}
-	const gauge = `vm_rpc_vmstorage_is_read_only{name="vminsert",addr="node"}`
+	const gauge = `vm_rpc_vmstorage_is_read_only{name="vminsert", addr="node", rpc_call="metric_rows"}`
 	if got := n.metric(gauge); got != "1" || !c.ReadOnly() {
 		t.Errorf("read-only is %s", got)
 	}
@@ -355,7 +355,7 @@ func TestMetricsFromStart(t *testing.T) {
 	n.client(func(o *ClientOptions) { o.Addr = "elsewhere" })
 	for _, name := range []string{"rows_sent_total", "rows_pushed_total", "rows_pending", "buf_pending_bytes", "connection_errors_total",
 		"handshake_errors_total", "vmstorage_is_reachable", "vmstorage_is_read_only", "send_duration_seconds_total"} {
-		if got := n.metric("vm_rpc_" + name + `{name="vminsert",addr="elsewhere"}`); got != "0" {
+		if got := n.metric("vm_rpc_" + name + `{name="vminsert", addr="elsewhere", rpc_call="metric_rows"}`); got != "0" {
 			t.Errorf("vm_rpc_%s is %s", name, got)
 		}
 	}

@@ -89,7 +89,7 @@ func NewServer(o ServerOptions) *Server {
 			"-maxConcurrentInserts and -insert.maxQueueDuration")
 		s.limiter.Register(set, "vm_concurrent_insert", "")
 	}
-	name := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert",addr=%q}`, metric, o.Addr) }
+	name := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert", addr=%q}`, metric, o.Addr) }
 	s.transport = transport.NewServer(transport.ServerOptions{
 		Role:       transport.RoleInsert,
 		NewSession: s.newSession,

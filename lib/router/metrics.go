@@ -14,23 +14,17 @@ type routerMetrics struct {
 	processed *metrics.Counter
 }
 
-func newMetrics(set *metrics.Set, names []string, isReadOnly func(node int) bool) *routerMetrics {
+func newMetrics(set *metrics.Set, names []string) *routerMetrics {
 	m := &routerMetrics{
 		reroutes:  set.Counter(`vm_rpc_reroutes_total{name="vminsert"}`),
 		processed: set.Counter(`vm_rpc_rerouted_rows_processed_total{name="vminsert"}`),
 	}
 	// Dashboards read it. Each row has one copy, so it stays 0.
 	set.Counter(`vm_rpc_rows_incompletely_replicated_total{name="vminsert"}`)
-	for i, name := range names {
+	for _, name := range names {
 		labels := fmt.Sprintf(`{name="vminsert", addr=%q, rpc_call="metric_rows"}`, name)
 		m.from = append(m.from, set.Counter("vm_rpc_rows_rerouted_from_here_total"+labels))
 		m.to = append(m.to, set.Counter("vm_rpc_rows_rerouted_to_here_total"+labels))
-		set.Gauge("vm_rpc_vmstorage_is_read_only"+labels, func() float64 {
-			if isReadOnly(i) {
-				return 1
-			}
-			return 0
-		})
 	}
 	return m
 }

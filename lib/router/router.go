@@ -62,7 +62,7 @@ func New(o Options) (*Router, error) {
 	}
 	r := &Router{nodes: o.Nodes, ring: consistenthash.New(names), logger: o.Logger}
 	r.mu.health = make([]health, len(names))
-	r.metrics = newMetrics(o.Metrics, names, r.isReadOnly)
+	r.metrics = newMetrics(o.Metrics, names)
 	return r, nil
 }
 
@@ -81,12 +81,6 @@ func (r *Router) putBatch(b *model.Batch) {
 		b.Reset()
 		r.batches.Put(b)
 	}
-}
-
-func (r *Router) isReadOnly(node int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.mu.health[node].kind == errkind.ReadOnly
 }
 
 // Ingest stores the batch on the nodes its series prefer, or on others when those fail with a kind

@@ -50,7 +50,7 @@ func (c *cluster) nodes() []*node {
 		}},
 		{name: "vmselect", binary: "vmselect", addr: c.addr(8481), ports: []string{c.addr(8481)}, args: []string{
 			"-httpListenAddr=" + c.addr(8481), "-storageNode=" + c.addr(8401), "-storageNode=" + c.addr(8501),
-			"-search.latencyOffset=5s", // what was just written shows up at once
+			"-search.latencyOffset=0s", // what was just written shows up at once
 		}},
 	}
 }
@@ -134,7 +134,7 @@ The cluster is up. It collects its own metrics every 5 seconds.
 
 Try:
 
-  curl -s '%[2]s/api/v1/query?query=sum(rate(vm_rows_inserted_total\[1m\]))by(job)'
+  curl -s '%[2]s/api/v1/query?query=sum(process_resident_memory_bytes)by(job)'
   curl -s '%[1]s/api/v1/import/prometheus' -d 'my_metric{who="me"} 42' && curl -s '%[2]s/api/v1/export?match\[\]=my_metric'
 
 Ctrl-C stops everything.

@@ -24,7 +24,7 @@ type node struct {
 
 	logPath string
 	cmd     *exec.Cmd
-	done    chan struct{} // closed when the process has ended
+	done    chan struct{} // closed when the process has ended; nil before its start
 }
 
 // start runs the process in a process group of its own, so that Ctrl-C at the
@@ -62,7 +62,7 @@ func (n *node) waitHealthy(ctx context.Context) error {
 		}
 		select {
 		case <-n.done:
-			return fmt.Errorf("%s ended at its start: %s", n.name, lastLine(n.logPath))
+			return fmt.Errorf("%s ended at its start: %s", n.name, reason(n.logPath))
 		case <-deadline:
 			return fmt.Errorf("%s does not answer at http://%s/health; see %s", n.name, n.addr, n.logPath)
 		case <-ctx.Done():
@@ -72,12 +72,18 @@ func (n *node) waitHealthy(ctx context.Context) error {
 	}
 }
 
-func lastLine(path string) string {
+// reason returns the line of a log which says why the process ended: the fatal one, else the last.
+func reason(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
+	for _, line := range lines {
+		if bytes.Contains(line, []byte("\tfatal\t")) {
+			return string(line)
+		}
+	}
 	return string(lines[len(lines)-1])
 }
 
@@ -86,7 +92,7 @@ func stopAll(nodes []*node) {
 	for _, last := range []bool{false, true} {
 		var stopping []*node
 		for _, n := range nodes {
-			if n.cmd == nil || n.stopLast != last {
+			if n.done == nil || n.stopLast != last { // never started, or not its turn
 				continue
 			}
 			_ = n.cmd.Process.Signal(os.Interrupt) // it may have ended already

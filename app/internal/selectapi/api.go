@@ -114,7 +114,7 @@ func (a *API) register() {
 		"/api/v1/export":           {serve: a.export, timeout: c.MaxExportDuration.D(), plainText: true},
 		"/api/v1/status/buildinfo": {serve: fixed(`{"status":"success","data":{"version":"2.24.0"}}`), unlimited: true},
 		"/api/v1/query_exemplars":  {serve: fixed(`{"status":"success","data":[]}`), unlimited: true},
-		"/api/v1/metadata":         {serve: fixed(`{"status":"success","isPartial":false,"data":{}}`), unlimited: true},
+		"/api/v1/metadata":         {serve: fixed(`{"status":"success",` + a.partialField(false) + `"data":{}}`), unlimited: true},
 		"/-/healthy":               {serve: text("VictoriaMetrics is Healthy.\n"), unlimited: true},
 		"/-/ready":                 {serve: text("VictoriaMetrics is Ready.\n"), unlimited: true},
 	}

@@ -104,7 +104,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if result.Raw {
 		return writeRaw(w, result)
 	}
-	return writeResult(w, result, elapsed)
+	return a.writeResult(w, result, elapsed)
 }
 
 func (a *API) logSlow(r *request, req *query.Request, elapsed time.Duration) {
@@ -118,22 +118,27 @@ func (a *API) logSlow(r *request, req *query.Request, elapsed time.Duration) {
 }
 
 func (a *API) denyPartial(r *request) bool {
-	if r.Form.Has("deny_partial_response") {
-		return boolArg(r.Request, "deny_partial_response")
+	return a.o.Config.DenyPartialResponse || boolArg(r.Request, "deny_partial_response")
+}
+
+// partialField returns the member of answers which says whether they are partial. A single node's answers, which never
+// are, have none.
+func (a *API) partialField(partial bool) string {
+	if a.o.SingleNode {
+		return ""
 	}
-	return a.o.Config.DenyPartialResponse
+	return `"isPartial":` + strconv.FormatBool(partial) + `,`
 }
 
 // flushBytes is how much of an answer is collected before it is sent.
 const flushBytes = 64 << 10
 
 // writeResult writes the result in the form of the Prometheus API.
-func writeResult(w http.ResponseWriter, result *query.Result, elapsed time.Duration) error {
+func (a *API) writeResult(w http.ResponseWriter, result *query.Result, elapsed time.Duration) error {
 	w.Header().Set("Content-Type", "application/json")
 	b := make([]byte, 0, 4096)
-	b = append(b, `{"status":"success","isPartial":`...)
-	b = strconv.AppendBool(b, result.Partial)
-	b, err := writeData(w, append(b, ','), result)
+	b = append(b, `{"status":"success",`...)
+	b, err := writeData(w, append(b, a.partialField(result.Partial)...), result)
 	if err != nil {
 		return err
 	}
@@ -214,7 +219,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 	if coverage.Partial && a.denyPartial(r) {
 		return partialError(coverage)
 	}
-	return writeList(w, coverage.Partial, append(append([]byte{'['}, list...), ']'))
+	return a.writeList(w, coverage.Partial, append(append([]byte{'['}, list...), ']'))
 }
 
 // metadataQuery parses the arguments shared by series and labels.
@@ -227,9 +232,9 @@ func (a *API) metadataQuery(r *request) (*model.SearchQuery, int, error) {
 	return q, limit, err
 }
 
-func writeList(w http.ResponseWriter, partial bool, list []byte) error {
-	b := append([]byte(`{"status":"success","isPartial":`), strconv.FormatBool(partial)...)
-	b = append(b, `,"data":`...)
+func (a *API) writeList(w http.ResponseWriter, partial bool, list []byte) error {
+	b := append([]byte(`{"status":"success",`), a.partialField(partial)...)
+	b = append(b, `"data":`...)
 	b = append(b, list...)
 	return writeJSON(w, append(b, '}'))
 }
@@ -248,7 +253,7 @@ func (a *API) labels(w http.ResponseWriter, r *request) error {
 	if names.Coverage.Partial && a.denyPartial(r) {
 		return partialError(names.Coverage)
 	}
-	return writeList(w, names.Coverage.Partial, appendStringsJSON(nil, names.Values))
+	return a.writeList(w, names.Coverage.Partial, appendStringsJSON(nil, names.Values))
 }
 
 // labelValues serves /api/v1/label/<name>/values.
@@ -265,7 +270,7 @@ func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error 
 	if values.Coverage.Partial && a.denyPartial(r) {
 		return partialError(values.Coverage)
 	}
-	return writeList(w, values.Coverage.Partial, appendStringsJSON(nil, values.Values))
+	return a.writeList(w, values.Coverage.Partial, appendStringsJSON(nil, values.Values))
 }
 
 // tenants serves /admin/tenants.
@@ -283,7 +288,7 @@ func (a *API) tenants(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if tenants.Coverage.Partial && a.denyPartial(r) {
+	if tenants.Coverage.Partial { // the answer has no place to say so
 		return partialError(tenants.Coverage)
 	}
 	names := make([]string, len(tenants.Values))

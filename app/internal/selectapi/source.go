@@ -142,7 +142,7 @@ func partialError(c storageapi.Coverage) error {
 		b.WriteString("; " + f.Node + ": " + f.Err.Error())
 	}
 	return errkind.New(errkind.Unavailable, "cannot answer completely, since some of the storage nodes are unavailable%s; "+
-		"allow partial responses with deny_partial_response=0 and without -search.denyPartialResponse, or bring the nodes back", b.String())
+		"bring the nodes back; queries without deny_partial_response=1 at a vmselect without -search.denyPartialResponse get partial answers", b.String())
 }
 
 // limitError adds the path's own limit to an error about too many series, which names that of the storage.

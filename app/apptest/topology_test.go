@@ -1,0 +1,151 @@
+package apptest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// storageNode is a vmstorage process with fixed ports, so that it can be started again.
+type storageNode struct {
+	*process
+	http, insert, sel string // addresses
+	data              string
+}
+
+// startStorage starts a vmstorage.
+func startStorage(t testing.TB, name string, args ...string) *storageNode {
+	t.Helper()
+	n := &storageNode{http: freeAddr(t), insert: freeAddr(t), sel: freeAddr(t), data: t.TempDir()}
+	n.process = start(t, spec{name: name, binary: "vmstorage", args: append([]string{
+		"-storageDataPath=" + n.data, "-httpListenAddr=" + n.http, "-vminsertAddr=" + n.insert, "-vmselectAddr=" + n.sel, "-retentionPeriod=100y",
+	}, args...)})
+	return n
+}
+
+// ready waits until the node takes requests.
+func (n *storageNode) ready() {
+	n.t.Helper()
+	n.waitLog(`^accepting vminsert conns at `)
+	n.waitLog(`^accepting vmselect conns at `)
+	n.httpAddr()
+}
+
+// restart starts the node again after it has ended.
+func (n *storageNode) restart() {
+	n.t.Helper()
+	n.run()
+	n.ready()
+}
+
+// flush makes everything received searchable and durable.
+func (n *storageNode) flush() {
+	n.t.Helper()
+	get(n.t, "http://"+n.http+"/internal/force_flush").want(n.t, http.StatusOK)
+}
+
+// cluster is two storage nodes with an insert and a select node before them.
+type cluster struct {
+	t          testing.TB
+	storage    []*storageNode
+	insert     *process
+	sel        *process
+	insertAddr string
+	selectAddr string
+}
+
+// clusterOptions are flags besides the necessary ones.
+type clusterOptions struct {
+	storageArgs, insertArgs, selectArgs []string
+}
+
+// startCluster starts a cluster and waits until all of it is connected.
+func startCluster(t testing.TB, o clusterOptions) *cluster {
+	t.Helper()
+	c := &cluster{t: t, insertAddr: freeAddr(t), selectAddr: freeAddr(t)}
+	insertArgs := append([]string{"-httpListenAddr=" + c.insertAddr}, o.insertArgs...)
+	selectArgs := append([]string{"-httpListenAddr=" + c.selectAddr}, o.selectArgs...)
+	for i := range 2 {
+		n := startStorage(t, fmt.Sprintf("vmstorage-%d", i+1), o.storageArgs...)
+		c.storage = append(c.storage, n)
+		insertArgs = append(insertArgs, "-storageNode="+n.insert)
+		selectArgs = append(selectArgs, "-storageNode="+n.sel)
+	}
+	for _, n := range c.storage {
+		n.ready()
+	}
+	c.insert = start(t, spec{binary: "vminsert", args: insertArgs})
+	c.sel = start(t, spec{binary: "vmselect", args: selectArgs})
+	c.insert.httpAddr()
+	c.sel.httpAddr()
+	for _, n := range c.storage {
+		c.insert.waitLog(dialed(n.insert))
+		c.sel.waitLog(dialed(n.sel))
+	}
+	return c
+}
+
+// dialed matches the message about a connection to a storage node.
+func dialed(addr string) string {
+	return `^successfully dialed -storageNode="` + strings.ReplaceAll(addr, ".", `\.`) + `"$`
+}
+
+// writeURL returns the root of a tenant's write paths.
+func (c *cluster) writeURL(tenant string) string {
+	return "http://" + c.insertAddr + "/insert/" + tenant + "/prometheus"
+}
+
+// readURL returns the root of a tenant's read paths.
+func (c *cluster) readURL(tenant string) string {
+	return "http://" + c.selectAddr + "/select/" + tenant + "/prometheus"
+}
+
+func (c *cluster) flush() {
+	c.t.Helper()
+	for _, n := range c.storage {
+		n.flush()
+	}
+}
+
+// waitWhole waits until vmselect reaches all storage nodes.
+func (c *cluster) waitWhole() {
+	c.t.Helper()
+	eventually(c.t, patience, "answers that are not partial", func() error {
+		a, err := do(http.MethodGet, c.readURL("0")+"/api/v1/labels", nil)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(a.body, `"isPartial":false`) {
+			return errors.New(a.String())
+		}
+		return nil
+	})
+}
+
+// single is a victoria-metrics process with a fixed port.
+type single struct {
+	*process
+	addr string
+	data string
+}
+
+func startSingle(t testing.TB, args ...string) *single {
+	t.Helper()
+	s := &single{addr: freeAddr(t), data: t.TempDir()}
+	s.process = start(t, spec{binary: "victoria-metrics", args: append([]string{
+		"-storageDataPath=" + s.data, "-httpListenAddr=" + s.addr, "-retentionPeriod=100y",
+	}, args...)})
+	s.httpAddr()
+	return s
+}
+
+// url returns the root of the paths, with or without /prometheus.
+func (s *single) url(prefix string) string { return "http://" + s.addr + prefix }
+
+func (s *single) restart() {
+	s.t.Helper()
+	s.run()
+	s.httpAddr()
+}
