@@ -18,10 +18,11 @@
 // Invariants:
 //
 //  1. Ingest returns nil only after the log is durable up to the batch, and after its samples are in the heads.
-//  2. The log record of a new series precedes the records of its samples.
+//  2. The log record of a new series precedes the records of its samples, unless the series is durable in an index.
 //  3. A log segment is deleted only after all samples and series in it are in durable parts and indexes.
 //  4. Value bits and milliseconds out = in.
 //  5. A series is found by 128 bits of hash, half of them with a secret of the process, that were
 //     entered after comparing whole keys; so two series are never mixed.
-//  6. Retention removes nothing younger than the limit.
+//  6. An id that occurs in the log or in a part is never given to another series, also when an index was lost.
+//  7. Retention removes nothing younger than the limit.
 package storage

@@ -34,6 +34,7 @@ func (s *Storage) flush(ctx context.Context) error {
 	start := time.Now()
 	err := s.flushLocked(ctx)
 	s.m.flushSeconds.UpdateDuration(start)
+	s.flushOwed.Store(err != nil)
 	if err == nil {
 		s.m.flushes.Inc()
 		return nil
@@ -162,7 +163,7 @@ func (s *Storage) watch() {
 func (s *Storage) flushDue() bool {
 	since := s.headSince.Load()
 	old := since > 0 && s.o.Now().UnixMilli()-since >= s.cfg.HeadMaxAge.D().Milliseconds()
-	return old || s.headBytes.Load() > s.maxHeadBytes || s.log.SizeBytes() > int64(s.cfg.LogMaxBytes)
+	return old || s.flushOwed.Load() || s.headBytes.Load() > s.maxHeadBytes || s.log.SizeBytes() > int64(s.cfg.LogMaxBytes)
 }
 
 // checkSpace enters and leaves read-only mode.
@@ -193,10 +194,9 @@ func (s *Storage) dropExpired() error {
 		}
 		return t.sorted[0]
 	}
-	if expired() == nil {
-		return nil
+	if expired() == nil || !s.flushing.TryLock() {
+		return nil // a flush may take long, and the space on the disk has to be looked at: the next round tries again
 	}
-	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	for p := expired(); p != nil; p = expired() {
 		s.logDrop(p.Month(), keep)

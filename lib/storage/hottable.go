@@ -51,21 +51,32 @@ func (t *hotTable) get(k hotKey) (id uint32, ok, fresh bool) {
 
 func (t *hotTable) put(k hotKey, id uint32) { t.current[k.shard()].put(k, id) }
 
-// rotate begins a new period: what was not used for a whole one is forgotten.
+// rotate begins a new period: what was not used for a whole one is forgotten. The memory of the new one is got before the
+// lock is taken, since that takes a while with millions of series. There is one call at a time.
 func (t *hotTable) rotate() {
-	t.Lock()
-	defer t.Unlock()
-	t.previous = t.current
-	for i := range t.current {
-		t.current[i] = hotShard{}
-		n := len(t.previous[i].slots)
-		if n > hotMinSlots && t.previous[i].count*4 < n {
-			n /= 2
-		}
+	var next [hotShards]hotShard
+	for i, n := range t.nextSizes() {
 		if n > 0 {
-			t.current[i].slots = make([]hotSlot, n)
+			next[i].slots = make([]hotSlot, n)
 		}
 	}
+	t.Lock()
+	defer t.Unlock()
+	t.previous, t.current = t.current, next
+}
+
+// nextSizes returns the slots which the shards of the next period begin with.
+func (t *hotTable) nextSizes() (sizes [hotShards]int) {
+	t.RLock()
+	defer t.RUnlock()
+	for i := range t.current {
+		n := len(t.current[i].slots)
+		if n > hotMinSlots && t.current[i].count*4 < n {
+			n /= 2
+		}
+		sizes[i] = n
+	}
+	return sizes
 }
 
 func (t *hotTable) clear() {

@@ -208,6 +208,8 @@ func (w *writer) remember(indexes []int) {
 // registerMissing gives ids to the series which the hot table does not know. The
 // lock is held until the records of new ones are in the log, so nobody can log samples of a series before its record.
 func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
+	w.s.m.slowInserts.Add(len(w.missing))
+	w.findFlushed(b)
 	if len(w.missing) == 0 {
 		return 0, nil
 	}
@@ -215,15 +217,48 @@ func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
 	if err != nil {
 		return 0, err
 	}
-	w.s.m.slowInserts.Add(len(w.missing))
 	w.remember(w.missing)
 	return position, nil
+}
+
+// findFlushed finds the missing series which are durable in an index; they need no record in the log. After a start these are
+// millions, and each is decompressed from the disk: so it is done without the lock, by all writers at a time.
+func (w *writer) findFlushed(b *model.Batch) {
+	if len(w.missing) == 0 {
+		return
+	}
+	byMonth := w.s.table.Load().byMonth
+	found, missing := w.stale[:0], w.missing[:0]
+	for _, i := range w.missing {
+		r := &w.runs[i]
+		if p := byMonth[r.month]; p != nil {
+			if id, ok := p.Index().LookupFlushed(b.Hash(r.series), b.Key(r.series)); ok {
+				r.id = id
+				found = append(found, i)
+				continue
+			}
+		}
+		missing = append(missing, i)
+	}
+	w.stale, w.missing = found, missing
+	w.remember(found)
 }
 
 func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err error) {
 	w.s.register.Lock()
 	defer w.s.register.Unlock()
+	// What can fail comes first: once the index has a series, its record has to get into the log.
+	for _, i := range w.missing {
+		if _, err := w.s.partitionOf(w.runs[i].month); err != nil {
+			return 0, err
+		}
+	}
 	w.frame.Reset()
+	defer func() { // a lookup may have panicked, and an HTTP server goes on then
+		if w.frame.Len() > 0 {
+			_, _ = w.appendFrame()
+		}
+	}()
 	created := 0
 	for _, i := range w.missing {
 		r := &w.runs[i]

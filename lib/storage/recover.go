@@ -14,14 +14,14 @@ import (
 // replay puts what the log holds into heads and indexes. Doing so twice, or with samples
 // that are in parts already, is harmless.
 func (s *Storage) replay() error {
-	r := &replayer{s: s, keep: s.retained()}
+	r := &replayer{s: s, keep: s.retained(), refused: map[uint64]bool{}}
 	report, err := s.log.Replay(r.frame)
 	if err != nil {
 		return err
 	}
 	if r.lost > 0 {
 		s.m.lostRows.Add(r.lost)
-		s.logger.Errorf("%d samples in the log are lost, since the records of their series are in a damaged place", r.lost)
+		s.logger.Errorf("%d samples in the log are lost, since the records of their series are in a damaged place or contradict the index", r.lost)
 	}
 	if r.rows > 0 {
 		s.logger.Infof("recovered %d samples from %d log segments", r.rows, report.Segments)
@@ -38,6 +38,7 @@ type replayer struct {
 	key     []byte
 	rows    int
 	lost    int
+	refused map[uint64]bool // month and id of series whose records contradict the index
 
 	// The month being replayed.
 	month     uint32
@@ -106,7 +107,17 @@ func (r *replayer) Series(month, id uint32, key []byte) error {
 	if err := r.enter(month); r.partition == nil || err != nil {
 		return err
 	}
-	return r.partition.Index().Restore(id, key)
+	err := r.partition.Index().Restore(id, key)
+	slot := uint64(month)<<32 | uint64(id)
+	if errkind.Of(err) != errkind.Corrupt {
+		delete(r.refused, slot)
+		return err
+	}
+	// The samples of this id which follow are not those of the series that the index knows by it.
+	r.refused[slot] = true
+	r.partition.Index().Reserve(uint64(id) + 1)
+	r.s.logger.Errorf("the samples of a series in the log are lost: %s", err)
+	return nil
 }
 
 // Samples implements wal.FrameVisitor.
@@ -114,16 +125,11 @@ func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float6
 	if err := r.enter(month); r.partition == nil || err != nil {
 		return err
 	}
-	h := r.partition.Head()
-	if !h.Has(id) {
-		if r.key, err = r.partition.Index().AppendKey(r.key[:0], id); errkind.Of(err) == errkind.NotFound {
-			r.lost += len(timestamps)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	if known, err := r.known(month, id); !known {
+		r.lost += len(timestamps)
+		return err
 	}
+	h := r.partition.Head()
 	r.samples = r.samples[:0]
 	for i, t := range timestamps {
 		if !r.inMonth.Contains(t) {
@@ -134,4 +140,25 @@ func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float6
 	h.Append(id, r.samples, &r.delta)
 	r.rows += len(timestamps)
 	return nil
+}
+
+// known reports whether the series of a sample is known. The id of one which is not must never be given to another:
+// the log, which is replayed as a whole, would attribute the sample to that.
+func (r *replayer) known(month, id uint32) (ok bool, err error) {
+	if len(r.refused) > 0 && r.refused[uint64(month)<<32|uint64(id)] {
+		return false, nil
+	}
+	if r.partition.Head().Has(id) {
+		return true, nil
+	}
+	r.key, err = r.partition.Index().AppendKey(r.key[:0], id)
+	switch errkind.Of(err) {
+	case errkind.OK:
+		return true, nil
+	case errkind.NotFound:
+		r.partition.Index().Reserve(uint64(id) + 1)
+		return false, nil
+	}
+	// Not of kind Corrupt, since the log is not to blame.
+	return false, errkind.New(errkind.Internal, "cannot look up a series of the log: %w", err)
 }

@@ -56,6 +56,7 @@ type Storage struct {
 	closed    atomic.Bool // as gate.closed, for iterators
 	readOnly  atomic.Bool
 	headBytes atomic.Int64 // of all heads, reserved from the budget
+	flushOwed atomic.Bool  // the last flush failed or was given up half-way
 	headSince atomic.Int64 // Unix ms of the first sample taken since the last freeze; 0 when there is none
 
 	flushing  sync.Mutex
@@ -227,14 +228,12 @@ func (s *Storage) removePartition(m partition.Month) {
 	s.table.Store(newTable(byMonth))
 }
 
-// acquire returns the partitions that r touches, by month, with a reference to each.
+// acquire returns the partitions that r touches, by month, with a reference to each. It takes no lock: reads do not
+// wait for writers that wait for the disk.
 func (s *Storage) acquire(r model.TimeRange) []*partition.Partition {
-	s.flushLock.RLock()
-	defer s.flushLock.RUnlock()
 	var found []*partition.Partition
 	for _, p := range s.table.Load().sorted {
-		if p.Month().Range().Overlaps(r) {
-			p.Acquire()
+		if p.Month().Range().Overlaps(r) && p.TryAcquire() { // it may just have been dropped
 			found = append(found, p)
 		}
 	}
@@ -282,7 +281,8 @@ func (s *Storage) accepted() model.TimeRange {
 	}
 	// Times before 1970-01-02 are nobody's measurements, and months before
 	// 1970 would need names nobody expects.
-	return model.TimeRange{Min: max(dayMs, now-age), Max: now + s.cfg.FutureRetention.Millis}
+	// Nor do months after the year 9999 have names.
+	return model.TimeRange{Min: max(dayMs, now-age), Max: min(partition.LastMonth.Range().Max, now+s.cfg.FutureRetention.Millis)}
 }
 
 // start starts the goroutines.
@@ -324,8 +324,11 @@ func (s *Storage) Close() error {
 // closeFiles closes what open has opened.
 func (s *Storage) closeFiles() error {
 	var errs []error
-	if s.log != nil && s.log.Err() == nil {
-		errs = append(errs, s.log.Close())
+	if s.log != nil {
+		failed := s.log.Err() != nil // then Close says so again; it has been told
+		if err := s.log.Close(); !failed {
+			errs = append(errs, err)
+		}
 	}
 	errs = append(errs, release(s.table.Load().sorted))
 	s.table.Store(newTable(nil))

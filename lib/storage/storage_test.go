@@ -309,7 +309,7 @@ func TestCorruptPartIsSetAside(t *testing.T) {
 	fsys, parts := twoParts(t)
 	rewrite(t, fsys, filepath.Join(parts[0], "blocks"), func(data []byte) { data[len(data)/2] ^= 1 })
 	o, log := logged(t, fsys)
-	for range 2 { // it stays aside
+	for range 2 { // it stays aside, and is reported again
 		s := openTest(t, testConfig(), o)
 		got := readAll(t, s, allTime())
 		if len(got) != 2 || len(got[string(batchOf(t, 1, 0, 0).Key(0))]) != 1 {
@@ -317,7 +317,7 @@ func TestCorruptPartIsSetAside(t *testing.T) {
 		}
 		closeTest(t, s)
 	}
-	wantMetrics(t, o.Metrics, map[string]string{"vm_corrupt_parts_total": "1"})
+	wantMetrics(t, o.Metrics, map[string]string{"vm_corrupt_parts_total": "2"})
 	wantLog(t, log, "is set aside as "+parts[0]+".corrupt", "2 samples of [2026-11-10T01:00:00.000Z..2026-11-10T01:00:00.000Z]")
 	if _, err := fsys.ReadDir(parts[0] + ".corrupt"); err != nil {
 		t.Error(err)

@@ -77,14 +77,17 @@ type Space struct {
 }
 
 // MkdirAllDurable creates a directory and the missing ones above it, and makes their names
-// durable.
+// durable. So it does with the name of one that exists: a process which was killed may have created it just before.
 func MkdirAllDurable(fsys FS, path string) error {
 	path = filepath.Clean(path)
 	_, err := fsys.ReadDir(path)
-	if err == nil {
-		return nil
-	}
 	parent := filepath.Dir(path)
+	if err == nil {
+		if err = fsys.SyncDir(parent); errors.Is(err, fs.ErrPermission) {
+			return nil // a parent that is not ours: somebody else has made the directory
+		}
+		return err
+	}
 	if !errors.Is(err, fs.ErrNotExist) || parent == path {
 		return err
 	}

@@ -184,16 +184,18 @@ const roundMagic = 0x1.8p52
 
 // putValue writes the shortest exact form of the value at b[n:], which has room for 8
 // bytes, and returns its code and the new n. Every form is tried by computing
-// what the decoder will; overflowing conversions give long integers, which are not used.
+// what the decoder will; overflowing conversions give long integers, which are not used, and
+// those of NaN depend on the machine.
 func putValue(b []byte, n int, value float64) (byte, int) {
 	valueAsBits := math.Float64bits(value)
 	if rounded := value + roundMagic - roundMagic; math.Float64bits(rounded) == valueAsBits { // not so for -0
 		i := int64(value)
-		if uint64(i) <= 1 {
-			return valueZero + byte(i), n
-		}
 		u := zigzag(i)
-		if k := (bits.Len64(u) + 7) / 8; k <= maxIntBytes && math.Float64bits(float64(i)) == valueAsBits {
+		switch k := (bits.Len64(u) + 7) / 8; {
+		case k > maxIntBytes || math.Float64bits(float64(i)) != valueAsBits: // NaN may be any integer, also a short one
+		case uint64(i) <= 1:
+			return valueZero + byte(i), n
+		default:
 			binary.LittleEndian.PutUint64(b[n:], u)
 			return valueInt + byte(k), n + k
 		}
@@ -202,7 +204,7 @@ func putValue(b []byte, n int, value float64) (byte, int) {
 	k := 8 - bits.TrailingZeros64(valueAsBits)/8
 	if k > 2 {
 		rounded := float64(value*decimalScale) + roundMagic - roundMagic
-		if math.Float64bits(rounded/decimalScale) == valueAsBits {
+		if math.Float64bits(rounded/decimalScale) == valueAsBits && value == value {
 			u := zigzag(int64(rounded))
 			if d := (bits.Len64(u) + 7) / 8; d < k && d <= maxIntBytes {
 				binary.LittleEndian.PutUint64(b[n:], u)

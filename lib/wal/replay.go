@@ -48,6 +48,9 @@ func (l *Log) Replay(f func(frame []byte) error) (ReplayReport, error) {
 			return p.report, fmt.Errorf("cannot replay log segment %q: %w", segmentPath(l.dir, s.number), err)
 		}
 	}
+	if err := p.syncLast(); err != nil {
+		return p.report, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.replayed = true
@@ -55,6 +58,26 @@ func (l *Log) Replay(f func(frame []byte) error) (ReplayReport, error) {
 		l.logger.Infof("replayed %d frames with %d bytes from %d log segments in %q", p.report.Frames, p.report.Bytes, p.report.Segments, l.dir)
 	}
 	return p.report, nil
+}
+
+// syncLast makes the newest segment durable. A process that was killed may have left frames to the system which are not on
+// the disk yet. They have been handed out now, and what is built on them must not outlive them.
+func (p *replayer) syncLast() error {
+	l := p.l
+	l.mu.Lock()
+	segments := l.mu.segments
+	l.mu.Unlock()
+	if len(segments) == 0 {
+		return nil
+	}
+	file, err := l.fs.OpenAppend(segmentPath(l.dir, segments[len(segments)-1].number))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("cannot make the replayed log durable: %w", err)
+	}
+	return l.fs.SyncDir(l.dir)
 }
 
 // replayer is one run of Replay.
@@ -161,14 +184,7 @@ func (p *replayer) cutTail(s segmentInfo, offset int64) error {
 	if err := l.fs.Truncate(path, offset); err != nil {
 		return err
 	}
-	file, err := l.fs.OpenAppend(path)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	l.mu.Lock()
+	l.mu.Lock() // syncLast makes the cut durable
 	l.mu.segments[len(l.mu.segments)-1].size = offset
 	l.mu.Unlock()
 	return nil

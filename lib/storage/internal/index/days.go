@@ -147,11 +147,11 @@ func decodeDay(data []byte, path string) (int32, *roaring.Bitmap, error) {
 	if n < head+4 || string(data[:len(dayMagic)]) != dayMagic {
 		return 0, nil, corrupt(path, "header")
 	}
-	if data[len(dayMagic)] != formatVersion {
-		return 0, nil, corrupt(path, "header: unknown format version; use a newer release")
-	}
 	if checksum(data[:n]) != binary.LittleEndian.Uint32(data[n:]) {
 		return 0, nil, corrupt(path, "contents: wrong checksum")
+	}
+	if v := data[len(dayMagic)]; v != formatVersion {
+		return 0, nil, unknownVersion(path, v)
 	}
 	day := int32(binary.LittleEndian.Uint32(data[head:]))
 	ids := roaring.New()
@@ -164,32 +164,37 @@ func decodeDay(data []byte, path string) (int32, *roaring.Bitmap, error) {
 	return day, ids, nil
 }
 
-// load reads all day files.
-func (t *dayTable) load() error {
+// load reads all day files and returns the names of damaged ones.
+func (t *dayTable) load() (damaged map[string]error, err error) {
 	t.mu.days = map[int32]*dayBits{}
 	entries, err := t.fs.ReadDir(t.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	damaged = map[string]error{}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name, dayPrefix) || strings.HasSuffix(e.Name, tempSuffix) {
+		if !strings.HasPrefix(e.Name, dayPrefix) || strings.HasSuffix(e.Name, tempSuffix) || strings.HasSuffix(e.Name, corruptSuffix) {
 			continue
 		}
 		path := filepath.Join(t.dir, e.Name)
 		data, err := t.fs.ReadFile(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		day, ids, err := decodeDay(data, path)
-		if err != nil {
-			return err
+		if err == nil && t.path(day) != path {
+			err = corrupt(path, "header: the day does not fit the name")
 		}
-		if t.path(day) != path {
-			return corrupt(path, "header: the day does not fit the name")
+		switch {
+		case err == nil:
+			t.mu.days[day] = &dayBits{ids: ids, size: e.Size}
+		case isDamage(err):
+			damaged[e.Name] = err
+		default:
+			return nil, err
 		}
-		t.mu.days[day] = &dayBits{ids: ids, size: e.Size}
 	}
-	return nil
+	return damaged, nil
 }
 
 // end returns a number above all ids in the table.

@@ -103,15 +103,27 @@ func (ix *Index) commit(added *segment, written *head, merged []*segment) error 
 	}
 	data := m.appendTo(nil)
 	if err := vfs.WriteFileDurable(ix.o.FS, filepath.Join(ix.o.Dir, manifestName), data); err != nil {
-		// Whether the new manifest is on disk is not known, so no file is removed: Open sorts it out.
+		// Whether the new manifest is on disk is not known, so no file is removed until the next one is, or by Open.
+		ix.orphans = append(ix.orphans, added.path)
 		return err
 	}
+	ix.removeOrphansLocked()
 	ix.manifest.Store(int64(len(data)))
 	for _, s := range merged {
 		s.obsolete.Store(true)
 	}
 	ix.setState(next)
 	return nil
+}
+
+// removeOrphansLocked removes the segments of failed commits, which the manifest does not list for sure.
+func (ix *Index) removeOrphansLocked() {
+	for _, path := range ix.orphans {
+		if err := ix.o.FS.RemoveAll(path); err != nil {
+			ix.o.Logger.Warnf("cannot remove the unused index segment %q; the next start does: %s", path, err)
+		}
+	}
+	ix.orphans = nil
 }
 
 // writeTo writes a frozen head as a segment.
@@ -162,7 +174,7 @@ func (s *idSet) fill(e *valueEntry) {
 	e.few, e.bitmap = nil, nil
 	if s.bitmap == nil && len(s.few) < inlineIDs {
 		slices.Sort(s.few)
-		e.few = s.few
+		e.few = slices.Compact(s.few)
 		return
 	}
 	e.bitmap = s.take()

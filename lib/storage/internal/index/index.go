@@ -3,7 +3,6 @@ package index
 import (
 	"bytes"
 	"math"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,6 +37,7 @@ type Index struct {
 	commitMu sync.Mutex // changes of the manifest and of the state
 	nextSeq  atomic.Uint64
 	manifest atomic.Int64 // bytes
+	orphans  []string     // paths of segments whose commit failed, guarded by commitMu
 
 	reg struct {
 		sync.Mutex
@@ -49,42 +49,40 @@ type Index struct {
 		state *state
 	}
 
-	flushes, merges *metrics.Counter
+	flushes, merges, corruptFiles *metrics.Counter
 }
 
-// Open opens the index in a directory, or starts an empty one. Damage is an error of kind Corrupt that names the
-// file.
+// Open opens the index in a directory, or starts an empty one. Damaged files are set aside and reported, and the
+// rest is served; see rebuildDays and openSegments for what is lost.
 func Open(o Options) (*Index, error) {
 	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	m, err := loadManifest(o.FS, o.Dir)
+	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}}
+	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
+	ix.merges = o.Metrics.Counter("vm_index_merges_total")
+	ix.corruptFiles = o.Metrics.Counter("vm_corrupt_index_total")
+	m, changed, err := ix.loadManifest()
 	if err != nil {
 		return nil, err
 	}
 	if err := m.removeUnlisted(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}}
 	if ix.dec, err = newRowDecoder(); err != nil {
 		return nil, err
 	}
-	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
-	ix.merges = o.Metrics.Counter("vm_index_merges_total")
 	ix.nextSeq.Store(m.nextSeq)
-	ix.manifest.Store(int64(len(m.appendTo(nil))))
-	st := &state{head: newHead()}
-	for _, name := range m.segments {
-		s, err := openSegment(o.FS, filepath.Join(o.Dir, name), ix.dec)
-		if err != nil {
-			ix.releaseSegments(st.segments)
-			ix.dec.Close()
-			return nil, err
-		}
-		st.segments = append(st.segments, s)
-		ix.reg.nextID = max(ix.reg.nextID, uint64(s.footer.lastID)+1)
+	st, err := ix.openSegments(&m, changed)
+	if err != nil {
+		ix.dec.Close()
+		return nil, err
 	}
-	if err := ix.days.load(); err != nil {
+	damaged, err := ix.days.load()
+	if err == nil {
+		err = ix.rebuildDays(st, damaged)
+	}
+	if err != nil {
 		ix.releaseSegments(st.segments)
 		ix.dec.Close()
 		return nil, err
@@ -169,10 +167,12 @@ func (st *state) heads(f func(h *head) bool) {
 }
 
 func (st *state) lookup(hash uint64, key []byte) (id uint32, ok bool, err error) {
-	st.heads(func(h *head) bool {
-		id, ok = h.lookup(key)
-		return !ok
-	})
+	if st.head != nil {
+		st.heads(func(h *head) bool {
+			id, ok = h.lookup(key)
+			return !ok
+		})
+	}
 	for i := len(st.segments) - 1; i >= 0 && !ok && err == nil; i-- {
 		id, ok, err = st.segments[i].lookup(hash, key)
 	}
@@ -208,6 +208,14 @@ func (ix *Index) Lookup(hash uint64, key []byte) (id uint32, ok bool) {
 	return st.mustLookup(hash, key)
 }
 
+// LookupFlushed is Lookup among the series which are durable. It finds nothing that somebody is just registering.
+func (ix *Index) LookupFlushed(hash uint64, key []byte) (id uint32, ok bool) {
+	st := ix.acquire()
+	defer ix.release(st)
+	flushed := state{segments: st.segments}
+	return flushed.mustLookup(hash, key)
+}
+
 // Add returns the id of a canonical key, which it registers when it is new. Hash is
 // model.HashSeriesKey(key). The registration is durable after the next Flush.
 func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool) {
@@ -227,7 +235,7 @@ func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool) {
 }
 
 // Restore registers a key under the id it had before a crash. Keys may come in any order and more
-// than once. An error is of kind Corrupt: the id or the key is already taken otherwise.
+// than once. An error of kind Corrupt is about the key: it is malformed, or it or the id is already taken otherwise.
 func (ix *Index) Restore(id uint32, key []byte) error {
 	ix.reg.Lock()
 	defer ix.reg.Unlock()
@@ -244,7 +252,7 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 	defer ix.release(st)
 	have, ok, err := st.appendKey(nil, id)
 	if err != nil {
-		return err
+		return errRestore(err)
 	}
 	if ok && bytes.Equal(have, key) {
 		return nil
@@ -255,7 +263,7 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 	}
 	other, ok, err := st.lookup(model.HashSeriesKey(key), key)
 	if err != nil {
-		return err
+		return errRestore(err)
 	}
 	if ok {
 		return errkind.New(errkind.Corrupt, "cannot restore series id %d as %s: that has already id %d; log and index do not belong together",
@@ -264,6 +272,11 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 	ix.reg.nextID = max(ix.reg.nextID, uint64(id)+1)
 	st.head.add(id, key)
 	return nil
+}
+
+// errRestore is for an index which cannot be read. The log is not to blame, so the kind is not Corrupt.
+func errRestore(cause error) error {
+	return errkind.New(errkind.Internal, "cannot restore a series: %w", cause)
 }
 
 // MarkActive notes that the series has a sample on the day (days since 1970-01-01 UTC). It is

@@ -8,6 +8,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
@@ -122,6 +123,9 @@ func valuesByRow(st *state, tenant model.TenantID, ids *roaring.Bitmap, name str
 	seen := map[string]struct{}{}
 	for it := ids.Iterator(); it.HasNext(); {
 		key, err := r.key(it.Next())
+		if errkind.Of(err) == errkind.NotFound {
+			continue // active on the day, but its segment was lost
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"vmcluster/lib/errkind"
 	"vmcluster/lib/vfs"
 )
 
@@ -44,11 +43,11 @@ func decodeManifest(data []byte, path string) (manifest, error) {
 	if n < len(manifestMagic)+1 || string(data[:len(manifestMagic)]) != manifestMagic {
 		return manifest{}, corrupt(path, "header")
 	}
-	if data[len(manifestMagic)] != formatVersion {
-		return manifest{}, corrupt(path, "header: unknown format version; use a newer release")
-	}
 	if checksum(data[:n]) != binary.LittleEndian.Uint32(data[n:]) {
 		return manifest{}, corrupt(path, "contents: wrong checksum")
+	}
+	if v := data[len(manifestMagic)]; v != formatVersion {
+		return manifest{}, unknownVersion(path, v)
 	}
 	r := reader{b: data[len(manifestMagic)+1 : n]}
 	m := manifest{nextSeq: r.u64()}
@@ -65,31 +64,38 @@ func decodeManifest(data []byte, path string) (manifest, error) {
 	return m, nil
 }
 
-// loadManifest reads the manifest of a directory, or starts one where nothing was ever stored.
-func loadManifest(fsys vfs.FS, dir string) (manifest, error) {
-	path := filepath.Join(dir, manifestName)
-	data, err := fsys.ReadFile(path)
+// loadManifest reads the manifest, or starts one where nothing was ever stored. When it is damaged or missing all
+// segments on disk are taken; changed then tells to write it anew.
+func (ix *Index) loadManifest() (m manifest, changed bool, err error) {
+	path := filepath.Join(ix.o.Dir, manifestName)
+	data, err := ix.o.FS.ReadFile(path)
 	if err == nil {
-		return decodeManifest(data, path)
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return manifest{}, err
-	}
-	entries, err := fsys.ReadDir(dir)
-	if err != nil {
-		return manifest{}, err
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name, segmentPrefix) && !strings.HasSuffix(e.Name, tempSuffix) {
-			return manifest{}, errkind.New(errkind.Corrupt, "cannot open index %q: it has segment %q but no file %s; restore it from a backup or a replica", dir, e.Name, manifestName)
+		if m, err = decodeManifest(data, path); err == nil {
+			return m, false, nil
 		}
 	}
-	var m manifest
-	return m, vfs.WriteFileDurable(fsys, path, m.appendTo(nil))
+	if !isDamage(err) {
+		return m, false, err
+	}
+	entries, listErr := ix.o.FS.ReadDir(ix.o.Dir)
+	if listErr != nil {
+		return m, false, listErr
+	}
+	m = manifestFromFiles(entries)
+	if len(m.segments) == 0 && errors.Is(err, fs.ErrNotExist) {
+		return m, true, nil // a new index
+	}
+	ix.corruptFiles.Inc()
+	ix.o.Logger.Errorf("index file %q is set aside as %q; all %d segments in its directory are used instead, which loses nothing: %s", path, path+corruptSuffix, len(m.segments), err)
+	return m, true, ix.setAside(manifestName)
 }
 
-// removeUnlisted deletes the files an interrupted flush or merge has left behind.
+// removeUnlisted deletes the files an interrupted flush or merge has left behind. The manifest may have been read from
+// memory that a killed process left to the system, so it is made durable before anything is deleted for its sake.
 func (m *manifest) removeUnlisted(fsys vfs.FS, dir string) error {
+	if err := fsys.SyncDir(dir); err != nil {
+		return err
+	}
 	entries, err := fsys.ReadDir(dir)
 	if err != nil {
 		return err
@@ -99,7 +105,7 @@ func (m *manifest) removeUnlisted(fsys vfs.FS, dir string) error {
 		listed[name] = true
 	}
 	for _, e := range entries {
-		isSegment := strings.HasPrefix(e.Name, segmentPrefix) && !listed[e.Name]
+		isSegment := isSegmentName(e.Name) && !listed[e.Name]
 		if !isSegment && !strings.HasSuffix(e.Name, tempSuffix) {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
@@ -18,7 +19,27 @@ func (ix *Index) Merge() error {
 	if len(st.segments) < 2 {
 		return nil
 	}
+	if err := ix.checkRoom(st.segments); err != nil {
+		return err
+	}
 	return ix.merge(st.segments)
+}
+
+// spareBytes is what a merge leaves to the log and to flushes: those must go on, a merge can wait.
+const spareBytes = 128 << 20
+
+// checkRoom returns an error of kind Overloaded when the disk has no room for a merge.
+func (ix *Index) checkRoom(list []*segment) error {
+	need := int64(spareBytes)
+	for _, s := range list {
+		need += int64(len(s.data))
+	}
+	space, err := ix.o.FS.Space(ix.o.Dir)
+	if err != nil || need <= space.Free {
+		return err
+	}
+	return errkind.New(errkind.Overloaded, "cannot merge %d segments of index %q: that needs up to %d bytes of disk space and %d are free; free some space first",
+		len(list), ix.o.Dir, need, space.Free)
 }
 
 // mergeSmall combines segments until there are few, unless a merge is already running.
@@ -49,6 +70,12 @@ func (ix *Index) mergePicked() (bool, error) {
 	list := make([]*segment, 0, len(picked))
 	for _, i := range picked {
 		list = append(list, st.segments[i])
+	}
+	if err := ix.checkRoom(list); err != nil {
+		if errkind.Of(err) == errkind.Overloaded {
+			err = nil // the next flush tries again
+		}
+		return false, err
 	}
 	return true, ix.merge(list)
 }
@@ -252,7 +279,10 @@ func mergeRows(w *segmentWriter, list []*segment) error {
 		if len(key) <= model.TenantSize {
 			return first.s.corrupt("row")
 		}
-		w.addRow(first.id(), key)
+		// After the loss of a manifest a segment and those it was merged from may stand side by side.
+		if w.footer.series == 0 || first.id() != w.footer.lastID {
+			w.addRow(first.id(), key)
+		}
 		first.pos++
 		if err := first.load(); err != nil {
 			return err

@@ -57,5 +57,9 @@ func (r *reader) u64() uint64 {
 func (r *reader) fail() { r.b, r.bad = nil, true }
 
 func corrupt(path, what string) error {
-	return errkind.New(errkind.Corrupt, "cannot read index file %q: damaged %s; restore the file from a backup or a replica", path, what)
+	return errkind.New(errkind.Corrupt, "cannot read index file %q: damaged %s; restore the directory of the month from a backup", path, what)
+}
+
+func unknownVersion(path string, version byte) error {
+	return errkind.New(errkind.Unsupported, "cannot read index file %q: it has format version %d and this program knows %d; use the version which wrote it, or a newer one", path, version, formatVersion)
 }

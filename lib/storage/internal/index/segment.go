@@ -45,6 +45,9 @@ func openSegment(fs vfs.FS, path string, dec *zstd.Decoder) (*segment, error) {
 	if what := s.check(); what != "" {
 		return nil, errors.Join(corrupt(path, what), m.Close())
 	}
+	if v := s.data[len(segmentMagic)]; v != formatVersion {
+		return nil, errors.Join(unknownVersion(path, v), m.Close())
+	}
 	return s, nil
 }
 
@@ -54,11 +57,11 @@ func (s *segment) check() string {
 	if n < segmentHeader+segmentTrailer || string(s.data[:len(segmentMagic)]) != segmentMagic {
 		return "header"
 	}
-	if s.data[len(segmentMagic)] != formatVersion {
-		return "header: unknown format version; use a newer release"
-	}
 	if checksum(s.data[:n-4]) != binary.LittleEndian.Uint32(s.data[n-4:]) {
 		return "contents: wrong checksum"
+	}
+	if s.data[len(segmentMagic)] != formatVersion {
+		return "" // whole, but not ours to read
 	}
 	f := &s.footer
 	f.decode(&reader{b: s.data[n-segmentTrailer : n-4]})

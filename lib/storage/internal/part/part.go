@@ -177,6 +177,15 @@ func (p *Part) Series(yield func(id uint32) bool) {
 	}
 }
 
+// MaxID returns the largest series id; false when there are no series.
+func (p *Part) MaxID() (id uint32, ok bool) {
+	n := p.index.byID.Len()
+	if n == 0 {
+		return 0, false
+	}
+	return uint32(p.index.ids.At(p.index.rankAt(n - 1))), true
+}
+
 // AppendBlocks appends the blocks of a series which overlap r, by MinTimestamp. They alias
 // the mapping. A part without the series adds nothing. An error of kind
 // Corrupt names the damaged place; dst is then unchanged.

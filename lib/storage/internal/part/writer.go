@@ -170,7 +170,13 @@ type columnWriter struct {
 	crc  uint32   // of the file
 	last uint32   // of the current chunk
 	crcs []uint32 // of the chunks before
+
+	unsynced int // bytes
 }
+
+// syncEvery bounds the bytes which wait in the memory of the system for the end of the part. A large merge
+// would otherwise have gigabytes written out at once, and every fsync of the log would wait for them.
+const syncEvery = 32 << 20
 
 func newColumnWriter(fsys vfs.FS, dir, name string) (*columnWriter, error) {
 	f, err := fsys.Create(filepath.Join(dir, name))
@@ -184,6 +190,12 @@ func newColumnWriter(fsys vfs.FS, dir, name string) (*columnWriter, error) {
 func (c *columnWriter) write(b []byte) error {
 	if _, err := c.buf.Write(b); err != nil {
 		return err
+	}
+	if c.unsynced += len(b); c.unsynced >= syncEvery {
+		c.unsynced = 0
+		if err := c.flush(); err != nil {
+			return err
+		}
 	}
 	c.crc = codec.UpdateChecksum(c.crc, b)
 	for len(b) > 0 {
@@ -203,13 +215,18 @@ func (c *columnWriter) finish() (FileMeta, error) {
 	if c.size%chunkSize != 0 {
 		c.crcs = append(c.crcs, c.last)
 	}
-	if err := c.buf.Flush(); err != nil {
-		return FileMeta{}, err
-	}
-	if err := c.file.Sync(); err != nil {
+	if err := c.flush(); err != nil {
 		return FileMeta{}, err
 	}
 	return FileMeta{Name: c.name, SizeBytes: c.size, CRC32C: formatCRC(c.crc)}, c.close()
+}
+
+// flush makes durable what was written so far.
+func (c *columnWriter) flush() error {
+	if err := c.buf.Flush(); err != nil {
+		return err
+	}
+	return c.file.Sync()
 }
 
 func (c *columnWriter) close() error {

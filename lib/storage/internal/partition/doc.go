@@ -18,6 +18,9 @@
 //     atomically. Parts it does not list are deleted at open.
 //  2. A part goes to the MANIFEST only after the index has made all its series durable.
 //  3. At any moment each sample taken is in the head, in a frozen head or in a part.
-//  4. A part that does not open, or is missing, is set aside and reported with its time range; the rest is served.
-//  5. Merges lose nothing but samples outside of retention and duplicates as tsblock defines them.
+//  4. A part that does not open, or is missing, is set aside and reported with its time range; the rest is served. It stays
+//     listed, so that a good copy put in its place is served by the next open and not deleted.
+//  5. Merges lose nothing but samples outside of retention and duplicates as tsblock defines them. Parts with series that are
+//     not in the index any more, or with damaged columns, are not merged.
+//  6. The index gives no id that a part has to another series.
 package partition

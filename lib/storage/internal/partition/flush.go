@@ -138,8 +138,8 @@ func (p *Partition) idsByKey(ids *roaring.Bitmap) ([]uint32, error) {
 // replace; swap is called under the lock at the moment the list of parts changes. A part without
 // samples is not published. It returns the rows of the new part.
 //
-// When publishing fails, nobody knows whether the MANIFEST on disk lists the new part. So its files stay, and
-// so do those of the parts it would replace; the next open tidies up.
+// When publishing fails, nobody knows whether the MANIFEST on disk lists the new part. So its files stay until
+// a MANIFEST that does not list it is durable, and so do those of the parts it would replace.
 func (p *Partition) writePart(fill func(w *part.Writer) error, replace []*entry, swap func()) (int64, error) {
 	name := p.nextName()
 	tmp := p.partDir(name + tmpSuffix)
@@ -150,7 +150,7 @@ func (p *Partition) writePart(fill func(w *part.Writer) error, replace []*entry,
 	var added *entry
 	if rows > 0 {
 		if added, err = p.openFinished(tmp, name); err != nil {
-			return 0, err
+			return 0, errors.Join(err, p.o.FS.RemoveAll(tmp), p.o.FS.RemoveAll(p.partDir(name))) // no MANIFEST ever listed it
 		}
 	}
 	if err := p.publish(added, replace, swap); err != nil {
@@ -201,7 +201,9 @@ func (p *Partition) openFinished(tmp, name string) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEntry(name, pt), nil
+	e := newEntry(name, pt)
+	e.known = true // whoever wrote it got the keys of its series from the index
+	return e, nil
 }
 
 // publish replaces parts by added, which may be nil, in the MANIFEST and then in memory.
@@ -219,8 +221,12 @@ func (p *Partition) publish(added *entry, replace []*entry, swap func()) error {
 	}
 	if added != nil || len(replace) > 0 {
 		if err := p.writeManifest(parts); err != nil {
+			if added != nil {
+				p.orphans = append(p.orphans, added.name)
+			}
 			return err
 		}
+		p.removeOrphans()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,6 +235,17 @@ func (p *Partition) publish(added *entry, replace []*entry, swap func()) error {
 		swap()
 	}
 	return nil
+}
+
+// removeOrphans deletes parts of failed publications, now that a MANIFEST without them is durable. What cannot
+// be deleted is left to the next open.
+func (p *Partition) removeOrphans() {
+	for _, name := range p.orphans {
+		if err := p.o.FS.RemoveAll(p.partDir(name)); err != nil {
+			p.o.Logger.Warnf("cannot delete the unused part %s; the next start does: %s", p.partDir(name), err)
+		}
+	}
+	p.orphans = nil
 }
 
 func (p *Partition) goneErr() error {

@@ -30,6 +30,11 @@ func (p *Partition) loadParts() error {
 	if err != nil {
 		return err
 	}
+	// The MANIFEST may have been read from memory that a killed process left to the system: it must be
+	// durable before anything is deleted for its sake.
+	if err := p.o.FS.SyncDir(p.dir); err != nil {
+		return err
+	}
 	onDisk, err := p.cleanPartsDir(m)
 	if err != nil {
 		return err
@@ -48,11 +53,9 @@ func (p *Partition) loadParts() error {
 		}
 	}
 	for i := range m.parts {
-		ok, err := p.loadPart(m.parts[i])
-		if err != nil {
+		if err := p.loadPart(m.parts[i]); err != nil {
 			return err
 		}
-		changed = changed || !ok
 	}
 	if !changed {
 		return nil
@@ -111,24 +114,25 @@ func (p *Partition) cleanPartsDir(m *manifest) ([]string, error) {
 	return names, nil
 }
 
-// loadPart adds a part to the list; false when it had to be set aside.
-func (p *Partition) loadPart(mp manifestPart) (bool, error) {
+// loadPart adds a part to the list. One that is damaged or missing is set aside, and stays listed: so the loss is reported at every
+// open, and a copy which the operator puts in its place is served instead of deleted.
+func (p *Partition) loadPart(mp manifestPart) error {
 	dir := p.partDir(mp.name)
 	pt, err := part.Open(p.o.FS, dir)
 	if err == nil {
 		p.mu.parts = append(p.mu.parts, newEntry(mp.name, pt))
-		return true, nil
+		return nil
 	}
 	if errkind.Of(err) != errkind.Corrupt && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+		return err
 	}
 	p.o.Stats.CorruptParts.Inc()
-	p.o.Logger.Errorf("part %s is set aside as %s: its %d samples of %s are not served; restore it from a backup and restart: %s",
+	p.o.Logger.Errorf("part %s is set aside as %s: its %d samples of %s are not served; put a copy of it from a backup back in its place and restart: %s",
 		dir, dir+corruptSuffix, mp.Rows, model.TimeRange{Min: mp.MinTimestamp, Max: mp.MaxTimestamp}, err)
-	if err := p.setAside(dir); err != nil {
-		return false, err
+	if mp.Rows > 0 { // otherwise the MANIFEST was lost, and the part need not have been listed
+		p.lost = append(p.lost, mp)
 	}
-	return false, nil
+	return p.setAside(dir)
 }
 
 func (p *Partition) setAside(dir string) error {
@@ -138,8 +142,13 @@ func (p *Partition) setAside(dir string) error {
 		return err
 	}
 	to := dir + corruptSuffix
-	if err := p.o.FS.RemoveAll(to); err != nil {
-		return err
+	for n := 2; ; n++ { // what was set aside before stays
+		if _, err := p.o.FS.ReadDir(to); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return err
+		}
+		to = fmt.Sprintf("%s%s.%d", dir, corruptSuffix, n)
 	}
 	if err := p.o.FS.Rename(dir, to); err != nil {
 		return err
@@ -160,5 +169,6 @@ func (p *Partition) writeManifest(parts []*entry) error {
 	for _, e := range parts {
 		m.parts = append(m.parts, e.manifestPart)
 	}
+	m.parts = append(m.parts, p.lost...)
 	return vfs.WriteFileDurable(p.o.FS, filepath.Join(p.dir, manifestName), m.AppendTo(nil))
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -29,14 +30,22 @@ func (p *Partition) MergeNext(ctx context.Context, keep model.TimeRange, maxOutp
 	if len(picked) == 0 {
 		return false, nil
 	}
-	return true, p.mergeLocked(ctx, choose(parts, picked), keep)
+	chosen := choose(parts, picked)
+	left, err := p.reachable(chosen)
+	if err != nil || len(left) < len(chosen) {
+		return true, err // the next call picks others
+	}
+	return true, p.mergeLocked(ctx, chosen, keep)
 }
 
 // MergeAll merges all parts into one, which needs maxOutputBytes to cover them.
 func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutputBytes int64) error {
 	p.mergeMu.Lock()
 	defer p.mergeMu.Unlock()
-	parts := p.snapshot()
+	parts, err := p.reachable(p.snapshot())
+	if err != nil {
+		return err
+	}
 	var need int64
 	single := len(parts) == 1
 	for _, e := range parts {
@@ -51,6 +60,46 @@ func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutpu
 			p.month, len(parts), need, max(0, maxOutputBytes))
 	}
 	return p.mergeLocked(ctx, parts, keep)
+}
+
+// reachable returns the parts all of whose series are in the index, and takes the others out of merging: the index has lost a
+// segment, and without their keys they cannot be merged. What the index knows of them is served.
+func (p *Partition) reachable(parts []*entry) ([]*entry, error) {
+	var known *roaring.Bitmap
+	var left []*entry
+	for _, e := range parts {
+		if e.known {
+			left = append(left, e)
+			continue
+		}
+		if known == nil {
+			var err error
+			if known, err = p.index.Known(); err != nil {
+				return nil, err
+			}
+		}
+		ids := idsOf(e)
+		ids.AndNot(known)
+		if e.known = ids.IsEmpty(); e.known {
+			left = append(left, e)
+			continue
+		}
+		e.damaged.Store(true)
+		p.o.Logger.Errorf("part %s with %d samples of %s has %d series which are not in the index any more; it is kept and not merged; restore the whole directory %s from a backup to get them back",
+			e.Dir(), e.Rows, model.TimeRange{Min: e.MinTimestamp, Max: e.MaxTimestamp}, ids.GetCardinality(), p.dir)
+	}
+	return left, nil
+}
+
+func idsOf(parts ...*entry) *roaring.Bitmap {
+	ids := roaring.New()
+	for _, e := range parts {
+		e.Series(func(id uint32) bool {
+			ids.Add(id)
+			return true
+		})
+	}
+	return ids
 }
 
 // snapshot returns the parts which merges may take.
@@ -128,8 +177,18 @@ func (p *Partition) mergeCounters(sizeBytes int64) *MergeCounters {
 	return &p.o.Stats.Big
 }
 
-// findDamaged takes damaged parts out of merging, so that the others can be merged.
+// findDamaged takes damaged parts out of merging, so that the others can be merged. When all checksums are right it takes all
+// out: reading them again and again would neither help nor let the others be merged.
 func (p *Partition) findDamaged(ctx context.Context, parts []*entry) {
+	defer func() {
+		if ctx.Err() != nil || slices.ContainsFunc(parts, func(e *entry) bool { return e.damaged.Load() }) {
+			return
+		}
+		for _, e := range parts {
+			e.damaged.Store(true)
+			p.o.Logger.Errorf("part %s is not merged any more until the next start, since its merge failed although its checksums are right", e.Dir())
+		}
+	}()
 	for _, e := range parts {
 		err := e.Verify(ctx)
 		if errkind.Of(err) != errkind.Corrupt {
@@ -144,13 +203,7 @@ func (p *Partition) findDamaged(ctx context.Context, parts []*entry) {
 
 // keyOrder returns a comparison of the ids in parts by their keys.
 func (p *Partition) keyOrder(parts []*entry) (func(a, b uint32) int, error) {
-	ids := roaring.New()
-	for _, e := range parts {
-		e.Series(func(id uint32) bool {
-			ids.Add(id)
-			return true
-		})
-	}
+	ids := idsOf(parts...)
 	sorted, err := p.idsByKey(ids)
 	if err != nil {
 		return nil, err

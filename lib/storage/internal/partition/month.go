@@ -11,6 +11,9 @@ import (
 // partitions by it.
 type Month uint32
 
+// LastMonth is the last month that has a name, December 9999.
+const LastMonth Month = 10000*12 - 1
+
 // MonthOf returns the month which holds t, in Unix milliseconds. T must not be before the year 1.
 func MonthOf(t int64) Month {
 	u := time.UnixMilli(t).UTC()
@@ -27,7 +30,7 @@ func ParseMonth(name string) (Month, bool) {
 }
 
 // Valid reports whether the month lies in the years 1 to 9999, which have names.
-func (m Month) Valid() bool { return m >= 12 && m < 10000*12 }
+func (m Month) Valid() bool { return m >= 12 && m <= LastMonth }
 
 // String returns the name of the month, YYYY_MM.
 func (m Month) String() string { return fmt.Sprintf("%04d_%02d", m/12, m%12+1) }

@@ -59,6 +59,9 @@ type Partition struct {
 	publishMu sync.Mutex
 	mergeMu   sync.Mutex
 
+	lost    []manifestPart // listed parts which could not be opened; they stay listed
+	orphans []string       // parts of failed publications, guarded by publishMu
+
 	mu struct {
 		sync.RWMutex
 		frozen  []*head.Head
@@ -71,7 +74,8 @@ type Partition struct {
 type entry struct {
 	*part.Part
 	manifestPart
-	damaged atomic.Bool // a merge found a damaged column; the rest is served, and merges leave the part alone
+	damaged atomic.Bool // a column is damaged, or series are not in the index; the rest is served, and merges leave the part alone
+	known   bool        // all its series are in the index; guarded by mergeMu
 }
 
 // Open opens the partition in DataDir, or creates it. The caller has one reference.
@@ -99,10 +103,24 @@ func Open(o Options) (*Partition, error) {
 	if err := p.loadParts(); err != nil {
 		return nil, errors.Join(err, p.Release())
 	}
+	p.reserveIDs()
 	if created {
 		o.Logger.Infof("partition %q has been created", p.month)
 	}
 	return p, nil
+}
+
+// reserveIDs keeps the index, which may have lost a segment, from giving ids again which parts have.
+func (p *Partition) reserveIDs() {
+	for _, e := range p.mu.parts {
+		if id, ok := e.MaxID(); ok {
+			p.index.Reserve(uint64(id) + 1)
+		}
+	}
+	if len(p.mu.parts) > 0 && p.index.SeriesCount() == 0 {
+		p.o.Logger.Errorf("partition %s has %d parts and no series in its index %s; they are kept and cannot be found; restore the whole directory %s from a backup",
+			p.month, len(p.mu.parts), p.indexDir(), p.dir)
+	}
 }
 
 func (p *Partition) partsDir() string           { return filepath.Join(p.dir, "parts") }
@@ -121,6 +139,19 @@ func (p *Partition) Head() *head.Head { return p.head.Load() }
 // Acquire takes one more reference, on top of one which the caller knows to exist.
 func (p *Partition) Acquire() {
 	invariants.Check(p.refs.Add(1) > 1, "partition %s used after its end", p.month)
+}
+
+// TryAcquire is Acquire for callers that do not know whether there is a reference left; false when there is none.
+func (p *Partition) TryAcquire() bool {
+	for {
+		n := p.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if p.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // Release gives a reference back. The last one closes the partition and, when it was dropped, deletes its files.
@@ -156,7 +187,7 @@ func (p *Partition) Drop() error {
 	defer p.mergeMu.Unlock()
 	p.publishMu.Lock()
 	defer p.publishMu.Unlock()
-	if err := p.o.FS.Rename(p.dir, p.droppedDir()); err != nil {
+	if err := renameDropped(p.o.FS, p.dir); err != nil {
 		return err
 	}
 	p.dropped.Store(true)
@@ -166,13 +197,22 @@ func (p *Partition) Drop() error {
 // DropClosed deletes a partition that is not open.
 func DropClosed(fsys vfs.FS, dataDir string, m Month) error {
 	dir := filepath.Join(dataDir, m.String())
-	if err := fsys.Rename(dir, dir+droppedSuffix); err != nil {
+	if err := renameDropped(fsys, dir); err != nil {
 		return err
 	}
 	if err := fsys.SyncDir(dataDir); err != nil {
 		return err
 	}
 	return RemoveDropped(fsys, dir+droppedSuffix)
+}
+
+// renameDropped gives the directory of a partition the name under which it is deleted. What is left of
+// another that was dropped under this name goes first.
+func renameDropped(fsys vfs.FS, dir string) error {
+	if err := RemoveDropped(fsys, dir+droppedSuffix); err != nil {
+		return err
+	}
+	return fsys.Rename(dir, dir+droppedSuffix)
 }
 
 // IsDropped reports whether a directory name is that of a dropped partition.
