@@ -60,13 +60,14 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("storage", db.Close)
 	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
-	if err := listen(env, "vmselect", c.selectAddr, selects); err != nil {
+	if err := listen(env, peer{"vmselect", c.selectAddr, selects, searchStopTimeout}); err != nil {
 		return err
 	}
 	inserts := insertrpc.NewServer(insertrpc.ServerOptions{
 		Ingester: db, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
 	})
-	if err := listen(env, "vminsert", c.insertAddr, inserts); err != nil {
+	spread := c.insert.Transport.ShutdownSpread.D()
+	if err := listen(env, peer{"vminsert", c.insertAddr, inserts, spread + insertStopTimeout}); err != nil {
 		return err
 	}
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Logger: env.Logger, Metrics: env.Metrics})
@@ -74,29 +75,46 @@ func (c *component) Start(env *service.Env) error {
 	return c.startHTTP(env, admin)
 }
 
+// How long requests under way may take when the node stops, together well below
+// the 30 seconds which orchestrators give a process. Searches that run longer are
+// cut off: their askers get partial answers and may ask again.
+const (
+	insertStopTimeout = 5 * time.Second
+	searchStopTimeout = 5 * time.Second
+)
+
+// peer is a kind of node that connects to this one.
+type peer struct {
+	name, addr  string
+	server      rpcServer
+	stopTimeout time.Duration
+}
+
 // listen opens a port for peers and serves it in the background.
-func listen(env *service.Env, peer, addr string, s rpcServer) error {
-	ln, err := net.Listen("tcp", addr)
+func listen(env *service.Env, p peer) error {
+	ln, err := net.Listen("tcp", p.addr)
 	if err != nil {
 		if strings.Contains(err.Error(), "address already in use") {
 			err = fmt.Errorf("the port is taken by another process; stop that process or choose another address: %w", err)
 		}
-		return fmt.Errorf("cannot listen at -%sAddr=%q: %w", peer, addr, err)
+		return fmt.Errorf("cannot listen at -%sAddr=%q: %w", p.name, p.addr, err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := s.Serve(ln); err != nil {
-			env.Logger.Errorf("cannot serve %s at %s: %s", peer, ln.Addr(), err)
+		if err := p.server.Serve(ln); err != nil {
+			env.Logger.Errorf("cannot serve %s at %s: %s", p.name, ln.Addr(), err)
 		}
 	}()
-	env.Logger.Infof("accepting %s conns at %s", peer, ln.Addr())
-	env.OnStop(peer+" server", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	env.Logger.Infof("accepting %s conns at %s", p.name, ln.Addr())
+	env.OnStop(p.name+" server", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), p.stopTimeout)
 		defer cancel()
-		err := s.Shutdown(ctx)
+		if err := p.server.Shutdown(ctx); err != nil {
+			env.Logger.Warnf("cut off requests of %s that did not end within %s: %s", p.name, p.stopTimeout, err)
+		}
 		<-done
-		return err
+		return nil
 	})
 	return nil
 }

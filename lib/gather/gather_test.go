@@ -358,6 +358,37 @@ func TestCanceledWhileReading(t *testing.T) {
 	closeAll(t, it, nodes)
 }
 
+// TestCoverageBeforeTheEnd checks that readers who stop early learn of nodes which did not answer at all.
+func TestCoverageBeforeTheEnd(t *testing.T) {
+	nodes, _ := randomNodes(newRand(t), 3, 300)
+	nodes[1].searchErr = errkind.New(errkind.Unavailable, "down")
+	it, err := newGather(t, nodes...).Search(t.Context(), &model.SearchQuery{})
+	if err != nil || !it.Next() {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"in the middle", "after Close"} {
+		if c := it.Coverage(); !c.Partial || len(c.Failed) != 1 {
+			t.Errorf("%s: coverage %+v", when, c)
+		}
+		if err := it.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCanceledAtTheEnd checks that an answer whose end was not handed on does not pass for whole.
+func TestCanceledAtTheEnd(t *testing.T) {
+	nodes, _ := randomNodes(newRand(t), 1, 10)
+	g := newGather(t, nodes...)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := &source{full: make(chan *chunk)} // nobody reads on
+	s.pump(ctx, &fakeIterator{n: nodes[0], ctx: t.Context()}, g)
+	if errkind.Of(s.err) != errkind.Canceled {
+		t.Errorf("error %v", s.err)
+	}
+}
+
 func TestUnions(t *testing.T) {
 	a, b := &fakeNode{names: []string{"a", "c", "d"}}, &fakeNode{names: []string{"b", "c", "e", "f"}}
 	down := &fakeNode{searchErr: errkind.New(errkind.Unavailable, "down"), names: []string{"zzz"}}

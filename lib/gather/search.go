@@ -149,12 +149,27 @@ func (m *merger) At() *storageapi.Series { return &m.result }
 // Err implements storageapi.SeriesIterator.
 func (m *merger) Err() error { return m.err }
 
-// Coverage implements storageapi.SeriesIterator.
-func (m *merger) Coverage() storageapi.Coverage { return m.cov }
+// Coverage implements storageapi.SeriesIterator. Before the end it tells of the failures so far: a reader
+// who has enough must know of the nodes that were missing from the start.
+func (m *merger) Coverage() storageapi.Coverage {
+	if m.done {
+		return m.cov
+	}
+	return m.coverageSoFar()
+}
+
+// coverageSoFar judges the failures up to now.
+func (m *merger) coverageSoFar() storageapi.Coverage {
+	p := policy{spare: m.g.spare}
+	cov, _ := p.judge(m.answers, nil) // whether the failures can be tolerated is for Next to say
+	return cov
+}
 
 // Close implements storageapi.SeriesIterator. It waits for the streams to end.
 func (m *merger) Close() error {
-	m.done = true
+	if !m.done {
+		m.done, m.cov = true, m.coverageSoFar()
+	}
 	m.cancel()
 	m.pumps.Wait()
 	return nil

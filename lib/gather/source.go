@@ -56,6 +56,9 @@ func (s *source) pump(ctx context.Context, it storageapi.SeriesIterator, g *Gath
 	case s.full <- c:
 	case <-ctx.Done():
 		g.putChunk(c)
+		if s.err == nil { // the end was reached, and is not handed on: the answer must not pass for whole
+			s.err = ctx.Err()
+		}
 	}
 }
 

@@ -13,4 +13,7 @@
 //  3. Stop first fails /health, then waits for -http.shutdownDelay, then stops
 //     accepting, and returns when no request is being served or after
 //     -http.maxGracefulShutdownDuration.
+//  4. A client that neither sends the rest of its body nor takes the rest of its answer for a
+//     minute is given up; slow ones are not.
+//  5. Values of secret flags and arguments are never answered nor logged.
 package httpserver

@@ -155,8 +155,9 @@ func (s *Server) shutdown(ctx context.Context, server *http.Server) error {
 	}
 }
 
-func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+func (s *Server) handle(inner http.ResponseWriter, r *http.Request) {
 	c := s.o.Config
+	w := newPatientWriter(inner, s.bodyWait)
 	s.setHeaders(w.Header())
 	if started, ok := r.Context().Value(connAgeKey{}).(time.Time); ok && c.ConnTimeout > 0 && time.Since(started) > c.ConnTimeout {
 		w.Header().Set("Connection", "close")
@@ -185,13 +186,14 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		r.Body = &patientBody{ReadCloser: r.Body, conn: http.NewResponseController(w), wait: s.bodyWait}
+		r.Body = &patientBody{ReadCloser: r.Body, out: w, conn: w.conn, wait: s.bodyWait}
 	}
 	cw := s.compress(w, r)
 	s.route(cw, r)
 	// Not deferred: a handler which panics with http.ErrAbortHandler wants the
 	// client to see a broken answer.
 	cw.finish(s.o.Logger)
+	w.extend() // the server sends the rest
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
@@ -283,7 +285,7 @@ func (s *Server) unsupported(w http.ResponseWriter, r *http.Request) {
 // Retry-After is set where the error holds a hint.
 func Error(w http.ResponseWriter, r *http.Request, l *logger.Logger, err error) {
 	SetRetryAfter(w.Header(), err)
-	l.Warnf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, r.RequestURI, err)
+	l.Warnf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, LoggedURI(r), err)
 	http.Error(w, err.Error(), errkind.Of(err).HTTPStatus())
 }
 

@@ -36,7 +36,7 @@ func start(t *testing.T, args ...string) (base string, s *Server) {
 			return true
 		case "/upload":
 			if body, err := io.ReadAll(r.Body); err != nil {
-				http.Error(w, "stalled", http.StatusBadRequest)
+				http.Error(w, "stalled", errkind.Of(err).HTTPStatus())
 			} else {
 				_, _ = w.Write(body)
 			}
@@ -186,11 +186,57 @@ func TestStalledBodyFails(t *testing.T) {
 		}
 		return string(answer)
 	}
-	if got := send("ab"); !strings.HasPrefix(got, "HTTP/1.1 400") || !strings.Contains(got, "stalled") {
+	if got := send("ab"); !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.Contains(got, "stalled") {
 		t.Errorf("a stalled body is answered %q", got)
 	}
 	if got := send("abcd"); !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.HasSuffix(got, "abcd") {
 		t.Errorf("a whole body is answered %q", got)
+	}
+}
+
+// TestStalledReaderFails checks that a client which does not read its answer does not hold it for ever.
+func TestStalledReaderFails(t *testing.T) {
+	base, s := start(t)
+	s.bodyWait = 50 * time.Millisecond
+	conn, err := net.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("GET /app?n=" + strings.Repeat("x", 50_000) + " HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	labels := `{name="http", addr="` + s.Addrs()[0].String() + `"} `
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, body := get(t, "GET", base+"/metrics", nil)
+		if !strings.Contains(body, "vm_tcplistener_accepts_total"+labels+"1\n") && strings.Contains(body, "vm_tcplistener_conns"+labels+"1\n") {
+			return // only the connection of this loop is left
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the connection stays open")
+		}
+	}
+}
+
+// TestIdleConnectionIsNotStalled checks that deadlines of one answer do not reach the next.
+func TestIdleConnectionIsNotStalled(t *testing.T) {
+	base, s := start(t)
+	s.bodyWait = 50 * time.Millisecond
+	for range 3 {
+		if resp, body := get(t, "GET", base+"/app?n="+strings.Repeat("x", 300), nil); resp.StatusCode != 200 || len(body) != 300_000 {
+			t.Errorf("status %d, %d bytes", resp.StatusCode, len(body))
+		}
+		time.Sleep(2 * s.bodyWait) // until the deadline of the last answer is over
+	}
+}
+
+func TestSecretsAreNotShown(t *testing.T) {
+	got := strings.Join(withoutSecretFlags([]string{"vm", "-httpAuth.password=p1", "--flagsAuthKey", "k2", "-storageNode=a", "-retentionPeriod", "1"}), " ")
+	if want := "vm -httpAuth.password=secret --flagsAuthKey secret -storageNode=a -retentionPeriod 1"; got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	if got, want := withoutSecretArgs("/a?x=1&authKey=k&y=2"), "/a?x=1&authKey=secret&y=2"; got != want {
+		t.Errorf("got %q; want %q", got, want)
 	}
 }
 

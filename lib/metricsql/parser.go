@@ -11,6 +11,8 @@ const (
 	maxDepth = 500
 	// maxNodes bounds the tree after the expansion of templates, which may be exponential.
 	maxNodes = 200_000
+	// nodeBytes is how many bytes of text count as a node, since templates multiply texts as well.
+	nodeBytes = 64
 )
 
 // Parse returns the tree of a query. Templates are expanded, constants are
@@ -99,6 +101,9 @@ func (p *parser) grow(n int) error {
 	return nil
 }
 
+// growText counts a text.
+func (p *parser) growText(s string) error { return p.grow(len(s) / nodeBytes) }
+
 func (p *parser) parseExpr() (Expr, error) { return p.parseBinary(precLowest) }
 
 // parseBinary parses operands joined by operators of at least the given precedence.
@@ -180,7 +185,11 @@ func (p *parser) parseBinaryTail(left Expr, op string) (Expr, error) {
 		be.KeepMetricNames = true
 		p.advance()
 	}
-	return fold(be), nil
+	e := fold(be)
+	if text, ok := e.(*StringExpr); ok {
+		return e, p.growText(text.Value)
+	}
+	return e, nil
 }
 
 // parseOperand parses one operand with window, offset and @ behind it.
@@ -201,7 +210,7 @@ func (p *parser) parsePrimary() (Expr, error) {
 	case tokString:
 		s := p.tok.text
 		p.advance()
-		return &StringExpr{base{pos}, s}, nil
+		return &StringExpr{base{pos}, s}, p.growText(s)
 	case tokNumber:
 		return p.parseNumber(), nil
 	case tokIdent:

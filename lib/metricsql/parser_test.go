@@ -3,6 +3,7 @@ package metricsql
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -123,4 +124,30 @@ func writeShape(b *strings.Builder, v reflect.Value) {
 func reflectText(v reflect.Value) string {
 	text, _ := json.Marshal(v.Interface())
 	return string(text)
+}
+
+// TestTemplatesDoNotMultiplyTexts checks that queries of some kilobytes whose templates double texts, filters or
+// labels are refused before they fill the memory.
+func TestTemplatesDoNotMultiplyTexts(t *testing.T) {
+	double := func(first, rest string) string {
+		var b strings.Builder
+		b.WriteString("with (" + first)
+		for i := range 12 {
+			fmt.Fprintf(&b, ", "+rest, i+1, i)
+		}
+		return b.String() + ") t12"
+	}
+	filters := strings.Repeat(`a="b",`, 500)
+	for name, query := range map[string]string{
+		"strings":       double(`t0 = "`+strings.Repeat("x", 8000)+`"`, "t%[1]d = t%[2]d + t%[2]d"),
+		"concatenation": "with (s = \"" + strings.Repeat("x", 8000) + "\", f() = {a=" + strings.Repeat("s+", 2000) + "s}) f() + f() + f()",
+		"filters":       double("t0() = {"+filters+"}", "t%[1]d() = t%[2]d() + t%[2]d()") + "()",
+		"prefixes":      double("m = {"+filters+`}, t0() = m{c="d"}`, "t%[1]d() = t%[2]d() + t%[2]d()") + "()",
+		"labels":        double("t0() = sum(m) by ("+strings.Repeat("a,", 2000)+"a)", "t%[1]d() = t%[2]d() + t%[2]d()") + "()",
+		"literals":      double(`t0() = "`+strings.Repeat("x", 8000)+`"`, "t%[1]d() = t%[2]d() + t%[2]d()") + "()",
+	} {
+		if _, err := Parse(query); errkind.Of(err) != errkind.BadRequest || !strings.Contains(err.Error(), "more than 200000 parts") {
+			t.Errorf("%s: %.200v", name, err)
+		}
+	}
 }

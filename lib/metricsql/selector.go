@@ -122,7 +122,7 @@ func (p *parser) parseFilterValue(g *filterGroup, label string, op model.FilterO
 		}
 	}
 	g.filters = append(g.filters, model.TagFilter{Name: label, Value: value, Op: op})
-	return nil
+	return p.grow(1)
 }
 
 func (p *parser) setName(g *filterGroup, pos int, name string) error {
@@ -142,6 +142,9 @@ func (p *parser) parseStringConcat() (string, error) {
 			return "", err
 		}
 		value.WriteString(s)
+		if err := p.growText(s); err != nil {
+			return "", err
+		}
 		if !p.isPunct("+") {
 			return value.String(), nil
 		}
@@ -174,6 +177,9 @@ func (p *parser) parseStringPart() (string, error) {
 
 // joinGroups adds the prefix to all groups and settles the metric name.
 func (p *parser) joinGroups(pos int, prefix []model.TagFilter, groups []filterGroup) ([][]model.TagFilter, error) {
+	if err := p.grow(len(prefix) * len(groups)); err != nil {
+		return nil, err
+	}
 	name, hasName := plainName(prefix)
 	sets := make([][]model.TagFilter, 0, len(groups))
 	for _, g := range groups {

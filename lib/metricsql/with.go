@@ -290,7 +290,7 @@ func (p *parser) mergeTemplate(g *filterGroup, t token, b *binding) error {
 func (p *parser) expandLabel(t token) ([]string, error) {
 	b := p.lookup(t.text)
 	if b == nil || b.isFunc {
-		return []string{t.text}, nil
+		return []string{t.text}, p.grow(1)
 	}
 	if !b.isArg {
 		return nil, p.errorAt(t.pos, "template %q cannot be used as a label name; write the label, or pass it as an argument", t.text)
@@ -302,7 +302,7 @@ func (p *parser) expandLabel(t token) ([]string, error) {
 	if !ok {
 		return nil, p.errorAt(t.pos, "argument %q cannot be used as a label name: it is not a name or a list of names", t.text)
 	}
-	return names, nil
+	return names, p.grow(len(names))
 }
 
 func labelNames(e Expr) ([]string, bool) {

@@ -50,6 +50,12 @@ type Decoder[L ~struct{ Name, Value string }] struct {
 // Reset starts over with a new body, which is read until the last use of a
 // series. Reset(nil) drops all references to the body.
 func (d *Decoder[L]) Reset(body []byte) {
+	if cap(d.series.Labels) > keptLabels {
+		d.series.Labels = nil // one odd request must not make all others clear so much
+	}
+	if cap(d.series.Samples) > keptSamples {
+		d.series.Samples = nil
+	}
 	clear(d.series.Labels[:cap(d.series.Labels)])
 	d.body, d.pos, d.err = body, 0, nil
 	d.series.Labels, d.series.Samples = d.series.Labels[:0], d.series.Samples[:0]
@@ -97,10 +103,25 @@ func (d *Decoder[L]) finish(r *reader) {
 	}
 }
 
+// Empty labels and samples take two bytes of a body and many times as much in memory, so there are bounds
+// which no honest sender comes near: a sample with a value and a time takes nine bytes at least.
+const (
+	maxLabels      = 1 << 16
+	minSampleBytes = 8       // on average
+	freeSamples    = 1 << 12 // of any size
+	keptLabels     = 1 << 10 // capacities which a decoder keeps
+	keptSamples    = 1 << 17
+)
+
 // readSeries reads one TimeSeries message into d.series; faults go to outer.
 func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 	labels, samples := d.series.Labels[:0], d.series.Samples[:0]
+	mostSamples := freeSamples + (r.end-r.pos)/minSampleBytes
 	for r.pos < r.end {
+		if len(labels) > maxLabels || len(samples) > mostSamples {
+			r.fail(r.pos, "the series has too many labels, or samples without time and value")
+			break
+		}
 		if l, n := plainLabel(r.b[r.pos:r.end]); n > 0 {
 			labels = append(labels, L(l))
 			r.pos += n

@@ -1,6 +1,8 @@
 package prompb
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -254,4 +256,25 @@ func BenchmarkDecoder(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
+}
+
+// TestTinyFieldsAreBounded checks that a body of empty labels or samples does not become many times as much memory.
+func TestTinyFieldsAreBounded(t *testing.T) {
+	for _, field := range []byte{1<<3 | wireBytes, 2<<3 | wireBytes} {
+		const size = 8 << 20
+		body := binary.AppendUvarint([]byte{1<<3 | wireBytes}, size)
+		body = append(body, bytes.Repeat([]byte{field, 0}, size/2)...)
+		var d Decoder[Label]
+		d.Reset(body)
+		if d.Next() || errkind.Of(d.Err()) != errkind.BadRequest {
+			t.Errorf("field %#x: error %v", field, d.Err())
+		}
+		if n := cap(d.series.Labels)*32 + cap(d.series.Samples)*16; n > 4*size {
+			t.Errorf("field %#x: %d bytes of memory for %d", field, n, size)
+		}
+		d.Reset(nil)
+		if n := cap(d.series.Labels)*32 + cap(d.series.Samples)*16; n > 4<<20 {
+			t.Errorf("field %#x: %d bytes of memory are kept", field, n)
+		}
+	}
 }

@@ -14,6 +14,9 @@ const (
 	maxBatchLabelBytes = 4 << 20
 	// A batch which has grown beyond this many bytes is not kept for reuse.
 	maxPooledBatch = 16 << 20
+	// Storage takes no longer series keys, whatever the configured limits are. One that is too long must not
+	// cost the sender the rest of its request.
+	maxSeriesKeyBytes = 1 << 20
 )
 
 // Collector gathers the series of one request in batches, applies extra labels and
@@ -156,7 +159,7 @@ func (c *Collector) flush() {
 // look for duplicates, which show when the labels are sorted.
 func (c *Collector) check(labels []model.Label) (r Reason, detail string) {
 	maxName, maxValue := limit(c.intake.config.MaxLabelNameLen), limit(c.intake.config.MaxLabelValueLen)
-	n, hasMetric := 0, false
+	n, hasMetric, size := 0, false, keyOverhead
 	for i := range labels {
 		l := &labels[i]
 		if l.Value == "" {
@@ -164,6 +167,7 @@ func (c *Collector) check(labels []model.Label) (r Reason, detail string) {
 		}
 		n++
 		c.labelBytes += len(l.Name) + len(l.Value)
+		size += len(l.Name) + len(l.Value) + labelOverhead
 		switch {
 		case l.Name == "":
 			return EmptyLabelName, fmt.Sprintf("the label with the value %q has an empty name", l.Value)
@@ -181,8 +185,17 @@ func (c *Collector) check(labels []model.Label) (r Reason, detail string) {
 	if most := limit(c.intake.config.MaxLabelsPerSeries); n > most {
 		return TooManyLabels, fmt.Sprintf("it has %d labels, more than -maxLabelsPerTimeseries=%d", n, most)
 	}
+	if size > maxSeriesKeyBytes {
+		return TooLongLabelValue, fmt.Sprintf("its labels have %d bytes together, more than %d", size, maxSeriesKeyBytes)
+	}
 	return reasonCount, ""
 }
+
+// What a key and each of its labels take besides the texts, at most.
+const (
+	keyOverhead   = 16
+	labelOverhead = 8
+)
 
 func limit(n int) int {
 	if n <= 0 {

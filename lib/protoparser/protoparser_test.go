@@ -328,6 +328,22 @@ func TestZeroMeansNoLimit(t *testing.T) {
 	}
 }
 
+// TestSeriesTooLongForStorage checks that a series which no storage takes does not cost the sender the others.
+func TestSeriesTooLongForStorage(t *testing.T) {
+	in := newIntake(t, "-maxLabelsPerTimeseries=0", "-maxLabelNameLen=0", "-maxLabelValueLen=0")
+	s := &sink{}
+	c := in.Collect(&Request{Sink: s.take})
+	defer c.Release()
+	for _, size := range []int{1, maxSeriesKeyBytes, maxSeriesKeyBytes - 100, 1} {
+		if c.StartSeries(labels("__name__", "m", "a", strings.Repeat("x", size)), 1) {
+			c.Sample(1, 1)
+		}
+	}
+	if result, err := c.Finish(); err != nil || result.Rows != 3 || result.Dropped != 1 || result.Reason == "" {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
 func TestExtraLabelsAndTenants(t *testing.T) {
 	in := newIntake(t)
 	s := &sink{}

@@ -22,7 +22,7 @@ func (ev *evaluation) evalAggr(x *metricsql.AggrExpr, g vector.Grid) ([]*vector.
 }
 
 func (ev *evaluation) aggregate(x *metricsql.AggrExpr, g vector.Grid) ([]*vector.Series, error) {
-	o := vector.AggregateOptions{Name: x.Name, Grouping: grouping(x.Grouping), Labels: x.Labels, Limit: x.Limit}
+	o := vector.AggregateOptions{Name: x.Name, Grouping: grouping(x.Grouping), Labels: x.Labels, Limit: x.Limit, Guard: ev.guard}
 	if f := foldOf(o); f != nil && len(x.Args) == 1 {
 		if c, err := ev.selectorCall(x.Args[0], g); err != nil {
 			return nil, err

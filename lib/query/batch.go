@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"runtime"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ type batch struct {
 	ends   []int
 	times  []int64
 	values []float64
+	held   int64 // bytes reserved for samples of very long series
 }
 
 func (b *batch) reset() {
@@ -72,6 +74,12 @@ func (e *Engine) putBatch(b *batch) {
 // add takes a copy of a series.
 func (r *rollupRun) add(s *RawSeries) error {
 	b := r.current
+	if n := int64(len(s.Timestamps)) * sampleBytes; n > batchSamples*sampleBytes {
+		if err := r.ev.reserve(n); err != nil {
+			return err
+		}
+		b.held += n
+	}
 	b.labels = append(b.labels, copyLabels(s.Labels))
 	b.times = append(b.times, s.Timestamps...)
 	b.values = append(b.values, s.Values...)
@@ -133,9 +141,11 @@ func (r *rollupRun) evaluate(evaluator *rollup.Evaluator, b *batch) {
 		}
 		out.setLabels(b.labels[i])
 		evaluator.Eval(b.times[start:end], b.values[start:end], out.add)
+		out.err = cmp.Or(out.err, evaluator.Err())
 		start = end
 	}
 	out.fold()
+	r.settle(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.mu.results) <= b.number {
@@ -145,6 +155,16 @@ func (r *rollupRun) evaluate(evaluator *rollup.Evaluator, b *batch) {
 	if r.mu.err == nil {
 		r.mu.err = out.err
 	}
+}
+
+// settle gives back what very long series took.
+func (r *rollupRun) settle(b *batch) {
+	if b.held == 0 {
+		return
+	}
+	b.times, b.values = nil, nil
+	r.ev.giveBack(b.held)
+	b.held = 0
 }
 
 // finish waits for the workers and returns all results in the order of the series.

@@ -15,7 +15,9 @@ func (ev *evaluation) evalBinary(x *metricsql.BinaryExpr, g vector.Grid) ([]*vec
 		many = right
 	}
 	t := ev.track(x, many)
-	series, err := vector.Binary(binaryOptions(x), left, right)
+	o := binaryOptions(x)
+	o.Guard = ev.guard
+	series, err := vector.Binary(o, left, right)
 	t.done(series)
 	return series, err
 }

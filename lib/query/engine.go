@@ -106,12 +106,15 @@ func (e *Engine) instant(ctx context.Context, r *Request) (*Result, error) {
 	if step < 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot use step %dms: it must be positive", step)
 	}
+	if r.Start < -farthest || r.Start > farthest || step > farthest {
+		return nil, errkind.New(errkind.BadRequest, "cannot use time=%d and step=%d: at most %dms from 1970 are supported", r.Start, step, farthest)
+	}
 	if re, ok := expr.(*metricsql.RollupExpr); ok && re.At == nil && re.Window.Duration(step) > 0 {
 		return e.instantWindow(ctx, r, re, step)
 	}
 	at := r.Start
 	if offset := e.latencyOffset(r); !r.NoCache && abs(e.now().UnixMilli()-at) < offset {
-		at = e.now().UnixMilli() - offset
+		at = max(e.now().UnixMilli()-offset, -farthest)
 	}
 	ev := e.newEvaluation(ctx, r, expr, step)
 	defer ev.release()

@@ -219,6 +219,33 @@ func TestTimesOutOfRange(t *testing.T) {
 			}
 		}
 	}
+	huge := int64(math.MaxInt64)
+	for _, query := range []string{"V", "sum_over_time(V[1m:1s])", "sum_over_time(time()[1m:1i])", "rollup_candlestick(V)"} {
+		r := Request{Query: query, Start: testNow().UnixMilli(), Step: 1e15, LatencyOffset: &huge}
+		source := &rangeSource{memSource: worked()}
+		if res, err := testEngine(t, source).Query(context.Background(), &r); err != nil && errkind.Of(err) != errkind.Unprocessable || source.inverted {
+			t.Errorf("%s with a huge latency offset: %v, %v; its range is inverted: %t", query, res, err, source.inverted)
+		}
+	}
+	for _, r := range []Request{{Start: math.MaxInt64}, {Start: math.MinInt64}, {Step: math.MaxInt64}, {Step: -1}} {
+		for _, query := range []string{"V", "rollup_candlestick(V)", "sum_over_time(V[1m:1s])", "V[5m]", "sum_over_time((V)[5i:1i])"} {
+			r.Query = query
+			if res, err := e.Query(context.Background(), &r); errkind.Of(err) != errkind.BadRequest {
+				t.Errorf("%s at %d with step %d: %v, %v", query, r.Start, r.Step, res, err)
+			}
+		}
+	}
+}
+
+// rangeSource notices times that have overflowed.
+type rangeSource struct {
+	*memSource
+	inverted bool
+}
+
+func (s *rangeSource) Select(ctx context.Context, q *model.SearchQuery) (SeriesIterator, error) {
+	s.inverted = s.inverted || q.Range.Min > q.Range.Max
+	return s.memSource.Select(ctx, q)
 }
 
 func TestInstantWindows(t *testing.T) {
@@ -284,6 +311,66 @@ func TestMemoryBudget(t *testing.T) {
 	}
 	if budget.Used() != 0 {
 		t.Errorf("%d bytes stay reserved", budget.Used())
+	}
+}
+
+// TestMemoryOfWhatFunctionsMake checks that what queries make out of little input counts as memory.
+func TestMemoryOfWhatFunctionsMake(t *testing.T) {
+	source := fleet(40, 60)
+	long := make([]int64, 3*batchSamples)
+	for i := range long {
+		long[i] = oracleStart + int64(i)
+	}
+	source.add(map[string]string{"__name__": "long"}, long, make([]float64, len(long)))
+	source.add(map[string]string{"__name__": "h_bucket", "le": "1"}, long[:10], make([]float64, 10))
+	source.add(map[string]string{"__name__": "h_bucket", "le": "+Inf"}, long[:10], []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 9})
+	e := testEngine(t, source, "-search.maxMemoryPerQuery=1MiB")
+	phis := strings.Repeat("0.1,", 200)
+	for query, points := range map[string]int64{
+		"(" + strings.Repeat("1,", 200) + "1)":                1000,
+		"(" + strings.Repeat("time(),", 200) + "1)":           1000,
+		`label_set(1` + strings.Repeat(`,"a","b"`, 100) + `)`: 1000,
+		"x @ start()":                    5000,
+		`count_values("v", x)`:           2000,
+		`quantiles("q", ` + phis + ` x)`: 400,
+		`histogram(x)`:                   2000,
+		`x * on() group_left(i) label_move(x, "g", "h")`:  60,
+		`histogram_quantiles("q", ` + phis + ` h_bucket)`: 400,
+		`count_values_over_time("v", x[1h])`:              1000,
+		`quantiles_over_time("q", ` + phis + ` x[1h])`:    400,
+		"sum(long)":                100,
+		"time() + time() + time()": 30_000,
+	} {
+		_, err := e.QueryRange(context.Background(), &Request{Query: query, Start: oracleStart, End: oracleStart + (points-1)*1000, Step: 1000, NoCache: true})
+		if errkind.Of(err) != errkind.Unprocessable || !strings.Contains(err.Error(), "-search.maxMemoryPerQuery") {
+			t.Errorf("%.60s: %.300v", query, err)
+		}
+	}
+	if used := e.budget.Used(); used != 0 {
+		t.Errorf("%d bytes stay reserved", used)
+	}
+}
+
+// TestLabelsDoNotExplode checks queries whose functions double a label again and again.
+func TestLabelsDoNotExplode(t *testing.T) {
+	e := testEngine(t, fleet(2, 10))
+	for _, call := range [][2]string{
+		{`label_join(`, `,"i","","i","i")`},
+		{`label_join(`, `,"__name__","","__name__","__name__")`},
+		{`label_replace(`, `,"i","$1$1","i","(.*)")`},
+		{`label_transform(`, `,"i",".","xx")`},
+	} {
+		query := strings.Repeat(call[0], 60) + "x" + strings.Repeat(call[1], 60)
+		if _, err := ask(e, query, 0, 0); errkind.Of(err) != errkind.Unprocessable {
+			t.Errorf("%s: %.300v", call[1], err)
+		}
+	}
+	huge := `label_join(x,"i",""` + strings.Repeat(`,"i"`, 3000) + ")"
+	for range 2 {
+		huge = `label_join(` + huge + `,"i",""` + strings.Repeat(`,"i"`, 300) + ")"
+	}
+	if _, err := ask(e, huge, 0, 0); errkind.Of(err) != errkind.Unprocessable {
+		t.Errorf("%.300v", err)
 	}
 }
 

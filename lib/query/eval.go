@@ -15,13 +15,11 @@ func (ev *evaluation) eval(expr metricsql.Expr, g vector.Grid) ([]*vector.Series
 	}
 	switch x := expr.(type) {
 	case *metricsql.NumberExpr:
-		return constant(x.Value, g), nil
+		return ev.constant("", x.Value, g)
 	case *metricsql.StringExpr:
-		s := constant(math.NaN(), g)
-		s[0].Name = x.Value
-		return s, nil
+		return ev.constant(x.Value, math.NaN(), g)
 	case *metricsql.DurationExpr:
-		return constant(float64(x.Duration(g.Step))/1000, g), nil
+		return ev.constant("", float64(x.Duration(g.Step))/1000, g)
 	case *metricsql.MetricExpr:
 		return ev.evalDefault(&metricsql.RollupExpr{Expr: x}, g)
 	case *metricsql.RollupExpr:
@@ -36,13 +34,16 @@ func (ev *evaluation) eval(expr metricsql.Expr, g vector.Grid) ([]*vector.Series
 	return nil, errkind.New(errkind.Internal, "cannot evaluate node of type %T", expr)
 }
 
-// constant returns a scalar.
-func constant(v float64, g vector.Grid) []*vector.Series {
+// constant returns a scalar, or what stands for a string.
+func (ev *evaluation) constant(name string, v float64, g vector.Grid) ([]*vector.Series, error) {
+	if err := ev.reserveSeries(1, g); err != nil {
+		return nil, err
+	}
 	values := make([]float64, g.Points())
 	for k := range values {
 		values[k] = v
 	}
-	return []*vector.Series{{Values: values}}
+	return []*vector.Series{{Name: name, Values: values}}, nil
 }
 
 func (ev *evaluation) evalFunc(x *metricsql.FuncExpr, g vector.Grid) ([]*vector.Series, error) {
@@ -56,13 +57,20 @@ func (ev *evaluation) evalFunc(x *metricsql.FuncExpr, g vector.Grid) ([]*vector.
 	if err != nil {
 		return nil, err
 	}
-	o := vector.Options{KeepMetricNames: x.KeepMetricNames, Now: ev.e.now().UnixMilli()}
+	o := vector.Options{KeepMetricNames: x.KeepMetricNames, Now: ev.e.now().UnixMilli(), Guard: ev.guard}
 	if x.Name == "absent" {
 		o.AbsentLabels = absentLabels(x.Args[0])
 	}
 	t := ev.track(x, seriesOf(args)...)
+	taken := 0
+	for _, arg := range args {
+		taken += len(arg.Series)
+	}
 	series, err := vector.Transform(x.Name, args, g, o)
 	t.done(series)
+	if err == nil {
+		err = ev.reserveSeries(len(series)-taken, g) // those that time() and the like have made
+	}
 	return series, err
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metricsql"
+	"vmcluster/lib/query/vector"
 )
 
 // evaluation is the state of one query. It is used by one goroutine; workers may
@@ -55,6 +56,22 @@ func (ev *evaluation) reserve(n int64) error {
 	}
 	ev.reserved.Add(n)
 	return nil
+}
+
+// guard is reserve for long computations: it fails as well when the query was given up.
+func (ev *evaluation) guard(n int64) error {
+	if err := ev.interrupted(); err != nil || n == 0 {
+		return err
+	}
+	return ev.reserve(n)
+}
+
+// reserveSeries takes memory for n series of a grid.
+func (ev *evaluation) reserveSeries(n int, g vector.Grid) error {
+	if n <= 0 {
+		return nil
+	}
+	return ev.reserve(int64(n) * (int64(g.Points())*8 + seriesBytes))
 }
 
 // giveBack releases a part of what was reserved before the end of the evaluation.

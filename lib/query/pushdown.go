@@ -13,9 +13,30 @@ import (
 // on the labels of one side hold for all series of the other that can find a partner.
 // Adding them there spares reading series in vain.
 
+// Sharing takes time that grows with the cube of the query. Beyond these bounds it would take longer than it spares.
+const (
+	maxSharingOperators = 1000
+	maxSharingPairs     = 20_000 // operators times filters
+)
+
 // shareFilters returns the expression with the filters of each side of binary operators added to the
 // other. Nodes of expr stay as they are.
 func shareFilters(expr metricsql.Expr) metricsql.Expr {
+	operators, filters := 0, 0
+	metricsql.Visit(expr, func(e metricsql.Expr) bool {
+		switch x := e.(type) {
+		case *metricsql.BinaryExpr:
+			operators++
+		case *metricsql.MetricExpr:
+			for _, set := range x.FilterSets {
+				filters += len(set)
+			}
+		}
+		return true
+	})
+	if operators > maxSharingOperators || operators*filters > maxSharingPairs {
+		return expr
+	}
 	return rewrite(expr, func(x *metricsql.BinaryExpr) {
 		toLeft, toRight := sharing(x)
 		if toRight {

@@ -2,7 +2,9 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"vmcluster/lib/metricsql"
@@ -53,6 +55,22 @@ func TestShareFilters(t *testing.T) {
 		if metricsql.String(expr) != before {
 			t.Errorf("%s was changed in place", query)
 		}
+	}
+}
+
+// TestShareFiltersIsBounded checks that a query made to be expensive is left as it is.
+func TestShareFiltersIsBounded(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`a{x="0"}`)
+	for i := range 1500 {
+		fmt.Fprintf(&b, `+a{x="%d"}`, i)
+	}
+	expr, err := metricsql.Parse(b.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := metricsql.String(shareFilters(expr)); len(got) > 2*b.Len() {
+		t.Errorf("%d bytes of query become %d", b.Len(), len(got))
 	}
 }
 

@@ -25,9 +25,14 @@ func (ev *evaluation) result(expr metricsql.Expr, g vector.Grid, t ResultType) (
 	res := &Result{Type: t, Grid: g}
 	res.Series = make([]ResultSeries, 0, len(series))
 	for _, s := range series {
-		if rs, ok := ev.points(s, g); ok {
-			res.Series = append(res.Series, rs)
+		n := countPoints(s.Values)
+		if n == 0 {
+			continue
 		}
+		if err := ev.guard(int64(n) * sampleBytes); err != nil {
+			return nil, err
+		}
+		res.Series = append(res.Series, ev.points(s, g, n))
 	}
 	return res, ev.complete(res)
 }
@@ -41,17 +46,18 @@ func (ev *evaluation) complete(res *Result) error {
 	return nil
 }
 
-// points returns the series without missing points, or false when nothing is left.
-func (ev *evaluation) points(s *vector.Series, g vector.Grid) (ResultSeries, bool) {
+func countPoints(values []float64) int {
 	n := 0
-	for _, v := range s.Values {
+	for _, v := range values {
 		if !math.IsNaN(v) {
 			n++
 		}
 	}
-	if n == 0 {
-		return ResultSeries{}, false
-	}
+	return n
+}
+
+// points returns the series, which has n points, without the missing ones.
+func (ev *evaluation) points(s *vector.Series, g vector.Grid, n int) ResultSeries {
 	rs := ResultSeries{Labels: fullLabels(s), Timestamps: make([]int64, 0, n), Values: make([]float64, 0, n)}
 	for k, v := range s.Values {
 		if !math.IsNaN(v) {
@@ -60,7 +66,7 @@ func (ev *evaluation) points(s *vector.Series, g vector.Grid) (ResultSeries, boo
 		}
 	}
 	ev.round(rs.Values)
-	return rs, true
+	return rs
 }
 
 // round applies Request.RoundDigits.

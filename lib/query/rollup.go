@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -155,6 +156,9 @@ func (ev *evaluation) evalRollup(c *rollupCall, g vector.Grid) ([]*vector.Series
 	if err != nil || c.arg.At == nil {
 		return series, err
 	}
+	if err := ev.reserveSeries(len(series), g); err != nil {
+		return nil, err
+	}
 	for _, s := range series {
 		v := s.Values[0]
 		s.Values = make([]float64, g.Points())
@@ -195,7 +199,7 @@ func (ev *evaluation) evalWindows(c *rollupCall, g vector.Grid) ([]*vector.Serie
 		return nil, errkind.New(errkind.BadRequest, "cannot use window %dms: it must not be negative", window)
 	}
 	p := rollup.Params{Start: g.Start, End: g.End, Step: g.Step, Window: window, Lookback: ev.lookback,
-		MinStaleness: millis(ev.e.cfg.MinStalenessInterval), KeepStaleMarkers: ev.e.cfg.NoStaleMarkers, Args: c.args}
+		MinStaleness: millis(ev.e.cfg.MinStalenessInterval), KeepStaleMarkers: ev.e.cfg.NoStaleMarkers, Args: c.args, Guard: ev.guard}
 	m, isSelector := c.arg.Expr.(*metricsql.MetricExpr)
 	if isSelector && !c.arg.IsSubquery() {
 		return ev.rollupSelector(c, m, p)
@@ -343,8 +347,9 @@ func (ev *evaluation) rollupSubquery(c *rollupCall, p rollup.Params) ([]*vector.
 			}
 		}
 		out.name, out.labels = s.Name, s.Labels
-		if evaluator.Eval(times, values, out.add); out.err != nil {
-			return nil, out.err
+		evaluator.Eval(times, values, out.add)
+		if err := cmp.Or(out.err, evaluator.Err()); err != nil {
+			return nil, err
 		}
 	}
 	return out.series, nil

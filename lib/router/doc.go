@@ -18,4 +18,5 @@
 //     most one copy of its batch per attempt under way.
 //  4. A node that is cooling down gets rows only from one probing call at a time, or
 //     when no healthy node is left.
+//  5. With several nodes, one that does not answer in time has failed: a node that hangs delays calls and stops none.
 package router

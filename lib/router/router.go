@@ -94,7 +94,7 @@ func (r *Router) Ingest(ctx context.Context, batch *model.Batch) error {
 	defer c.end()
 	if node := c.view.soleTarget(r.ring, batch); node >= 0 {
 		// The common case of a single node, and of small batches: no copy, no goroutine.
-		c.settle(outcome{node: node, batch: batch, borrowed: true, err: r.nodes[node].Ingester.Ingest(ctx, batch)})
+		c.settle(outcome{node: node, batch: batch, borrowed: true, err: c.ingest(node, batch)})
 	} else {
 		c.send(c.view.split(r.ring, batch, r.getBatch))
 	}
@@ -167,9 +167,28 @@ func (c *call) send(shares []share) {
 		c.r.metrics.detoured(node, s)
 		c.pending++
 		go func() {
-			c.done <- outcome{node: node, batch: s.batch, err: c.r.nodes[node].Ingester.Ingest(c.ctx, s.batch)}
+			c.done <- outcome{node: node, batch: s.batch, err: c.ingest(node, s.batch)}
 		}()
 	}
+}
+
+// maxAttempt is how long one node may take to answer when there are others. It is shorter than senders usually
+// wait, since a node that hangs would otherwise hold every call until its sender gives up, and never be noticed.
+const maxAttempt = 20 * time.Second
+
+// ingest sends one piece to one node.
+func (c *call) ingest(node int, batch *model.Batch) error {
+	ingester := c.r.nodes[node].Ingester
+	if len(c.r.nodes) == 1 {
+		return ingester.Ingest(c.ctx, batch)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, maxAttempt)
+	defer cancel()
+	err := ingester.Ingest(ctx, batch)
+	if err != nil && ctx.Err() != nil && c.ctx.Err() == nil {
+		return errkind.New(errkind.Timeout, "it has not answered within %s: %w", maxAttempt, err)
+	}
+	return err
 }
 
 // settle takes the answer to one piece: it notes the node's health and sends the rows

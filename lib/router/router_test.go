@@ -266,6 +266,26 @@ func TestHungNodeEndsWithTheContext(t *testing.T) {
 	}
 }
 
+// TestHungNodeIsDetoured checks that a node which takes requests and never answers does not stop writes.
+func TestHungNodeIsDetoured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.Router.nodes[1].Ingester = blockingNode{}
+		for i := range 3 {
+			b := makeBatch(t, 100, 1, i)
+			if err := c.Ingest(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			if n := c.missing(b); n > 0 {
+				t.Errorf("%d rows are missing", n)
+			}
+		}
+		if kind := c.Router.mu.health[1].kind; kind != errkind.Timeout {
+			t.Errorf("the node counts as %s", kind)
+		}
+	})
+}
+
 func TestProbesAreGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 4)

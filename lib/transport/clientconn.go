@@ -129,7 +129,6 @@ func (c *Client) Start(ctx context.Context, req Request) (*ClientStream, error) 
 	if err != nil {
 		cc.remove(s)
 		if s.oversize {
-			// State of the session may be in the bytes which were not sent.
 			cc.fail(err)
 		}
 		return nil, err
@@ -171,7 +170,11 @@ func (cc *clientConn) appendRequest(dst []byte, s *ClientStream, ctx context.Con
 	}
 	if n := len(dst) - start - frameHeaderSize; n > cc.maxSend {
 		s.oversize = true
-		return dst, errkind.New(errkind.TooLarge, "cannot send request of %d bytes to storage node %q: it takes at most %d", n, cc.client.opts.Addr, cc.maxSend)
+		err := errkind.New(errkind.TooLarge, "cannot send request of %d bytes to storage node %q: it takes at most %d", n, cc.client.opts.Addr, cc.maxSend)
+		// State of the session is in the bytes which are not sent, so nothing may follow them. Start
+		// ends the connection once it no longer holds the lock of out, as this call does.
+		cc.out.mu.err = cc.client.unavailable(err)
+		return dst, err
 	}
 	endFrame(dst, start, frameRequest, s.id)
 	return dst, nil

@@ -213,6 +213,9 @@ func (s *Server) enter(sc *serverConn) bool {
 		return false
 	}
 	s.mu.conns[sc] = struct{}{}
+	if s.draining.Load() {
+		sc.goAway() // Shutdown may not see it
+	}
 	return true
 }
 
@@ -237,9 +240,9 @@ func (s *Server) shakeHands(conn net.Conn) (hello, error) {
 	return h, conn.SetDeadline(time.Time{})
 }
 
-// Shutdown stops gracefully: no new connections, requests are answered
-// Draining, those under way end, connections close. When ctx ends first, the rest is
-// cut off and the error of ctx is returned.
+// Shutdown stops gracefully: no new connections; one connection after the other is told, from
+// when on its requests are answered Draining; those under way end, connections close.
+// When ctx ends first, the rest is cut off and the error of ctx is returned.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.closeListeners()
@@ -248,10 +251,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if i > 0 {
 			s.sleep(ctx, s.opts.Config.ShutdownSpread.D()/time.Duration(len(conns)))
 		}
-		sc.goAway()
-	}
-	// Those that said hello in the meantime.
-	for _, sc := range s.snapshot() {
 		sc.goAway()
 	}
 	err := s.waitIdle(ctx)

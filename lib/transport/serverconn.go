@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vmcluster/lib/bytesutil"
@@ -21,6 +22,7 @@ type serverConn struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup // the writer and the calls
+	told    atomic.Bool    // the client was asked to send no more requests
 
 	mu struct {
 		sync.Mutex
@@ -71,9 +73,12 @@ func (sc *serverConn) fail(err error) {
 	_ = sc.conn.Close() // the connection is given up in any case
 }
 
-// goAway asks the client to send no more requests. A connection that is
-// lost needs no asking.
-func (sc *serverConn) goAway() { _ = sc.send(frameGoAway, 0, nil) }
+// goAway asks the client to send no more requests, and refuses those that come nevertheless. A
+// connection that is lost needs no asking.
+func (sc *serverConn) goAway() {
+	sc.told.Store(true)
+	_ = sc.send(frameGoAway, 0, nil)
+}
 
 func (sc *serverConn) busy() bool {
 	sc.mu.Lock()
@@ -149,7 +154,7 @@ func (sc *serverConn) refuse(stream uint32, err error) error {
 }
 
 func (sc *serverConn) enter(r *Responder) error {
-	if sc.server.draining.Load() {
+	if sc.told.Load() {
 		return errkind.New(errkind.Draining, "the node is shutting down")
 	}
 	sc.mu.Lock()

@@ -549,6 +549,35 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// TestShutdownSpread checks that connections which were not told yet are served on.
+func TestShutdownSpread(t *testing.T) {
+	f := newFixture(t, func(o *ServerOptions) { o.Config.ShutdownSpread = flagvalue.Duration(time.Hour) })
+	clients := []*Client{f.client(nil), f.client(nil)}
+	for _, c := range clients {
+		if _, err := call(c, "e"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.server.Shutdown(ctx) }()
+	told := 0
+	eventually(t, "one client is told", func() bool {
+		told = 1
+		if !clients[0].Reachable() {
+			told = 0
+		}
+		return !clients[told].Reachable()
+	})
+	if got, err := call(clients[1-told], "e"); got != "eend" || err != nil {
+		t.Errorf("the client whose turn has not come gets %q, %v", got, err)
+	}
+	cancel()
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown returns %v", err)
+	}
+}
+
 func TestShutdownGivesUp(t *testing.T) {
 	f := newFixture(t, nil)
 	c := f.client(nil)
@@ -591,6 +620,23 @@ func TestRequestTooLarge(t *testing.T) {
 		got, err := call(c, "e")
 		return got == "eend" && err == nil
 	})
+}
+
+// TestNothingFollowsRequestTooLarge checks that requests which were encoded behind one that cannot be
+// sent are not sent either: the peer lacks what it would have learned from it.
+func TestNothingFollowsRequestTooLarge(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	o := ClientOptions{Addr: "node"}
+	o.setDefaults()
+	cc := newClientConn(&Client{opts: o}, near, helloReply{maxStreams: 2, maxFrame: 1000})
+	s := &ClientStream{conn: cc, id: 1}
+	err := cc.out.add(func(dst []byte) ([]byte, error) {
+		return cc.appendRequest(dst, s, context.Background(), text(strings.Repeat("x", 1000)))
+	})
+	wantKind(t, err, errkind.TooLarge)
+	wantKind(t, cc.send(framePing, 0, nil), errkind.Unavailable, "node")
 }
 
 func TestLimiter(t *testing.T) {

@@ -146,7 +146,11 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	}
 	// Wait for the first byte before taking a slot, so that idle senders take none.
 	if _, err := body.Peek(1); err != nil && err != io.EOF {
-		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot read request body: %w", err)
+		kind := errkind.Of(err)
+		if kind == errkind.Internal {
+			kind = errkind.BadRequest // the body broke off
+		}
+		return protoparser.Result{}, errkind.New(kind, "cannot read request body: %w", err)
 	}
 	if err := a.limiter.acquire(r.Context()); err != nil {
 		return protoparser.Result{}, err

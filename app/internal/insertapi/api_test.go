@@ -403,6 +403,20 @@ func TestStatusOfIngesterErrors(t *testing.T) {
 	}
 }
 
+// TestStalledSendersMayTryAgain checks that a sender whose body stalled is not told to throw its data away.
+func TestStalledSendersMayTryAgain(t *testing.T) {
+	stalled := errkind.New(errkind.Timeout, "nothing came")
+	for _, path := range []string{"write", "import", "import/prometheus"} {
+		for _, begun := range []string{"", "m 1\n"} {
+			s := newServer(t, SingleNode)
+			w := s.do("POST", "/api/v1/"+path, io.MultiReader(strings.NewReader(begun), iotest.ErrReader(stalled)))
+			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s after %q: status %d, %s", path, begun, w.Code, w.Body)
+			}
+		}
+	}
+}
+
 func TestConcurrencyLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, Cluster, "-maxConcurrentInserts=2", "-insert.maxQueueDuration=10s")

@@ -301,9 +301,9 @@ func (a *API) fail(w http.ResponseWriter, r *request, route route, err error) {
 	status := errkind.Of(err).HTTPStatus()
 	if errkind.Of(err) == errkind.Internal {
 		status = http.StatusUnprocessableEntity // the field's default for failed queries
-		a.o.Logger.Errorf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, r.RequestURI, err)
+		a.o.Logger.Errorf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, httpserver.LoggedURI(r.Request), err)
 	} else {
-		a.o.Logger.Warnf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, r.RequestURI, err)
+		a.o.Logger.Warnf("remoteAddr: %q; requestURI: %s; %s", r.RemoteAddr, httpserver.LoggedURI(r.Request), err)
 	}
 	httpserver.SetRetryAfter(w.Header(), err)
 	code := strconv.Itoa(status)

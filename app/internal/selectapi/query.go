@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/httpserver"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 )
@@ -114,7 +115,7 @@ func (a *API) logSlow(r *request, req *query.Request, elapsed time.Duration) {
 	}
 	a.slowQueries.Inc()
 	a.o.Logger.Warnf("slow query according to -search.logSlowQueryDuration=%s: remoteAddr=%s, duration=%.3f seconds; requestURI: %q; start: %d; end: %d; step: %d; query: %q",
-		limit, r.RemoteAddr, elapsed.Seconds(), r.RequestURI, req.Start, req.End, req.Step, req.Query)
+		limit, r.RemoteAddr, elapsed.Seconds(), httpserver.LoggedURI(r.Request), req.Start, req.End, req.Step, req.Query)
 }
 
 func (a *API) denyPartial(r *request) bool {

@@ -51,7 +51,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	for c.Err() == nil && lines.Next() {
 		read += p.storeLine(c, l, lines.At())
 	}
-	if cap(l.samples) <= maxPooledSamples {
+	if cap(l.samples) <= maxPooledSamples && l.longest <= maxPooledLine {
 		p.lines.Put(l) // a parser which has seen a huge line is left to the garbage collector
 	}
 	for range lines.TooLong() {
@@ -102,7 +102,11 @@ func (p *Parser) invalid(c *protoparser.Collector, text []byte, fault string) {
 	p.intake.Warnf("%s; it is skipped and counted in vm_rows_invalid_total{type=%q}", message, Format)
 }
 
-const maxPooledSamples = 100_000
+const (
+	maxPooledSamples = 100_000
+	// The JSON parser keeps some fifty times as much memory as the longest line it has seen.
+	maxPooledLine = 256 << 10
+)
 
 // line is one parsed line. Its strings belong to the JSON parser and are valid until the next parse.
 type line struct {
@@ -110,11 +114,13 @@ type line struct {
 	labels  []model.Label
 	samples []model.Sample
 	nulls   int
+	longest int // bytes of a line
 }
 
 // parse reads one line and returns what is wrong with it, or nothing.
 func (l *line) parse(text []byte) (fault string) {
 	l.labels, l.samples, l.nulls = l.labels[:0], l.samples[:0], 0
+	l.longest = max(l.longest, len(text))
 	v, err := l.parser.ParseBytes(text)
 	if err != nil {
 		return "it is not JSON: " + shorten(err.Error())

@@ -17,6 +17,9 @@ type Params struct {
 	KeepStaleMarkers bool
 	// Args are the scalar arguments in order, without the series; each has one value per evaluation time.
 	Args [][]float64
+	// Guard is asked before memory is taken for so many bytes of results which emit has not seen yet, and
+	// with 0 now and then within long evaluations. Its error ends the evaluation, see Evaluator.Err. May be nil.
+	Guard func(bytes int64) error
 }
 
 func (p *Params) points() int { return int((p.End-p.Start)/p.Step) + 1 }
@@ -31,7 +34,12 @@ type Evaluator struct {
 	pre    [preKinds][]float64
 	dst    []float64 // result of the current output
 	column column
+	work   int // samples and windows since the guard was asked last
+	err    error
 }
+
+// workPerGuard is the number of samples in windows after which the guard is asked again.
+const workPerGuard = 1 << 20
 
 // NewEvaluator returns an evaluator of f.
 func NewEvaluator(f *Func, p Params) *Evaluator {
@@ -47,12 +55,12 @@ func NewEvaluator(f *Func, p Params) *Evaluator {
 // Eval evaluates one series and calls emit for each result series with the value
 // of the label Func.Label, or the empty string, and with one value per evaluation
 // time, which the callee owns. times and values stay unchanged. A series
-// without samples gives nothing.
+// without samples gives nothing. Once the guard has failed, nothing is evaluated any longer.
 func (e *Evaluator) Eval(times []int64, values []float64, emit func(label string, values []float64)) {
 	if !e.f.keepsStale && !e.p.KeepStaleMarkers {
 		times, values = e.dropStale(times, values)
 	}
-	if len(times) == 0 {
+	if len(times) == 0 || e.err != nil {
 		return
 	}
 	gap := e.column.load(&e.p, times)
@@ -71,9 +79,23 @@ func (e *Evaluator) Eval(times []int64, values []float64, emit func(label string
 	for i := range e.f.outputs {
 		o := &e.f.outputs[i]
 		e.dst = make([]float64, e.p.points())
-		e.run(o, times, e.preprocess(o.pre, times, values), gap, nil)
+		if e.run(o, times, e.preprocess(o.pre, times, values), gap, nil); e.err != nil {
+			return
+		}
 		emit(o.label, e.dst)
 	}
+}
+
+// Err returns the error of the guard, or nil.
+func (e *Evaluator) Err() error { return e.err }
+
+// ask asks the guard, and reports whether to go on.
+func (e *Evaluator) ask(bytes int64) bool {
+	e.work = 0
+	if e.err == nil && e.p.Guard != nil {
+		e.err = e.p.Guard(bytes)
+	}
+	return e.err == nil
 }
 
 // run moves the window over all evaluation times and calls visit at each, or,
@@ -86,6 +108,9 @@ func (e *Evaluator) run(o *output, times []int64, values []float64, gap int64, v
 	t := e.p.Start
 	for k, at := range e.column.windows(&e.p, width, e.f.shift) {
 		i, j := int(at.from), int(at.to)
+		if e.work += j - i + 1; e.work > workPerGuard && !e.ask(0) {
+			return
+		}
 		left := t - width
 		w.end, w.point = t, k
 		w.values, w.times = values[i:j], times[i:j]
@@ -103,8 +128,8 @@ func (e *Evaluator) run(o *output, times []int64, values []float64, gap int64, v
 		}
 		if visit == nil {
 			e.dst[k] = o.eval(w)
-		} else {
-			visit(k, w)
+		} else if visit(k, w); e.err != nil {
+			return
 		}
 		t += e.p.Step
 	}

@@ -8,18 +8,24 @@ import (
 
 // rows collects result series that come up as values are met.
 type rows struct {
+	e      *Evaluator
 	points int
 	keys   []float64
 	byKey  map[float64]int
 	values [][]float64
 }
 
-func newRows(points int) *rows { return &rows{points: points, byKey: map[float64]int{}} }
+func newRows(e *Evaluator) *rows {
+	return &rows{e: e, points: e.p.points(), byKey: map[float64]int{}}
+}
 
 // add counts one more at a point of the series of a key.
 func (r *rows) add(key float64, point int) {
 	i, ok := r.byKey[key]
 	if !ok {
+		if !r.e.ask(int64(r.points) * 8) {
+			return
+		}
 		i = len(r.keys)
 		r.byKey[key] = i
 		r.keys = append(r.keys, key)
@@ -34,6 +40,9 @@ func (r *rows) add(key float64, point int) {
 
 // emit hands out all series by ascending key.
 func (r *rows) emit(text func(key float64) string, emit func(label string, values []float64)) {
+	if r.e.err != nil {
+		return
+	}
 	keys := slices.Sorted(slices.Values(r.keys))
 	for _, key := range keys {
 		emit(text(key), r.values[r.byKey[key]])
@@ -51,7 +60,7 @@ func noPoints(n int) []float64 {
 func formatShortest(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 func evalCountValues(e *Evaluator, times []int64, values []float64, gap int64, emit func(string, []float64)) {
-	r := newRows(e.p.points())
+	r := newRows(e)
 	e.run(&output{}, times, values, gap, func(k int, w *window) {
 		for _, v := range w.values {
 			if !math.IsNaN(v) {
@@ -63,7 +72,7 @@ func evalCountValues(e *Evaluator, times []int64, values []float64, gap int64, e
 }
 
 func evalHistogram(e *Evaluator, times []int64, values []float64, gap int64, emit func(string, []float64)) {
-	r := newRows(e.p.points())
+	r := newRows(e)
 	e.run(&output{}, times, values, gap, func(k int, w *window) {
 		for _, v := range w.values {
 			if v >= 0 {
@@ -76,6 +85,9 @@ func evalHistogram(e *Evaluator, times []int64, values []float64, gap int64, emi
 
 func evalQuantiles(e *Evaluator, times []int64, values []float64, gap int64, emit func(string, []float64)) {
 	out := make([][]float64, len(e.p.Args))
+	if !e.ask(int64(len(out)) * int64(e.p.points()) * 8) {
+		return
+	}
 	for i := range out {
 		out[i] = make([]float64, e.p.points())
 	}
@@ -85,6 +97,9 @@ func evalQuantiles(e *Evaluator, times []int64, values []float64, gap int64, emi
 			out[i][k] = quantileSorted(w.args[i][k], sorted)
 		}
 	})
+	if e.err != nil {
+		return
+	}
 	for i := range out {
 		emit(formatShortest(e.p.Args[i][0]), out[i])
 	}

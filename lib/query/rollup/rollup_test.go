@@ -1,6 +1,7 @@
 package rollup
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -399,5 +400,28 @@ func BenchmarkRate(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/samples, "ns/sample")
 		})
+	}
+}
+
+// TestGuard checks that a function over large windows can be stopped, and hands out nothing then.
+func TestGuard(t *testing.T) {
+	n := workPerGuard / 4
+	times, values := make([]int64, n), make([]float64, n)
+	for i := range times {
+		times[i], values[i] = int64(i), float64(i%2)
+	}
+	for _, name := range []string{"sum_over_time", "count_values_over_time", "histogram_over_time", "quantiles_over_time"} {
+		f, args := prepare(t, name, 10)
+		stop := errors.New("stop")
+		e := NewEvaluator(f, Params{Start: int64(n), End: int64(n) + 9, Step: 1, Window: int64(n), Args: args, Guard: func(bytes int64) error {
+			if bytes > 0 {
+				return nil
+			}
+			return stop
+		}})
+		e.Eval(times, values, func(string, []float64) { t.Errorf("%s: there is a result", name) })
+		if e.Err() != stop {
+			t.Errorf("%s: error %v", name, e.Err())
+		}
 	}
 }

@@ -24,6 +24,7 @@ type AggregateOptions struct {
 	Grouping GroupOp
 	Labels   []string
 	Limit    int
+	Guard    Guard
 }
 
 // aggregation is one evaluation of an aggregate.
@@ -31,6 +32,17 @@ type aggregation struct {
 	AggregateOptions
 	args   []Arg
 	points int
+	work   int   // values since the guard was asked last
+	err    error // of the guard, within a group
+}
+
+// goOn counts n values of work, asks the guard now and then, and reports whether to go on.
+func (a *aggregation) goOn(n int) bool {
+	const workPerGuard = 1 << 20
+	if a.work += n; a.work > workPerGuard {
+		a.work, a.err = 0, a.Guard.goOn()
+	}
+	return a.err == nil
 }
 
 // Aggregate evaluates an aggregate. Errors are of kind Unprocessable.
@@ -123,7 +135,13 @@ func (a *aggregation) plain(f func(g *group) []*Series) ([]*Series, error) {
 	}
 	var result []*Series
 	for _, g := range a.groups(series) {
+		if err := a.Guard.goOn(); err != nil {
+			return nil, err
+		}
 		result = append(result, f(g)...)
+		if a.err != nil {
+			return nil, a.err
+		}
 	}
 	return result, nil
 }
@@ -243,6 +261,9 @@ func (a *aggregation) gatherAt(g *group, f func(values []float64, i int) float64
 	result := nans(a.points)
 	values := make([]float64, 0, len(g.series))
 	for i := range result {
+		if !a.goOn(len(g.series)) {
+			break
+		}
 		values = appendColumn(values[:0], g.series, i)
 		if len(values) > 0 {
 			result[i] = f(values, i)
@@ -299,24 +320,43 @@ func zscore(g *group) []*Series {
 
 // histogram counts the values of each point in buckets, cumulative by le.
 func (a *aggregation) histogram(g *group) []*Series {
-	byRange := make(map[string]*Series)
-	var ranges []*Series
+	c := &rangeCounter{group: g, points: a.points, guard: a.Guard, byRange: make(map[string]*Series)}
 	for _, s := range g.series {
-		for i, v := range s.Values {
-			name := vmrangeOf(v)
-			if name == "" {
-				continue
-			}
-			b := byRange[name]
-			if b == nil {
-				b = &Series{Name: g.name, Labels: withLabel(g.labels, vmrangeLabel, name), Values: make([]float64, a.points)}
-				byRange[name] = b
-				ranges = append(ranges, b)
-			}
-			b.Values[i]++
+		if a.err = c.count(s.Values); a.err != nil {
+			return nil
 		}
 	}
-	return rangesToLe(ranges)
+	return rangesToLe(c.result)
+}
+
+// rangeCounter counts how many values of each point of a group lie in each range.
+type rangeCounter struct {
+	group   *group
+	points  int
+	guard   Guard
+	byRange map[string]*Series
+	result  []*Series // in the order in which the ranges are met
+}
+
+func (c *rangeCounter) count(values []float64) error {
+	for i, v := range values {
+		name := vmrangeOf(v)
+		if name == "" {
+			continue
+		}
+		b := c.byRange[name]
+		if b == nil {
+			// The cumulative buckets made of these take as much again.
+			if err := c.guard.series(2, c.points); err != nil {
+				return err
+			}
+			b = &Series{Name: c.group.name, Labels: withLabel(c.group.labels, vmrangeLabel, name), Values: make([]float64, c.points)}
+			c.byRange[name] = b
+			c.result = append(c.result, b)
+		}
+		b.Values[i]++
+	}
+	return nil
 }
 
 // quantile is quantile(phi, q); phi may vary.
@@ -330,7 +370,9 @@ func (a *aggregation) quantile() ([]*Series, error) {
 	}
 	var result []*Series
 	for _, g := range a.groups(a.args[1].Series) {
-		result = append(result, a.quantileOf(g, phis))
+		if result = append(result, a.quantileOf(g, phis)); a.err != nil {
+			return nil, a.err
+		}
 	}
 	return result, nil
 }
@@ -361,7 +403,13 @@ func (a *aggregation) quantiles() ([]*Series, error) {
 	var result []*Series
 	for _, g := range a.groups(a.args[last].Series) {
 		for _, phi := range phis {
+			if err := a.Guard.series(1, a.points); err != nil {
+				return nil, err
+			}
 			s := a.quantileOf(g, phi)
+			if a.err != nil {
+				return nil, a.err
+			}
 			setLabel(s, label, formatShort(first(phi)))
 			result = append(result, s)
 		}
@@ -386,9 +434,11 @@ func (a *aggregation) countValues() ([]*Series, error) {
 	}
 	var result []*Series
 	for _, g := range a.groups(a.args[1].Series) {
-		c := &valueCounter{group: g, label: label, points: a.points, byValue: make(map[float64]*Series)}
+		c := &valueCounter{group: g, label: label, points: a.points, guard: a.Guard, byValue: make(map[float64]*Series)}
 		for _, s := range g.series {
-			c.count(s.Values)
+			if err := c.count(s.Values); err != nil {
+				return nil, err
+			}
 		}
 		result = append(result, c.result...)
 	}
@@ -400,17 +450,21 @@ type valueCounter struct {
 	group   *group
 	label   string
 	points  int
+	guard   Guard
 	byValue map[float64]*Series
 	result  []*Series // in the order in which the values are met
 }
 
-func (c *valueCounter) count(values []float64) {
+func (c *valueCounter) count(values []float64) error {
 	for i, v := range values {
 		if math.IsNaN(v) {
 			continue
 		}
 		s := c.byValue[v]
 		if s == nil {
+			if err := c.guard.series(1, c.points); err != nil {
+				return err
+			}
 			s = &Series{Name: c.group.name, Labels: c.group.labels, Values: nans(c.points)}
 			setLabel(s, c.label, formatPlain(v))
 			c.byValue[v] = s
@@ -421,6 +475,7 @@ func (c *valueCounter) count(values []float64) {
 		}
 		s.Values[i]++
 	}
+	return nil
 }
 
 func (a *aggregation) scalar(i int) ([]float64, error) {

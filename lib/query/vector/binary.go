@@ -41,6 +41,7 @@ type BinaryOptions struct {
 	FillRight       *float64
 	KeepMetricNames bool
 
+	Guard Guard
 	// SwapSides turns a comparison round, so that the values of the right side are
 	// answered: the left side is a number literal or time(), the right is not a literal.
 	SwapSides bool
@@ -64,13 +65,13 @@ func Binary(o BinaryOptions, left, right []*Series) ([]*Series, error) {
 	b := &operation{BinaryOptions: o, left: left, right: right}
 	switch o.Op {
 	case "and", "if":
-		return b.restrict(true), nil
+		return b.restrict(true)
 	case "unless", "ifnot":
-		return b.restrict(false), nil
+		return b.restrict(false)
 	case "or":
-		return b.or(), nil
+		return b.or()
 	case "default":
-		return b.defaults(), nil
+		return b.defaults()
 	}
 	if o.SwapSides {
 		b.swap()

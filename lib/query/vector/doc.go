@@ -13,5 +13,5 @@
 //     argument only. Slices of labels are shared, and never changed in place.
 //  2. All series of a call have as many values as the grid has points, results too.
 //  3. Labels are ascending by name, and none has an empty value, but for those which absent() takes from filters.
-//  4. Errors are of kind Unprocessable.
+//  4. Errors are of kind Unprocessable, or those of the Guard.
 package vector

@@ -273,6 +273,9 @@ func (c *call) histogramQuantiles() ([]*Series, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := c.opts.Guard.series(3*len(hs), c.points); err != nil {
+			return nil, err
+		}
 		series := c.estimates(hs, "", func(h *histogram, i int) estimate { return h.quantileAt(phis[i], i) })
 		for _, s := range series {
 			setLabel(s, label, formatShort(first(phis)))

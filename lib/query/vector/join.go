@@ -43,6 +43,10 @@ func (b *operation) joinOne(m *Series, one []*Series) ([]*Series, error) {
 		partners = []*partner{{result: b.joinedSeries(m, nil), one: Scalar(nans(len(m.Values)))}}
 	}
 	for _, s := range one {
+		// With many partners each, the join is a cross product.
+		if err := b.Guard.series(1, len(m.Values)); err != nil {
+			return nil, err
+		}
 		r := b.joinedSeries(m, s)
 		i := slices.IndexFunc(partners, func(p *partner) bool { return compareKeys(p.result, r) == 0 })
 		if i < 0 {

@@ -34,7 +34,7 @@ func (c *call) labelFunction() (func() ([]*Series, error), bool) {
 	case "label_keep":
 		return c.relabel(0, math.MaxInt, keepLabels)
 	case "label_join":
-		return c.relabel(2, math.MaxInt, joinLabels)
+		return c.labelJoin, true
 	case "label_map":
 		return c.labelMap, true
 	case "label_lowercase":
@@ -83,10 +83,10 @@ func (c *call) relabel(lo, hi int, f func(s *Series, args []string)) (func() ([]
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range series {
+		return series, c.eachSeries(series, func(s *Series) error {
 			f(s, list)
-		}
-		return series, nil
+			return nil
+		})
 	}, true
 }
 
@@ -100,12 +100,12 @@ func (c *call) relabelPairs(skip int, f func(s *Series, a, b string)) (func() ([
 		if (len(list)-skip)%2 != 0 {
 			return nil, unprocessable("cannot evaluate %s(): unexpected number of args; got %d; want pairs behind the first %d", c.name, len(c.args), skip+1)
 		}
-		for _, s := range series {
+		return series, c.eachSeries(series, func(s *Series) error {
 			for i := skip; i < len(list); i += 2 {
 				f(s, list[i], list[i+1])
 			}
-		}
-		return series, nil
+			return nil
+		})
 	}, true
 }
 
@@ -126,13 +126,24 @@ func keepLabels(s *Series, names []string) {
 	s.Labels = filterLabels(s.Labels, func(name string) bool { return slices.Contains(names, name) })
 }
 
-// joinLabels sets the label args[0] to the values of the labels args[2:] joined by args[1].
-func joinLabels(s *Series, args []string) {
-	values := make([]string, len(args)-2)
-	for i, name := range args[2:] {
-		values[i] = labelValue(s, name)
+// labelJoin is label_join(q, dst, separator, src...).
+func (c *call) labelJoin() ([]*Series, error) {
+	series, args, err := c.strings(2, math.MaxInt)
+	if err != nil {
+		return nil, err
 	}
-	setLabel(s, args[0], strings.Join(values, args[1]))
+	values := make([]string, len(args)-2)
+	return series, c.eachSeries(series, func(s *Series) error {
+		longest := 0
+		for i, name := range args[2:] {
+			values[i] = labelValue(s, name)
+			longest = max(longest, len(values[i]))
+		}
+		if err := c.checkWork(len(values), longest+len(args[1])); err != nil {
+			return err
+		}
+		return c.setMade(s, args[0], strings.Join(values, args[1]))
+	})
 }
 
 func mapValues(s *Series, names []string, f func(string) string) {
@@ -185,16 +196,18 @@ func (c *call) labelReplace() ([]*Series, error) {
 		return nil, err
 	}
 	var buf []byte
-	for _, s := range series {
+	return series, c.eachSeries(series, func(s *Series) error {
 		value := labelValue(s, src)
+		if err := c.checkWork(len(replacement), len(value)); err != nil {
+			return err
+		}
 		match := re.FindStringSubmatchIndex(value)
 		if match == nil {
-			continue
+			return nil
 		}
 		buf = re.ExpandString(buf[:0], replacement, value, match)
-		setLabel(s, dst, string(buf))
-	}
-	return series, nil
+		return c.setMade(s, dst, string(buf))
+	})
 }
 
 // labelTransform is label_transform(q, label, regex, replacement).
@@ -207,10 +220,13 @@ func (c *call) labelTransform() ([]*Series, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range series {
-		setLabel(s, list[0], re.ReplaceAllString(labelValue(s, list[0]), list[2]))
-	}
-	return series, nil
+	return series, c.eachSeries(series, func(s *Series) error {
+		value := labelValue(s, list[0])
+		if err := c.checkWork(len(list[2]), len(value)); err != nil {
+			return err
+		}
+		return c.setMade(s, list[0], re.ReplaceAllString(value, list[2]))
+	})
 }
 
 func (c *call) labelMatch(want bool) (func() ([]*Series, error), bool) {
@@ -275,10 +291,12 @@ func (c *call) graphiteGroup() ([]*Series, error) {
 		}
 	}
 	series := c.args[0].set(c.points)
-	for _, s := range series {
-		s.Name = joinGroups(s.Name, indexes)
-	}
-	return series, nil
+	return series, c.eachSeries(series, func(s *Series) error {
+		if err := c.checkWork(len(indexes), len(s.Name)); err != nil {
+			return err
+		}
+		return c.setMade(s, model.MetricNameLabel, joinGroups(s.Name, indexes))
+	})
 }
 
 // joinGroups writes the result over the name while it reads the parts from

@@ -30,7 +30,9 @@ func (a *aggregation) ranked() ([]*Series, error) {
 	}
 	var result []*Series
 	for _, g := range a.groups(a.args[1].Series) {
-		result = append(result, choose(g, k, rest)...)
+		if result = append(result, choose(g, k, rest)...); a.err != nil {
+			return nil, a.err
+		}
 	}
 	return DropEmpty(result), nil
 }
@@ -39,9 +41,9 @@ func (a *aggregation) ranked() ([]*Series, error) {
 func (a *aggregation) chooser() (choose func(g *group, k []float64, rest string) []*Series, most int) {
 	switch a.Name {
 	case "topk":
-		return func(g *group, k []float64, _ string) []*Series { return keepPerPoint(g, k, 1) }, 2
+		return func(g *group, k []float64, _ string) []*Series { return a.keepPerPoint(g, k, 1) }, 2
 	case "bottomk":
-		return func(g *group, k []float64, _ string) []*Series { return keepPerPoint(g, k, -1) }, 2
+		return func(g *group, k []float64, _ string) []*Series { return a.keepPerPoint(g, k, -1) }, 2
 	case "limitk":
 		return func(g *group, k []float64, _ string) []*Series { return limitByHash(g, k) }, 2
 	case "outliersk":
@@ -93,9 +95,12 @@ func better(a, b float64, sign int) int {
 }
 
 // keepPerPoint keeps at each point the k best values.
-func keepPerPoint(g *group, k []float64, sign int) []*Series {
+func (a *aggregation) keepPerPoint(g *group, k []float64, sign int) []*Series {
 	order := slices.Clone(g.series)
 	for i := range g.series[0].Values {
+		if !a.goOn(len(order)) {
+			return nil
+		}
 		slices.SortStableFunc(order, func(a, b *Series) int { return better(a.Values[i], b.Values[i], sign) })
 		if i == len(k)-1 {
 			g.series = slices.Clone(order) // the best of the last point come first

@@ -7,7 +7,7 @@ import (
 
 // restrict evaluates and, if, unless and ifnot: it keeps the left points where
 // some right series with the same match labels has a point, or where none has.
-func (b *operation) restrict(present bool) []*Series {
+func (b *operation) restrict(present bool) ([]*Series, error) {
 	index := b.sideIndex(b.right)
 	var anyLeft []*Series
 	if (b.Op == "if" || b.Op == "ifnot") && isScalar(b.right) {
@@ -15,6 +15,9 @@ func (b *operation) restrict(present bool) []*Series {
 	}
 	var key []byte
 	for _, s := range b.left {
+		if err := b.Guard.goOn(); err != nil {
+			return nil, err
+		}
 		key = b.appendMatchKey(key[:0], s)
 		partners := index[string(key)]
 		if len(partners) == 0 {
@@ -26,7 +29,7 @@ func (b *operation) restrict(present bool) []*Series {
 			}
 		}
 	}
-	return DropEmpty(b.left)
+	return DropEmpty(b.left), nil
 }
 
 func hasPoint(series []*Series, i int) bool {
@@ -39,9 +42,9 @@ func hasPoint(series []*Series, i int) bool {
 }
 
 // defaults fills the gaps of the left series from right series with the same match labels, or from a scalar.
-func (b *operation) defaults() []*Series {
+func (b *operation) defaults() ([]*Series, error) {
 	if len(b.left) == 0 {
-		return b.right
+		return b.right, nil
 	}
 	index := b.sideIndex(b.right)
 	var anyLeft []*Series
@@ -50,6 +53,9 @@ func (b *operation) defaults() []*Series {
 	}
 	var key []byte
 	for _, s := range b.left {
+		if err := b.Guard.goOn(); err != nil {
+			return nil, err
+		}
 		key = b.appendMatchKey(key[:0], s)
 		partners := index[string(key)]
 		if len(partners) == 0 {
@@ -57,7 +63,7 @@ func (b *operation) defaults() []*Series {
 		}
 		fillGaps(s.Values, partners)
 	}
-	return b.left
+	return b.left, nil
 }
 
 func fillGaps(values []float64, from []*Series) {
@@ -76,13 +82,16 @@ func fillGaps(values []float64, from []*Series) {
 
 // or joins both sides, each sorted. A right series which is the same as a left one fills
 // its gaps. Other right series lose the points where a left series with the same match labels has one.
-func (b *operation) or() []*Series {
+func (b *operation) or() ([]*Series, error) {
 	Sort(b.left)
 	Sort(b.right)
 	index := b.sideIndex(b.left)
 	result := slices.Clip(b.left)
 	var key []byte
 	for _, s := range b.right {
+		if err := b.Guard.goOn(); err != nil {
+			return nil, err
+		}
 		key = b.appendMatchKey(key[:0], s)
 		partners := index[string(key)]
 		same := slices.IndexFunc(partners, func(l *Series) bool { return compareKeys(l, s) == 0 })
@@ -97,5 +106,5 @@ func (b *operation) or() []*Series {
 		}
 		result = append(result, s)
 	}
-	return result
+	return result, nil
 }

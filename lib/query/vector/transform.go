@@ -13,6 +13,7 @@ type Options struct {
 	KeepMetricNames bool
 	Now             int64         // wall clock in Unix milliseconds, for now()
 	AbsentLabels    []model.Label // labels of the answer of absent(), ascending by name
+	Guard           Guard
 }
 
 // call is one evaluation of a function.

@@ -1,10 +1,12 @@
 package vector
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -404,4 +406,38 @@ func BenchmarkSumBy(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestGuardEndsLongAggregates checks that aggregates over many series can be stopped.
+func TestGuardEndsLongAggregates(t *testing.T) {
+	stop := errors.New("stop")
+	asked := 0
+	guard := func(bytes int64) error {
+		if asked++; bytes == 0 && asked > 1 { // the first time is before the group
+			return stop
+		}
+		return nil
+	}
+	for _, name := range []string{"median", "quantile", "quantiles", "topk", "bottomk"} {
+		asked = 0
+		args := []Arg{set(manySeries(1<<12, 1<<9)...)}
+		switch name {
+		case "quantile", "topk", "bottomk":
+			asked = 1
+			args = append([]Arg{num(1, 1<<9)}, args...)
+		case "quantiles":
+			args = append([]Arg{str("q"), num(1, 1<<9)}, args...)
+		}
+		if got, err := Aggregate(AggregateOptions{Name: name, Guard: guard}, args); err != stop {
+			t.Errorf("%s: %d series, error %v", name, len(got), err)
+		}
+	}
+}
+
+func manySeries(n, points int) []*Series {
+	series := make([]*Series, n)
+	for i := range series {
+		series[i] = &Series{Labels: []model.Label{{Name: "i", Value: strconv.Itoa(i)}}, Values: constant(float64(i), points)}
+	}
+	return series
 }
