@@ -420,7 +420,7 @@ func TestGuard(t *testing.T) {
 			return stop
 		}})
 		e.Eval(times, values, func(string, []float64) { t.Errorf("%s: there is a result", name) })
-		if e.Err() != stop {
+		if !errors.Is(e.Err(), stop) {
 			t.Errorf("%s: error %v", name, e.Err())
 		}
 	}

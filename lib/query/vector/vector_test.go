@@ -428,7 +428,7 @@ func TestGuardEndsLongAggregates(t *testing.T) {
 		case "quantiles":
 			args = append([]Arg{str("q"), num(1, 1<<9)}, args...)
 		}
-		if got, err := Aggregate(AggregateOptions{Name: name, Guard: guard}, args); err != stop {
+		if got, err := Aggregate(AggregateOptions{Name: name, Guard: guard}, args); !errors.Is(err, stop) {
 			t.Errorf("%s: %d series, error %v", name, len(got), err)
 		}
 	}
