@@ -255,7 +255,7 @@ func TestFrozenStorageNode(t *testing.T) {
 	l := startLoad(t, c.writeURL("0")+"/api/v1/write")
 	l.waitAcked(t, 100)
 	frozen := c.storage[0]
-	frozen.signal(syscall.SIGSTOP)
+	frozen.freeze()
 	defer frozen.signal(syscall.SIGCONT) // so that it can be stopped when the test fails here
 	began := time.Now()
 	// All writers have requests under way to the frozen node; they go on when those are sent elsewhere.

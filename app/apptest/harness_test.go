@@ -300,6 +300,26 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
+// freeze stops the process with SIGSTOP and returns when all its threads stand still, which takes the kernel a moment.
+func (p *process) freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	eventually(p.t, 10*time.Second, p.spec.name+" stands still", func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		if err != nil || len(tasks) == 0 {
+			return fmt.Errorf("cannot read the states of its threads: %w", err)
+		}
+		for _, path := range tasks {
+			// The state follows the name, which is in parentheses and may hold anything.
+			stat, err := os.ReadFile(path)
+			if _, after, ok := bytes.Cut(stat, []byte(") ")); err != nil || !ok || after[0] != 'T' {
+				return fmt.Errorf("%s has %q, %w", path, stat, err)
+			}
+		}
+		return nil
+	})
+}
+
 // kill ends the process at once, as the kernel would when memory runs out.
 func (p *process) kill() {
 	p.t.Helper()

@@ -23,7 +23,7 @@ func TestFullQueues(t *testing.T) {
 	base := "http://" + sel.httpAddr() + "/select/0/prometheus"
 	mustWrite(t, writeURL, series("__name__", "m").at(fixed, 1))
 
-	n.signal(syscall.SIGSTOP)
+	n.freeze()
 	defer n.signal(syscall.SIGCONT) // so that it can be stopped when the test fails here
 	a := get(t, base+"/api/v1/query", "query", "m", "timeout", "200ms").want(t, http.StatusServiceUnavailable, `"errorType":"503"`, "200ms")
 	if mustMetric(t, sel.httpAddr(), "vm_concurrent_select_current") != 0 {

@@ -158,10 +158,12 @@ func (n *Node) Stop() {
 // Crash cuts all connections of the node and takes away what its file system
 // had not made durable, as a power cut would. Start brings it back.
 func (n *Node) Crash(rng *rand.Rand) {
-	survived := n.FS.Crash(rng)
+	// Connections first: what is acknowledged after the disk has stopped would
+	// be lost by no fault of the storage.
 	n.inserts.Close()
 	n.selects.Close()
 	<-n.serving
+	survived := n.FS.Crash(rng)
 	// The old process writes to a disk that nobody reads any more.
 	_ = n.Storage.Close()
 	n.FS, n.Storage = survived, nil
