@@ -15,32 +15,43 @@ type Sample struct {
 }
 
 // Batch is a set of series with new samples on its way to storage. It holds
-// everything in three flat arrays, so that a pooled batch costs no allocation
+// everything in flat arrays, so that a pooled batch costs no allocation
 // and the garbage collector nothing to scan. The same series may occur more
 // than once. The zero value is an empty batch.
 //
+// Series may be numbered in the space of the batch's producer; their keys are then made at the
+// first call of Key, which few need.
+//
 // Ownership: a batch belongs to its creator. An Ingester may read it until
-// Ingest returns and keeps nothing of it.
+// Ingest returns and keeps nothing of it. Since Key remembers what it has made, one goroutine
+// at a time uses a batch.
 type Batch struct {
 	series  []batchSeries
 	samples []Sample
 	keys    []byte
 	labels  []Label // scratch of AddSeries
+	space   *Space
+	keyer   Keyer
 }
 
 type batchSeries struct {
 	hash        uint64
+	hint        uint64 // for the keyer
+	keyStart    int    // notMade while the keyer has not been asked
 	keyEnd      int
-	samplesEnd  int
-	keyStart    int
 	sampleStart int
+	samplesEnd  int
+	number      uint32
 }
+
+const notMade = -1
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.series, b.samples, b.keys = b.series[:0], b.samples[:0], b.keys[:0]
 	clear(b.labels)
 	b.labels = b.labels[:0]
+	b.space, b.keyer = nil, nil
 }
 
 // Len returns the number of series.
@@ -51,8 +62,18 @@ func (b *Batch) Rows() int { return len(b.samples) }
 
 // Size returns the bytes of memory the batch's arrays hold, used or not.
 func (b *Batch) Size() int {
-	return cap(b.series)*40 + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32
+	return cap(b.series)*56 + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32
 }
+
+// SetSpace sets the space of the numbers that AddNumbered gets, and who makes the keys. The batch is empty. The keyer is
+// asked until the batch is reset.
+func (b *Batch) SetSpace(space *Space, keyer Keyer) {
+	invariants.Check(len(b.series) == 0, "space set in a batch which has series")
+	b.space, b.keyer = space, keyer
+}
+
+// Space returns the space of the numbers, nil when no series is numbered.
+func (b *Batch) Space() *Space { return b.space }
 
 // AddSeries starts a new series with a copy of the given labels; AddSample calls that
 // follow go to it. The labels are sorted in place. On error, which is of
@@ -65,7 +86,7 @@ func (b *Batch) AddSeries(t TenantID, labels []Label) error {
 		return err
 	}
 	b.keys = keys
-	b.push(start, HashSeriesKey(b.keys[start:]))
+	b.push(batchSeries{hash: HashSeriesKey(b.keys[start:]), keyStart: start, keyEnd: len(b.keys), number: NoNumber})
 	return nil
 }
 
@@ -73,12 +94,21 @@ func (b *Batch) AddSeries(t TenantID, labels []Label) error {
 func (b *Batch) AddKey(key []byte, hash uint64) {
 	start := len(b.keys)
 	b.keys = append(b.keys, key...)
-	b.push(start, hash)
+	b.push(batchSeries{hash: hash, keyStart: start, keyEnd: len(b.keys), number: NoNumber})
 }
 
-func (b *Batch) push(keyStart int, hash uint64) {
-	n := len(b.samples)
-	b.series = append(b.series, batchSeries{hash: hash, keyStart: keyStart, keyEnd: len(b.keys), sampleStart: n, samplesEnd: n})
+// AddNumbered starts a new series which has a number in the space of the batch. Hash is that of its key.
+func (b *Batch) AddNumbered(number uint32, hash, hint uint64) {
+	b.push(batchSeries{hash: hash, hint: hint, keyStart: notMade, number: number})
+}
+
+// SetNumber gives the series added last a number in the space of the batch.
+func (b *Batch) SetNumber(number uint32) { b.series[len(b.series)-1].number = number }
+
+func (b *Batch) push(s batchSeries) {
+	s.sampleStart = len(b.samples)
+	s.samplesEnd = s.sampleStart
+	b.series = append(b.series, s)
 }
 
 // AddSample adds a sample to the series added last.
@@ -88,21 +118,42 @@ func (b *Batch) AddSample(timestamp int64, value float64) {
 	b.series[len(b.series)-1].samplesEnd = len(b.samples)
 }
 
-// Append adds series i of src with all its samples.
+// Append adds series i of src with all its samples. While b is empty it takes over the space of src; series of another
+// space lose their numbers.
 func (b *Batch) Append(src *Batch, i int) {
-	b.AddKey(src.Key(i), src.Hash(i))
+	if len(b.series) == 0 {
+		b.space, b.keyer = src.space, src.keyer
+	}
+	s := &src.series[i]
+	switch {
+	case b.space != src.space || b.keyer != src.keyer:
+		b.AddKey(src.Key(i), s.hash)
+	case s.keyStart == notMade:
+		b.AddNumbered(s.number, s.hash, s.hint)
+	default:
+		b.AddKey(src.Key(i), s.hash)
+		b.SetNumber(s.number)
+	}
 	b.samples = append(b.samples, src.Samples(i)...)
 	b.series[len(b.series)-1].samplesEnd = len(b.samples)
 }
 
-// Key returns the canonical key of series i. It aliases the batch.
+// Key returns the canonical key of series i. It aliases the batch until the next series is added.
 func (b *Batch) Key(i int) []byte {
 	s := &b.series[i]
+	if s.keyStart == notMade {
+		s.keyStart = len(b.keys)
+		b.keys = b.keyer.AppendKey(b.keys, s.number, s.hint)
+		s.keyEnd = len(b.keys)
+	}
 	return b.keys[s.keyStart:s.keyEnd:s.keyEnd]
 }
 
 // Hash returns HashSeriesKey of the key of series i.
 func (b *Batch) Hash(i int) uint64 { return b.series[i].hash }
+
+// Number returns the number of series i in the space of the batch, or NoNumber.
+func (b *Batch) Number(i int) uint32 { return b.series[i].number }
 
 // Samples returns the samples of series i in the order they were added, which
 // need not be that of time. They alias the batch.
