@@ -54,9 +54,22 @@ func openBench(b *testing.B) *Storage {
 
 // BenchmarkIngest takes one sample of each of 110 k known series per round.
 func BenchmarkIngest(b *testing.B) {
+	b.Run("keys", func(b *testing.B) { benchmarkIngest(b, benchBatches(b, benchSeries, benchBatch)) })
+	b.Run("numbers", func(b *testing.B) {
+		n := newNumbering()
+		batches := benchBatches(b, benchSeries, benchBatch)
+		for range 2 { // the second time the series are known
+			for i := range batches {
+				batches[i] = n.number(batches[i], nil)
+			}
+		}
+		benchmarkIngest(b, batches)
+	})
+}
+
+func benchmarkIngest(b *testing.B, batches []*model.Batch) {
 	s := openBench(b)
 	defer closeTest(b, s)
-	batches := benchBatches(b, benchSeries, benchBatch)
 	start := testNow().UnixMilli() - dayMs
 	round := 0
 	write := func() {

@@ -202,7 +202,7 @@ func (s *Storage) dropExpired() error {
 		s.logDrop(p.Month(), keep)
 		s.flushLock.Lock()
 		s.removePartition(p.Month())
-		s.hot.clear()
+		s.forgetSeries()
 		s.flushLock.Unlock()
 		bytes := p.Stats().HeadBytes
 		s.headBytes.Add(-bytes)

@@ -74,19 +74,25 @@ func (s *Storage) logErr(err error) error {
 
 // run is a piece of a batch: consecutive samples of one series in one month.
 type run struct {
-	key        hotKey
 	series     int // in the batch
 	start, end int // among the samples of the series
 	month      partition.Month
 	id         uint32
 }
 
+// search is a run whose series has no slot.
+type search struct {
+	key hotKey
+	run int // index in writer.runs
+}
+
 // writer is the scratch memory of one Ingest.
 type writer struct {
 	s       *Storage
+	slots   *slots // of the batch's space; nil when it has none
 	runs    []run
-	missing []int // indexes of runs whose series is not in the hot table
-	stale   []int // indexes of runs whose series is there from the previous period
+	missing []search // runs whose series is known neither by its slot nor to the hot table
+	stale   []search // runs whose series is in the hot table from the previous period
 	labels  []model.Label
 	frame   wal.FrameEncoder
 	delta   head.Delta
@@ -101,8 +107,9 @@ func (w *writer) write(b *model.Batch) (wal.Position, error) {
 	s.m.rowsReceived.Add(b.Rows())
 	s.flushLock.RLock()
 	defer s.flushLock.RUnlock()
+	w.slots = s.slotsOf(b)
 	w.split(b)
-	w.lookUp()
+	w.lookUp(b)
 	position, err := w.registerMissing(b)
 	if err != nil {
 		return 0, err
@@ -115,13 +122,14 @@ func (w *writer) write(b *model.Batch) (wal.Position, error) {
 	return position, w.append(b)
 }
 
-// split cuts the samples of the batch into runs and leaves out those which are not accepted.
+// split cuts the samples of the batch into runs and leaves out those which are not accepted. Runs of series
+// which have no slot in their month go to w.missing.
 func (w *writer) split(b *model.Batch) {
-	w.runs = w.runs[:0]
+	w.runs, w.missing = w.runs[:0], w.missing[:0]
 	accepted := w.s.accepted()
 	for i := range b.Len() {
-		second := maphash.Bytes(w.s.seed, b.Key(i))
 		samples := b.Samples(i)
+		first := len(w.runs)
 		open := false // the last run goes on
 		for j := range samples {
 			t := samples[j].Timestamp
@@ -139,9 +147,31 @@ func (w *writer) split(b *model.Batch) {
 				w.runs[len(w.runs)-1].end = j + 1
 				continue
 			}
-			w.runs = append(w.runs, run{key: newHotKey(b.Hash(i), second, w.month), series: i, start: j, end: j + 1, month: w.month})
+			w.runs = append(w.runs, run{series: i, start: j, end: j + 1, month: w.month})
 			open = true
 		}
+		w.identify(b, i, first)
+	}
+}
+
+// identify gives the runs of series i, which begin at the given index, their ids from the slot of the series, or the
+// keys to search for.
+func (w *writer) identify(b *model.Batch, i, first int) {
+	known := slot(0)
+	if n := b.Number(i); n != model.NoNumber && w.slots != nil {
+		known = w.slots.get(n)
+	}
+	second, hashed := uint64(0), false
+	for j := first; j < len(w.runs); j++ {
+		r := &w.runs[j]
+		if r.month == known.month() {
+			r.id = known.id()
+			continue
+		}
+		if !hashed {
+			second, hashed = maphash.Bytes(w.s.seed, b.Key(i)), true
+		}
+		w.missing = append(w.missing, search{key: newHotKey(b.Hash(i), second, r.month), run: j})
 	}
 }
 
@@ -170,39 +200,60 @@ func (s *Storage) ignore(key []byte, t int64, accepted model.TimeRange) {
 		keyText(key), instant(t), instant(accepted.Max), s.cfg.FutureRetention.String())
 }
 
-// lookUp finds the ids of the series which the hot table knows.
-func (w *writer) lookUp() {
-	w.missing, w.stale = w.missing[:0], w.stale[:0]
+// lookUp finds the ids of those missing series which the hot table knows.
+func (w *writer) lookUp(b *model.Batch) {
+	w.stale = w.stale[:0]
+	if len(w.missing) == 0 {
+		return
+	}
+	missing := w.missing[:0]
 	t := &w.s.hot
 	t.RLock()
-	for i := range w.runs {
-		id, ok, fresh := t.get(w.runs[i].key)
-		w.runs[i].id = id
-		switch {
+	for _, x := range w.missing {
+		r := &w.runs[x.run]
+		id, ok, fresh := t.get(x.key)
+		switch r.id = id; {
 		case !ok:
-			w.missing = append(w.missing, i)
+			missing = append(missing, x)
+		case w.slots != nil && w.slots.put(b.Number(r.series), newSlot(r.month, id)):
 		case !fresh:
-			w.stale = append(w.stale, i)
+			w.stale = append(w.stale, x)
 		}
 	}
 	t.RUnlock()
+	w.missing = missing
 	w.remember(w.stale)
 }
 
 // remember puts the series of the given runs into the hot table.
-func (w *writer) remember(indexes []int) {
-	if len(indexes) == 0 {
+func (w *writer) remember(found []search) {
+	if len(found) == 0 {
 		return
 	}
 	t := &w.s.hot
 	t.Lock()
 	defer t.Unlock()
-	for _, i := range indexes {
-		if w.runs[i].start == w.runs[i].end {
-			continue
+	for _, x := range found {
+		if r := &w.runs[x.run]; r.start < r.end {
+			t.put(x.key, r.id)
 		}
-		t.put(w.runs[i].key, w.runs[i].id)
 	}
+}
+
+// settle notes where the series of the given runs are: in their slots, or else in the hot table.
+func (w *writer) settle(b *model.Batch, found []search) {
+	if w.slots == nil {
+		w.remember(found)
+		return
+	}
+	rest := found[:0]
+	for _, x := range found {
+		r := &w.runs[x.run]
+		if r.start < r.end && !w.slots.put(b.Number(r.series), newSlot(r.month, r.id)) {
+			rest = append(rest, x)
+		}
+	}
+	w.remember(rest)
 }
 
 // registerMissing gives ids to the series which the hot table does not know. The
@@ -217,7 +268,7 @@ func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
 	if err != nil {
 		return 0, err
 	}
-	w.remember(w.missing)
+	w.settle(b, w.missing)
 	return position, nil
 }
 
@@ -229,27 +280,27 @@ func (w *writer) findFlushed(b *model.Batch) {
 	}
 	byMonth := w.s.table.Load().byMonth
 	found, missing := w.stale[:0], w.missing[:0]
-	for _, i := range w.missing {
-		r := &w.runs[i]
+	for _, x := range w.missing {
+		r := &w.runs[x.run]
 		if p := byMonth[r.month]; p != nil {
 			if id, ok := p.Index().LookupFlushed(b.Hash(r.series), b.Key(r.series)); ok {
 				r.id = id
-				found = append(found, i)
+				found = append(found, x)
 				continue
 			}
 		}
-		missing = append(missing, i)
+		missing = append(missing, x)
 	}
 	w.stale, w.missing = found, missing
-	w.remember(found)
+	w.settle(b, found)
 }
 
 func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err error) {
 	w.s.register.Lock()
 	defer w.s.register.Unlock()
 	// What can fail comes first: once the index has a series, its record has to get into the log.
-	for _, i := range w.missing {
-		if _, err := w.s.partitionOf(w.runs[i].month); err != nil {
+	for _, x := range w.missing {
+		if _, err := w.s.partitionOf(w.runs[x.run].month); err != nil {
 			return 0, err
 		}
 	}
@@ -260,8 +311,8 @@ func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err erro
 		}
 	}()
 	created := 0
-	for _, i := range w.missing {
-		r := &w.runs[i]
+	for _, x := range w.missing {
+		r := &w.runs[x.run]
 		if !w.valid(b.Key(r.series)) {
 			w.s.m.ignoredInvalid.Add(r.end - r.start)
 			r.end = r.start

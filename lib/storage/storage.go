@@ -44,10 +44,12 @@ type Storage struct {
 	maxHeadBytes int64
 	maxSeries    int
 
-	lockFile io.Closer
-	log      *wal.Log
-	hot      hotTable
-	writers  sync.Pool // of *writer
+	lockFile  io.Closer
+	log       *wal.Log
+	hot       hotTable
+	slotEpoch atomic.Uint32 // changes when ids of series lose their meaning
+	spaces    sync.Map      // *slots, as keys: what is attached to the spaces of senders
+	writers   sync.Pool     // of *writer
 
 	gate struct {
 		sync.RWMutex
@@ -332,6 +334,7 @@ func (s *Storage) closeFiles() error {
 	}
 	errs = append(errs, release(s.table.Load().sorted))
 	s.table.Store(newTable(nil))
+	s.detachSlots()
 	s.o.Budget.Release(s.headBytes.Swap(0))
 	if s.lockFile != nil {
 		errs = append(errs, s.lockFile.Close())
