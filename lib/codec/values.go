@@ -7,7 +7,7 @@ import (
 	"vmcluster/lib/errkind"
 )
 
-// The formats of a column of values, its first byte.
+// The formats of a column of values, in its first byte.
 const (
 	valuesRaw     = 0 // 8 bytes each
 	valuesConst   = 1 // 8 bytes once
@@ -28,15 +28,17 @@ func (e *Encoder) AppendValues(dst []byte, values []float64) []byte {
 	if len(values) == 0 {
 		return append(dst, valuesRaw)
 	}
-	if isConst(values) {
-		return binary.LittleEndian.AppendUint64(append(dst, valuesConst), math.Float64bits(values[0]))
+	facts := FactsOf(values)
+	if facts.Has(Constant) {
+		return binary.LittleEndian.AppendUint64(append(dst, formatByte(valuesConst, facts)), math.Float64bits(values[0]))
 	}
 	start := len(dst)
 	dst = e.appendAsInts(dst, values)
 	if len(dst)-start <= 8*len(values) {
+		dst[start] |= formatByte(0, facts)
 		return dst
 	}
-	dst = append(dst[:start], valuesRaw)
+	dst = append(dst[:start], formatByte(valuesRaw, facts))
 	for _, v := range values {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
 	}
@@ -194,7 +196,7 @@ func DecodeValues(dst []float64, src []byte, n int) ([]float64, error) {
 	if len(src) == 0 || n < 0 || n > MaxColumnLen {
 		return dst, errkind.New(errkind.Corrupt, "cannot decode column of %d values from %d bytes: the format byte is missing or there are more than %d", n, len(src), MaxColumnLen)
 	}
-	format, src := src[0], src[1:]
+	format, src := src[0]&formatMask, src[1:]
 	start := len(dst)
 	var err error
 	switch {
@@ -307,4 +309,16 @@ func growFloats(dst []float64, n int) []float64 {
 		dst = grown
 	}
 	return dst[:len(dst)+n]
+}
+
+// ValueAt returns value i of the n values of a column.
+func ValueAt(src []byte, n, i int) (float64, error) {
+	if len(src) == 9 && src[0]&formatMask == valuesConst {
+		return math.Float64frombits(binary.LittleEndian.Uint64(src[1:])), nil
+	}
+	values, err := DecodeValues(nil, src, n)
+	if err != nil {
+		return 0, err
+	}
+	return values[i], nil
 }

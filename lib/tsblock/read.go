@@ -17,7 +17,12 @@ type Scratch struct {
 	decoded []Samples // of overlapping blocks
 	merger  merger
 	columns columnCache
+	start   int   // of what ReadRange appends
+	facts   Facts // of what it has appended so far
 }
+
+// Facts returns what is known of the values which the last ReadRange appended; nothing if it appended none.
+func (s *Scratch) Facts() Facts { return s.facts }
 
 // ReadRange appends the samples of the blocks which lie within r to dst, in the
 // order of time, deduplicated as by Merge. Samples outside of r take no part
@@ -26,9 +31,11 @@ type Scratch struct {
 // kind Corrupt, and dst is then unchanged.
 func ReadRange(dst *Samples, blocks []Block, r model.TimeRange, minIntervalMs int64, scratch *Scratch) error {
 	start := dst.Len()
+	scratch.start, scratch.facts = start, 0
 	err := scratch.read(dst, blocks, r)
 	if err != nil {
 		dst.truncate(start)
+		scratch.facts = 0
 		return err
 	}
 	dst.Dedup(start, minIntervalMs)
@@ -40,16 +47,33 @@ func (s *Scratch) read(dst *Samples, blocks []Block, r model.TimeRange) error {
 	defer func() { clear(s.blocks) }()
 	for len(blocks) > 0 {
 		n := OverlapLen(blocks)
+		start := dst.Len()
+		facts := blocks[0].Facts()
 		if n > 1 {
 			if err := s.readOverlapping(dst, blocks[:n], r); err != nil {
 				return err
 			}
+			for i := range blocks[1:n] {
+				facts &= blocks[1+i].Facts() & NoNaN // numbers of several blocks may take turns
+			}
 		} else if err := s.decodeRange(dst, &blocks[0], r); err != nil {
 			return err
 		}
+		s.addFacts(dst.Values, start, facts)
 		blocks = blocks[n:]
 	}
 	return nil
+}
+
+// addFacts takes note that values[start:] have been appended, which have these facts.
+func (s *Scratch) addFacts(values []float64, start int, facts Facts) {
+	switch {
+	case start == len(values):
+	case start == s.start:
+		s.facts = facts
+	default:
+		s.facts = joinFacts(s.facts, facts, values[start-1], values[start])
+	}
 }
 
 // inRange returns the blocks that overlap r, sorted by MinTimestamp.
