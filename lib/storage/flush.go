@@ -240,7 +240,7 @@ func (s *Storage) mergeEach(ctx context.Context, partitions []*partition.Partiti
 			if err := p.MergeAll(ctx, s.retained(), room); err != nil {
 				return err
 			}
-			return p.Index().Merge()
+			return p.Index().Merge(ctx)
 		})
 		if err != nil {
 			return err

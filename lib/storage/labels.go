@@ -16,7 +16,7 @@ import (
 func (s *Storage) LabelNames(ctx context.Context, q *model.SearchQuery, limit int) (storageapi.Strings, error) {
 	limit = smallerLimit(limit, s.cfg.MaxTagKeys)
 	return s.labels(ctx, q, limit, func(p *partition.Partition, iq index.Query) ([]string, error) {
-		return p.Index().LabelNames(iq, limit)
+		return p.Index().LabelNames(ctx, iq, limit)
 	})
 }
 
@@ -24,7 +24,7 @@ func (s *Storage) LabelNames(ctx context.Context, q *model.SearchQuery, limit in
 func (s *Storage) LabelValues(ctx context.Context, q *model.SearchQuery, label string, limit int) (storageapi.Strings, error) {
 	limit = smallerLimit(limit, s.cfg.MaxTagValues)
 	return s.labels(ctx, q, limit, func(p *partition.Partition, iq index.Query) ([]string, error) {
-		return p.Index().LabelValues(iq, label, limit)
+		return p.Index().LabelValues(ctx, iq, label, limit)
 	})
 }
 

@@ -111,7 +111,7 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 		if !ok {
 			continue
 		}
-		ids, err := p.Index().Search(iq)
+		ids, err := p.Index().Search(it.ctx, iq)
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 		// The view is taken after the search: it has all samples that the days in the index told of.
 		it.views = append(it.views, p.View(q.Range))
 		var stopped error
-		err = p.Index().Keys(ids, func(id uint32, key []byte) bool {
+		err = p.Index().Keys(it.ctx, ids, func(id uint32, key []byte) bool {
 			stopped = it.add(id, key)
 			return stopped == nil
 		})

@@ -128,7 +128,7 @@ func BenchmarkMerge(b *testing.B) {
 			must(b, ix.Flush())
 		}
 		b.StartTimer()
-		must(b, ix.Merge())
+		must(b, ix.Merge(ctx))
 		b.StopTimer()
 		b.ReportMetric(float64(ix.SizeBytes())/float64(len(keys)), "diskB/series")
 		closed(b, ix)
@@ -145,7 +145,7 @@ func BenchmarkRead(b *testing.B) {
 	fillBench(b, ix, keys, hashes)
 	b.Run("head", func(b *testing.B) { benchReads(b, ix, keys, hashes) })
 	must(b, ix.Flush())
-	must(b, ix.Merge())
+	must(b, ix.Merge(ctx))
 	b.Run("segment", func(b *testing.B) { benchReads(b, ix, keys, hashes) })
 	closed(b, ix)
 }
@@ -168,7 +168,7 @@ func benchReads(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
 			var found *roaring.Bitmap
 			for b.Loop() {
 				var err error
-				if found, err = ix.Search(Query{Filters: [][]model.TagFilter{tc.filters}, LastDay: 1}); err != nil {
+				if found, err = ix.Search(ctx, Query{Filters: [][]model.TagFilter{tc.filters}, LastDay: 1}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -195,13 +195,13 @@ func benchReads(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
 		all := roaring.New()
 		all.AddRange(0, uint64(len(keys)))
 		for b.Loop() {
-			must(b, ix.Keys(all, func(uint32, []byte) bool { return true }))
+			must(b, ix.Keys(ctx, all, func(uint32, []byte) bool { return true }))
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(keys)), "ns/key")
 	})
 	b.Run("label_values", func(b *testing.B) {
 		for b.Loop() {
-			_, err := ix.LabelValues(Query{LastDay: 1}, "pod", 0)
+			_, err := ix.LabelValues(ctx, Query{LastDay: 1}, "pod", 0)
 			must(b, err)
 		}
 	})

@@ -43,10 +43,10 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	background(ix.Flush)
-	background(ix.Merge)
+	background(func() error { return ix.Merge(ctx) })
 	background(func() error { return readAround(t, ix) })
 	background(func() error {
-		_, err := ix.LabelValues(Query{LastDay: 9}, "i", 10)
+		_, err := ix.LabelValues(ctx, Query{LastDay: 9}, "i", 10)
 		ix.SizeBytes()
 		return err
 	})
@@ -63,11 +63,11 @@ func TestConcurrent(t *testing.T) {
 // readAround checks that found series pass the filter they were found by.
 func readAround(t *testing.T, ix *Index) error {
 	filters := []model.TagFilter{{Name: "shared", Value: "[23]", Op: model.Regexp}, {Name: "i", Value: "1.*", Op: model.Regexp}, {Name: "w", Value: "0", Op: model.NotEqual}}
-	ids, err := ix.Search(Query{Filters: [][]model.TagFilter{filters}, LastDay: 9})
+	ids, err := ix.Search(ctx, Query{Filters: [][]model.TagFilter{filters}, LastDay: 9})
 	if err != nil {
 		return err
 	}
-	return ix.Keys(ids, func(id uint32, key []byte) bool {
+	return ix.Keys(ctx, ids, func(id uint32, key []byte) bool {
 		_, labels, err := model.ParseSeriesKey(nil, key)
 		if err != nil || labelValue(labels, "w") != "1" || labelValue(labels, "i")[0] != '1' {
 			t.Errorf("found %s, %v", model.SeriesKeyString(key), err)

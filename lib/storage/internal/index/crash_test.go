@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"vmcluster/lib/model"
 	"vmcluster/lib/vfs"
 	"vmcluster/lib/vfs/faultfs"
@@ -65,8 +67,33 @@ func crashStep(t *testing.T, ix *Index, n, durable *naive, w *world, after **mem
 	for range w.rng.IntN(40) {
 		addRandomGaps(t, ix, n, w)
 	}
-	if w.rng.IntN(4) == 0 {
-		must(t, ix.Merge())
+	switch w.rng.IntN(8) {
+	case 0, 1:
+		must(t, ix.Merge(ctx))
+		return
+	case 2:
+		_, err := ix.MergeNext(ctx)
+		must(t, err)
+		return
+	case 3:
+		must(t, deleteRandom(ix, n, w))
+		if *after == nil {
+			for id := range n.gone { // the others in durable are as they were
+				if _, ok := durable.keys[id]; ok {
+					durable.remove(id)
+				}
+				durable.gone[id] = n.gone[id]
+			}
+		}
+		return
+	case 4:
+		dir := fmt.Sprintf("/x/snapshot%d", w.rng.Uint64())
+		must(t, ix.Snapshot(dir))
+		if *after == nil {
+			s := &snapshot{dir: dir, n: newNaive()}
+			copyNaive(s.n, durable)
+			w.snapshots = append(w.snapshots, s)
+		}
 		return
 	}
 	must(t, ix.Flush())
@@ -93,7 +120,7 @@ func addRandomGaps(t *testing.T, ix *Index, n *naive, w *world) {
 }
 
 func copyNaive(dst, src *naive) {
-	dst.keys, dst.ids, dst.next = maps.Clone(src.keys), maps.Clone(src.ids), src.next
+	dst.keys, dst.ids, dst.gone, dst.next = maps.Clone(src.keys), maps.Clone(src.ids), maps.Clone(src.gone), src.next
 	for day, ids := range src.days {
 		dst.days[day] = maps.Clone(ids)
 	}
@@ -104,6 +131,10 @@ func recoverCrashed(t *testing.T, fs vfs.FS, n, durable *naive, w *world) {
 	t.Helper()
 	ix := mustOpen(t, fs, "/x/index")
 	checkFiles(t, fs, ix)
+	checkDeleted(t, ix, n, durable)
+	for _, s := range w.snapshots {
+		checkCrashedSnapshot(t, fs, s)
+	}
 	for id, key := range durable.keys {
 		if got, err := ix.AppendKey(nil, id); err != nil || string(got) != key {
 			t.Fatalf("flushed series %d is lost: %q, %v", id, got, err)
@@ -117,15 +148,21 @@ func recoverCrashed(t *testing.T, fs vfs.FS, n, durable *naive, w *world) {
 			}
 		}
 	}
-	for _, id := range ix.days.active(-100, 100).ToArray() {
+	active := ix.days.active(-100, 100)
+	active.AndNot(n.goneIDs())
+	for _, id := range active.ToArray() {
 		if got, err := ix.AppendKey(nil, id); err != nil || string(got) != n.keys[id] {
 			t.Fatalf("active series %d is %q, %v; want %q", id, got, err, n.keys[id])
 		}
 	}
-	order := slices.Sorted(maps.Keys(n.keys))
+	log := maps.Clone(n.keys)
+	for id, g := range n.gone {
+		log[id] = g.key
+	}
+	order := slices.Sorted(maps.Keys(log))
 	w.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	for _, id := range order {
-		must(t, ix.Restore(id, []byte(n.keys[id])))
+		must(t, ix.Restore(id, []byte(log[id])))
 		for day, ids := range n.days {
 			if ids[id] {
 				ix.MarkActive(id, day)
@@ -139,6 +176,52 @@ func recoverCrashed(t *testing.T, fs vfs.FS, n, durable *naive, w *world) {
 	addRandomGaps(t, ix, n, w)
 	must(t, ix.Flush())
 	copyNaive(durable, n)
+	closed(t, ix)
+}
+
+// checkDeleted checks that what was deleted for sure still is. When the power went off during the last deletion, it may have
+// been done or not.
+func checkDeleted(t *testing.T, ix *Index, n, durable *naive) {
+	t.Helper()
+	deleted := roaring.New()
+	if d := ix.Deleted(); d != nil {
+		deleted = d
+	}
+	if missing := roaring.AndNot(durable.goneIDs(), deleted); !missing.IsEmpty() {
+		t.Fatalf("deleted series %v are back", missing)
+	}
+	if extra := roaring.AndNot(deleted, n.goneIDs()); !extra.IsEmpty() {
+		t.Fatalf("series %v are gone", extra)
+	}
+	for _, id := range n.goneIDs().ToArray() {
+		if !deleted.Contains(id) {
+			n.undelete(id)
+		} else if _, ok := durable.keys[id]; ok {
+			durable.remove(id)
+		}
+	}
+}
+
+// snapshot is a snapshot which was finished before a crash.
+type snapshot struct {
+	dir string
+	n   *naive
+}
+
+func checkCrashedSnapshot(t *testing.T, fs vfs.FS, s *snapshot) {
+	t.Helper()
+	ix := mustOpen(t, fs, s.dir)
+	if ix.SeriesCount() < len(s.n.keys) { // registrations may have been flushed by a flush which failed later
+		t.Fatalf("snapshot with %d series; want %d", ix.SeriesCount(), len(s.n.keys))
+	}
+	for id, key := range s.n.keys {
+		if got, err := ix.AppendKey(nil, id); err != nil || string(got) != key {
+			t.Fatalf("series %d is %q in the snapshot, %v; want %q", id, got, err, key)
+		}
+	}
+	if missing := roaring.AndNot(s.n.goneIDs(), ix.mu.state.deleted); !missing.IsEmpty() {
+		t.Fatalf("series %v are not deleted in the snapshot", missing)
+	}
 	closed(t, ix)
 }
 
@@ -176,7 +259,7 @@ func TestFailedOperations(t *testing.T) {
 			addRandom(t, ix, n, w)
 		}
 		fs.SetFault(faultfs.Fault{At: at, Short: true})
-		if ix.Flush() != nil || ix.Merge() != nil {
+		if ix.Flush() != nil || ix.Merge(ctx) != nil {
 			failures++
 		}
 		fs.SetFault(faultfs.Fault{})
@@ -184,7 +267,7 @@ func TestFailedOperations(t *testing.T) {
 		checkQuery(t, ix, n, w)
 		addRandom(t, ix, n, w)
 		must(t, ix.Flush())
-		must(t, ix.Merge())
+		must(t, ix.Merge(ctx))
 		checkFilesAfter(t, mem, ix)
 		closed(t, ix)
 		ix = mustOpen(t, mem, "/i")

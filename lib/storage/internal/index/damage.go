@@ -35,12 +35,26 @@ func manifestFromFiles(entries []vfs.Entry) manifest {
 		if isSegmentName(e.Name) {
 			m.segments = append(m.segments, e.Name)
 		}
-		name := strings.TrimSuffix(strings.TrimPrefix(e.Name, segmentPrefix), corruptSuffix)
-		if seq, err := strconv.ParseUint(name, 16, 64); err == nil && strings.HasPrefix(e.Name, segmentPrefix) {
+		if isDeletedName(e.Name) { // the last one has all; numbers of equal length sort like text
+			m.deleted = max(m.deleted, strings.TrimSuffix(e.Name, copySuffix))
+		}
+		if seq, ok := sequenceOf(e.Name); ok {
 			m.nextSeq = max(m.nextSeq, seq+1)
 		}
 	}
 	return m
+}
+
+// sequenceOf returns the number in the name of a file, which may be set aside.
+func sequenceOf(name string) (uint64, bool) {
+	name = strings.TrimSuffix(strings.TrimSuffix(name, corruptSuffix), copySuffix)
+	for _, prefix := range [2]string{segmentPrefix, deletedPrefix} {
+		if number, ok := strings.CutPrefix(name, prefix); ok {
+			seq, err := strconv.ParseUint(number, 16, 64)
+			return seq, err == nil
+		}
+	}
+	return 0, false
 }
 
 // setAside gives a damaged file another name, if it is still there.
@@ -55,8 +69,8 @@ func (ix *Index) setAside(name string) error {
 // openSegments opens the listed segments. Damaged ones are set aside and taken off the manifest. Their files get
 // another name first: a file which is not listed would be deleted by the next open.
 func (ix *Index) openSegments(m *manifest, changed bool) (*state, error) {
-	st := &state{head: newHead()}
-	left := manifest{nextSeq: m.nextSeq}
+	st := &state{head: newHead(), deleted: roaring.New()}
+	left := manifest{nextSeq: m.nextSeq, deleted: m.deleted}
 	for _, name := range m.segments {
 		path := filepath.Join(ix.o.Dir, name)
 		s, err := openSegment(ix.o.FS, path, ix.dec)
@@ -78,7 +92,7 @@ func (ix *Index) openSegments(m *manifest, changed bool) (*state, error) {
 		ix.reg.nextID = max(ix.reg.nextID, uint64(s.footer.lastID)+1)
 	}
 	data := left.appendTo(nil)
-	ix.manifest.Store(int64(len(data)))
+	ix.manifestSize.Store(int64(len(data)))
 	if changed {
 		if err := vfs.WriteFileDurable(ix.o.FS, filepath.Join(ix.o.Dir, manifestName), data); err != nil {
 			ix.releaseSegments(st.segments)
@@ -141,11 +155,15 @@ func (st *state) known() (*roaring.Bitmap, error) {
 	return ids, nil
 }
 
-// Known returns the ids of all registered series. After the loss of a segment parts may have others.
+// Known returns the ids of all registered and all deleted series. After the loss of a segment parts may have others.
 func (ix *Index) Known() (*roaring.Bitmap, error) {
 	st := ix.acquire()
 	defer ix.release(st)
-	return st.known()
+	ids, err := st.known()
+	if err == nil {
+		ids.Or(st.deleted)
+	}
+	return ids, err
 }
 
 // Reserve makes Add give no id below end: somebody has seen these ids in use, though the index, which

@@ -127,7 +127,7 @@ func TestDamagedSegmentIsSetAside(t *testing.T) {
 					ix.MarkActive(id, 3)
 					n.mark(id, 3)
 					must(t, ix.Flush())
-					must(t, ix.Merge())
+					must(t, ix.Merge(ctx))
 					closed(t, ix)
 				}
 				if _, err := fs.ReadFile(path + corruptSuffix); (err == nil) != (how != "gone") {
@@ -154,7 +154,7 @@ func TestDamagedManifestOfIndexLosesNothing(t *testing.T) {
 				sources[name] = data
 			}
 			ix := mustOpen(t, fs, "/i")
-			must(t, ix.Merge())
+			must(t, ix.Merge(ctx))
 			closed(t, ix)
 			for name, data := range sources {
 				must(t, vfs.WriteFileDurable(fs, filepath.Join("/i", name), data))
@@ -167,7 +167,7 @@ func TestDamagedManifestOfIndexLosesNothing(t *testing.T) {
 			for range 20 {
 				checkQuery(t, ix, n, w)
 			}
-			must(t, ix.Merge())
+			must(t, ix.Merge(ctx))
 			checkAll(t, ix, n)
 			addRandom(t, ix, n, w)
 			must(t, ix.Flush())
@@ -270,14 +270,14 @@ func TestMergesLeaveRoom(t *testing.T) {
 		addRandomGaps(t, ix, n, w)
 		must(t, ix.Flush())
 	}
-	if err := ix.Merge(); errkind.Of(err) != errkind.Overloaded {
+	if err := ix.Merge(ctx); errkind.Of(err) != errkind.Overloaded {
 		t.Errorf("error %v; want kind overloaded", err)
 	}
 	if got := len(ix.mu.state.segments); got < mergeWidth {
 		t.Errorf("%d segments: they were merged", got)
 	}
 	fs.SetCapacity(2 * spareBytes)
-	must(t, ix.Merge())
+	must(t, ix.Merge(ctx))
 	if got := len(ix.mu.state.segments); got != 1 {
 		t.Errorf("%d segments; want 1", got)
 	}

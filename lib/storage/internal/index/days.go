@@ -129,11 +129,16 @@ func (t *dayTable) path(day int32) string {
 
 // appendDay appends the file of a day. It may reorganise ids.
 func appendDay(dst []byte, day int32, ids *roaring.Bitmap) ([]byte, error) {
-	ids.RunOptimize()
 	start := len(dst)
 	dst = append(dst, dayMagic...)
 	dst = append(dst, formatVersion)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(day))
+	return sealBitmap(dst, start, ids)
+}
+
+// sealBitmap appends a bitmap, which it may reorganise, and the checksum of all from start on.
+func sealBitmap(dst []byte, start int, ids *roaring.Bitmap) ([]byte, error) {
+	ids.RunOptimize()
 	data, err := ids.ToBytes()
 	if err != nil {
 		return nil, err
@@ -143,25 +148,38 @@ func appendDay(dst []byte, day int32, ids *roaring.Bitmap) ([]byte, error) {
 }
 
 func decodeDay(data []byte, path string) (int32, *roaring.Bitmap, error) {
-	n, head := len(data)-4, len(dayMagic)+1
-	if n < head+4 || string(data[:len(dayMagic)]) != dayMagic {
-		return 0, nil, corrupt(path, "header")
+	head, ids, err := openBitmap(data, path, dayMagic, 4)
+	if err != nil {
+		return 0, nil, err
+	}
+	return int32(binary.LittleEndian.Uint32(head)), ids, nil
+}
+
+// openBitmap reads a file that sealBitmap has finished: magic, version, extra bytes, bitmap, checksum.
+func openBitmap(data []byte, path, magic string, extra int) (head []byte, ids *roaring.Bitmap, err error) {
+	n, start := len(data)-4, len(magic)+1
+	if n < start+extra || string(data[:len(magic)]) != magic {
+		return nil, nil, corrupt(path, "header")
 	}
 	if checksum(data[:n]) != binary.LittleEndian.Uint32(data[n:]) {
-		return 0, nil, corrupt(path, "contents: wrong checksum")
+		return nil, nil, corrupt(path, "contents: wrong checksum")
 	}
-	if v := data[len(dayMagic)]; v != formatVersion {
-		return 0, nil, unknownVersion(path, v)
+	if v := data[len(magic)]; v != formatVersion {
+		return nil, nil, unknownVersion(path, v)
 	}
-	day := int32(binary.LittleEndian.Uint32(data[head:]))
-	ids := roaring.New()
-	if err := ids.UnmarshalBinary(data[head+4 : n]); err != nil {
-		return 0, nil, corrupt(path, "bitmap: "+err.Error())
+	ids = roaring.New()
+	if err := ids.UnmarshalBinary(data[start+extra : n]); err != nil {
+		return nil, nil, corrupt(path, "bitmap: "+err.Error())
 	}
 	if err := ids.Validate(); err != nil && !ids.IsEmpty() {
-		return 0, nil, corrupt(path, "bitmap: "+err.Error())
+		return nil, nil, corrupt(path, "bitmap: "+err.Error())
 	}
-	return day, ids, nil
+	return data[start : start+extra], ids, nil
+}
+
+// isDayName reports whether name is that of a finished file of active days.
+func isDayName(name string) bool {
+	return strings.HasPrefix(name, dayPrefix) && !strings.HasSuffix(name, tempSuffix) && !strings.HasSuffix(name, corruptSuffix)
 }
 
 // load reads all day files and returns the names of damaged ones.
@@ -173,7 +191,7 @@ func (t *dayTable) load() (damaged map[string]error, err error) {
 	}
 	damaged = map[string]error{}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name, dayPrefix) || strings.HasSuffix(e.Name, tempSuffix) || strings.HasSuffix(e.Name, corruptSuffix) {
+		if !isDayName(e.Name) {
 			continue
 		}
 		path := filepath.Join(t.dir, e.Name)
@@ -203,9 +221,7 @@ func (t *dayTable) end() uint64 {
 	defer t.mu.RUnlock()
 	end := uint64(0)
 	for _, d := range t.mu.days {
-		if !d.ids.IsEmpty() {
-			end = max(end, uint64(d.ids.Maximum())+1)
-		}
+		end = max(end, endOf(d.ids))
 	}
 	return end
 }

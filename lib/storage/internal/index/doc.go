@@ -19,13 +19,14 @@
 //
 // Invariants:
 //
-//  1. An id means one key for ever, and a key has at most one id.
+//  1. An id means one key for ever, and a key has at most one id that is not deleted.
 //  2. Ids given by Add grow; they lie above every id the index has seen, on disk or restored.
 //  3. A series lives in exactly one source of a state: the head, a frozen head or one segment. After the loss of
 //     a manifest it may be in several segments, with the same id, until they are merged.
 //  4. The manifest on disk lists only segments that are durable and whole. Files it does not list are deleted by Open.
-//  5. Day files on disk name only ids that are in listed segments, or were in one that was lost.
+//  5. Day files on disk name only ids that are in listed segments, or were in one that was lost, or are deleted.
 //  6. Open sets damaged files aside, never deletes them, and serves the rest. Ids in use elsewhere are kept from being
 //     given again by Reserve.
-//  7. Nothing of one tenant is reachable through another: dictionaries and postings are kept by tenant.
+//  7. A deleted id stays deleted, and a series which comes back gets a larger one. What is deleted is durable before it is hidden.
+//  8. Nothing of one tenant is reachable through another: dictionaries and postings are kept by tenant.
 package index

@@ -32,9 +32,6 @@ func (ix *Index) Flush() error {
 		return fmt.Errorf("cannot flush active days of index %q: %w", ix.o.Dir, err)
 	}
 	ix.flushes.Inc()
-	if err := ix.mergeSmall(); err != nil { // what was to be flushed is durable all the same
-		ix.o.Logger.Errorf("%s; it is tried again with the next flush; check the free space and the health of the disk", err)
-	}
 	return nil
 }
 
@@ -50,11 +47,12 @@ func (ix *Index) freeze() []*head {
 		return st.frozen
 	}
 	frozen := append(slices.Clone(st.frozen), st.head)
-	ix.setState(&state{head: newHead(), frozen: frozen, segments: st.segments})
+	ix.setState(st.with(newHead(), frozen, st.segments))
 	return frozen
 }
 
-// writeSegment writes a new durable segment, which is not listed yet. The caller has a reference.
+// writeSegment writes a new durable segment, which is not listed yet. The caller has a reference. It
+// is nil when there were no series to write.
 func (ix *Index) writeSegment(fill func(w *segmentWriter) error) (*segment, error) {
 	path := filepath.Join(ix.o.Dir, fmt.Sprintf("%s%016x", segmentPrefix, ix.nextSeq.Add(1)-1))
 	tmp := path + tempSuffix
@@ -64,6 +62,9 @@ func (ix *Index) writeSegment(fill func(w *segmentWriter) error) (*segment, erro
 	}
 	if err := fill(w); err != nil {
 		return nil, errors.Join(err, w.abort(), ix.o.FS.RemoveAll(tmp))
+	}
+	if w.footer.series == 0 {
+		return nil, errors.Join(w.abort(), ix.o.FS.RemoveAll(tmp))
 	}
 	if _, err := w.finish(); err != nil {
 		return nil, errors.Join(err, ix.o.FS.RemoveAll(tmp))
@@ -77,15 +78,14 @@ func (ix *Index) writeSegment(fill func(w *segmentWriter) error) (*segment, erro
 	return openSegment(ix.o.FS, path, ix.dec)
 }
 
-// commit lists a new segment in place of a frozen head or of other segments. It takes over the
+// commit lists a new segment, if there is one, in place of a frozen head or of other segments. It takes over the
 // reference to the segment, also on an error.
 func (ix *Index) commit(added *segment, written *head, merged []*segment) error {
 	ix.commitMu.Lock()
 	defer ix.commitMu.Unlock()
-	defer ix.releaseSegments([]*segment{added})
 	st := ix.acquire()
 	defer ix.release(st)
-	next := &state{head: st.head}
+	next := st.with(st.head, nil, nil)
 	for _, h := range st.frozen {
 		if h != written {
 			next.frozen = append(next.frozen, h)
@@ -96,31 +96,41 @@ func (ix *Index) commit(added *segment, written *head, merged []*segment) error 
 			next.segments = append(next.segments, s)
 		}
 	}
-	next.segments = append(next.segments, added)
-	m := manifest{nextSeq: ix.nextSeq.Load()}
-	for _, s := range next.segments {
-		m.segments = append(m.segments, s.name())
+	if added != nil {
+		defer ix.releaseSegments([]*segment{added})
+		next.segments = append(next.segments, added)
 	}
-	data := m.appendTo(nil)
-	if err := vfs.WriteFileDurable(ix.o.FS, filepath.Join(ix.o.Dir, manifestName), data); err != nil {
-		// Whether the new manifest is on disk is not known, so no file is removed until the next one is, or by Open.
-		ix.orphans = append(ix.orphans, added.path)
+	if err := ix.publishLocked(next); err != nil {
+		if added != nil {
+			ix.orphans = append(ix.orphans, added.path)
+		}
 		return err
 	}
-	ix.removeOrphansLocked()
-	ix.manifest.Store(int64(len(data)))
 	for _, s := range merged {
 		s.obsolete.Store(true)
 	}
+	return nil
+}
+
+// publishLocked makes a state durable and current. After an error nobody knows whether the new manifest is on disk: so the
+// caller must not remove a file, be it listed in the old one or in the new one, but add it to orphans.
+func (ix *Index) publishLocked(next *state) error {
+	m := next.manifest(ix.nextSeq.Load())
+	data := m.appendTo(nil)
+	if err := vfs.WriteFileDurable(ix.o.FS, filepath.Join(ix.o.Dir, manifestName), data); err != nil {
+		return err
+	}
+	ix.removeOrphansLocked()
+	ix.manifestSize.Store(int64(len(data)))
 	ix.setState(next)
 	return nil
 }
 
-// removeOrphansLocked removes the segments of failed commits, which the manifest does not list for sure.
+// removeOrphansLocked removes files which the manifest does not list for sure.
 func (ix *Index) removeOrphansLocked() {
 	for _, path := range ix.orphans {
 		if err := ix.o.FS.RemoveAll(path); err != nil {
-			ix.o.Logger.Warnf("cannot remove the unused index segment %q; the next start does: %s", path, err)
+			ix.o.Logger.Warnf("cannot remove the unused index file %q; the next start does: %s", path, err)
 		}
 	}
 	ix.orphans = nil

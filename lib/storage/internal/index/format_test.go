@@ -35,6 +35,7 @@ func goldenIndex(t testing.TB, fs vfs.FS) *Index {
 		ix.MarkActive(id, 20000)
 		must(t, ix.Flush())
 	}
+	must(t, ix.Delete(roaring.BitmapOf(3, 4, 5, 200)))
 	return ix
 }
 
@@ -63,11 +64,11 @@ func TestGolden(t *testing.T) {
 	}
 	// What an older release has written must stay readable.
 	ix = mustOpen(t, disk, "/golden")
-	ids, err := ix.Search(Query{Filters: [][]model.TagFilter{{{Name: "round", Value: "1"}}}, FirstDay: 20001, LastDay: 20001})
+	ids, err := ix.Search(ctx, Query{Filters: [][]model.TagFilter{{{Name: "round", Value: "1"}}}, FirstDay: 20001, LastDay: 20001})
 	if err != nil || ids.GetCardinality() != 50 {
 		t.Errorf("golden index: found %v, %v; want 50 series", ids, err)
 	}
-	values, err := ix.LabelValues(Query{Tenant: model.TenantID{AccountID: 7, ProjectID: 1}, FirstDay: 20000, LastDay: 20002}, "instance", 2)
+	values, err := ix.LabelValues(ctx, Query{Tenant: model.TenantID{AccountID: 7, ProjectID: 1}, FirstDay: 20000, LastDay: 20002}, "instance", 2)
 	if err != nil || !slices.Equal(values, []string{"host-002:9100", "host-005:9100"}) {
 		t.Errorf("golden index: values %q, %v", values, err)
 	}
@@ -121,11 +122,11 @@ func TestDisjointTenants(t *testing.T) {
 	}
 	for range 2 {
 		q := Query{Tenant: a, FirstDay: 1, LastDay: 1}
-		ids, err := ix.Search(q)
+		ids, err := ix.Search(ctx, q)
 		if err != nil || !slices.Equal(ids.ToArray(), []uint32{0}) {
 			t.Fatalf("tenant %v sees %v, %v", a, ids, err)
 		}
-		values, err := ix.LabelValues(q, "own", 0)
+		values, err := ix.LabelValues(ctx, q, "own", 0)
 		if err != nil || !slices.Equal(values, []string{"0"}) {
 			t.Fatalf("tenant %v sees the values %q, %v", a, values, err)
 		}
@@ -136,13 +137,13 @@ func TestDisjointTenants(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	ix := mustOpen(t, memfs.New(memfs.Options{}), "/i")
-	if _, err := ix.Search(Query{Filters: [][]model.TagFilter{{{Name: "a", Value: "(", Op: model.Regexp}}}}); errkind.Of(err) != errkind.BadRequest {
+	if _, err := ix.Search(ctx, Query{Filters: [][]model.TagFilter{{{Name: "a", Value: "(", Op: model.Regexp}}}}); errkind.Of(err) != errkind.BadRequest {
 		t.Errorf("bad regexp: %v", err)
 	}
 	if _, err := ix.AppendKey(nil, 7); errkind.Of(err) != errkind.NotFound {
 		t.Errorf("unknown id: %v", err)
 	}
-	if err := ix.Keys(roaring.BitmapOf(7), func(uint32, []byte) bool { return true }); errkind.Of(err) != errkind.NotFound {
+	if err := ix.Keys(ctx, roaring.BitmapOf(7), func(uint32, []byte) bool { return true }); errkind.Of(err) != errkind.NotFound {
 		t.Errorf("unknown id: %v", err)
 	}
 	if err := ix.Restore(1, []byte("short")); errkind.Of(err) != errkind.Corrupt {
@@ -155,7 +156,8 @@ func TestErrors(t *testing.T) {
 func FuzzSegment(f *testing.F) {
 	fs := memfs.New(memfs.Options{})
 	ix := goldenIndex(f, fs)
-	must(f, ix.Merge())
+	ix.mu.state.deleted = roaring.New()
+	must(f, ix.Merge(ctx))
 	data, err := fs.ReadFile(ix.mu.state.segments[0].path)
 	must(f, err)
 	closed(f, ix)
@@ -179,7 +181,7 @@ func FuzzSegment(f *testing.F) {
 		exercise(s)
 		w, err := newSegmentWriter(fs, "/merged")
 		must(t, err)
-		if err := mergeInto(w, []*segment{s}); err != nil {
+		if err := mergeInto(ctx, w, []*segment{s}, roaring.BitmapOf(3, 100)); err != nil {
 			must(t, w.abort())
 			return
 		}
@@ -190,10 +192,10 @@ func FuzzSegment(f *testing.F) {
 
 // exercise reads everything; errors are fine, crashes are not.
 func exercise(s *segment) {
-	st := &state{head: newHead(), segments: []*segment{s}}
+	st := &state{head: newHead(), segments: []*segment{s}, deleted: roaring.New()}
 	for id := range uint32(400) {
 		key, _, _ := s.key(id)
-		_, _, _ = s.lookup(model.HashSeriesKey(key), key)
+		_, _, _ = s.lookup(model.HashSeriesKey(key), key, st.deleted)
 	}
 	for i := range min(s.footer.tenantCount, 10) {
 		src, ok, err := s.tenant(s.tenantAt(i).id)
@@ -207,18 +209,21 @@ func exercise(s *segment) {
 			_ = src.addLabel(&ids, name)
 			_ = src.addValue(&ids, name, "host-003:9100")
 		}
-		_, _ = valuesByPosting([]tenantSource{src}, roaring.BitmapOf(1, 100), "instance", 0)
+		_, _ = valuesByPosting(ctx, []tenantSource{src}, roaring.BitmapOf(1, 100), "instance", 0)
 		set := filterSet{include: []term{}}
 		_, _ = set.eval(st, src)
 	}
 }
 
 func FuzzSmallFiles(f *testing.F) {
-	m := manifest{nextSeq: 7, segments: []string{"seg-1", "seg-2"}}
+	m := manifest{nextSeq: 7, segments: []string{"seg-1", "seg-2"}, deleted: "deleted-3"}
 	f.Add(m.appendTo(nil))
 	day, err := appendDay(nil, 20000, roaring.BitmapOf(1, 2, 3, 70000))
 	must(f, err)
 	f.Add(day)
+	deleted, err := appendDeleted(nil, roaring.BitmapOf(1, 2, 3, 70000))
+	must(f, err)
+	f.Add(deleted)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) < 4 {
 			return
@@ -226,14 +231,21 @@ func FuzzSmallFiles(f *testing.F) {
 		data = binary.LittleEndian.AppendUint32(bytes.Clone(data[:len(data)-4]), checksum(data[:len(data)-4]))
 		if m, err := decodeManifest(data, "m"); err == nil {
 			again, err := decodeManifest(m.appendTo(nil), "m")
-			if err != nil || again.nextSeq != m.nextSeq || !slices.Equal(again.segments, m.segments) {
+			if err != nil || again.nextSeq != m.nextSeq || again.deleted != m.deleted || !slices.Equal(again.segments, m.segments) {
 				t.Fatalf("manifest %+v became %+v, %v", m, again, err)
 			}
 		}
-		if day, ids, err := decodeDay(data, "d"); err == nil {
-			back, err := appendDay(nil, day, ids.Clone())
+		if ids, err := decodeDeleted(data, "d"); err == nil {
+			again, err := appendDeleted(nil, ids.Clone())
 			must(t, err)
-			day2, ids2, err := decodeDay(back, "d")
+			if ids2, err := decodeDeleted(again, "d"); err != nil || !ids2.Equals(ids) {
+				t.Fatalf("deleted series %v became %v, %v", ids, ids2, err)
+			}
+		}
+		if day, ids, err := decodeDay(data, "d"); err == nil {
+			again, err := appendDay(nil, day, ids.Clone())
+			must(t, err)
+			day2, ids2, err := decodeDay(again, "d")
 			if err != nil || day2 != day || !ids2.Equals(ids) {
 				t.Fatalf("day %d became %d, %v", day, day2, err)
 			}

@@ -71,11 +71,12 @@ func newHead() *head {
 
 func (h *head) hash(b []byte) uint32 { return uint32(maphash.Bytes(h.seed, b)) }
 
-func (h *head) lookup(key []byte) (uint32, bool) {
+// lookup returns the id of the series with the key that is not deleted.
+func (h *head) lookup(key []byte, deleted *roaring.Bitmap) (uint32, bool) {
 	hash := h.hash(key)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.mu.series.find(hash, func(id uint32) bool { return h.keyEqualsLocked(id, key) })
+	return h.mu.series.find(hash, func(id uint32) bool { return h.keyEqualsLocked(id, key) && !deleted.Contains(id) })
 }
 
 func (h *head) rowLocked(id uint32) (row []byte, ok bool) {
@@ -323,6 +324,26 @@ func (r *headReader) addLabel(dst *idSet, name string) error {
 	return nil
 }
 
+func (r *headReader) hasAll(ids *roaring.Bitmap) (bool, error) {
+	var all idSet
+	err := r.addAll(&all)
+	return isWithin(all.take(), ids), err
+}
+
+func (r *headReader) hasAllWith(name string, ids *roaring.Bitmap) (bool, error) {
+	var with idSet
+	err := r.addLabel(&with, name)
+	return isWithin(with.take(), ids), err
+}
+
+func isWithin(b, ids *roaring.Bitmap) bool { return b.AndCardinality(ids) == b.GetCardinality() }
+
+func (r *headReader) intersects(name string, ids *roaring.Bitmap) (bool, error) {
+	var with idSet
+	err := r.addLabel(&with, name)
+	return ids.Intersects(with.take()), err
+}
+
 func (r *headReader) addValue(dst *idSet, name, value string) error {
 	encoded := binary.AppendUvarint(make([]byte, 0, len(name)+len(value)+6), uint64(len(name)))
 	encoded = append(encoded, name...)
@@ -446,4 +467,17 @@ func (c *headValues) intersects(ids *roaring.Bitmap) (bool, error) {
 		return ids.Intersects(p.more.bitmap), nil
 	}
 	return slices.ContainsFunc(p.more.unpack(nil), ids.Contains), nil
+}
+
+func (c *headValues) count(ids *roaring.Bitmap) (uint64, error) {
+	c.r.h.mu.RLock()
+	defer c.r.h.mu.RUnlock()
+	p := &c.r.t.pairs[c.list[c.pos-1].pair]
+	switch {
+	case p.more == nil:
+		return countIn([]uint32{p.id}, ids), nil
+	case p.more.bitmap != nil:
+		return ids.AndCardinality(p.more.bitmap), nil
+	}
+	return countIn(p.more.unpack(nil), ids), nil
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"math"
 	"slices"
 	"sync"
@@ -36,8 +37,9 @@ type Index struct {
 	flushMu  sync.Mutex
 	commitMu sync.Mutex // changes of the manifest and of the state
 	nextSeq  atomic.Uint64
-	manifest atomic.Int64 // bytes
-	orphans  []string     // paths of segments whose commit failed, guarded by commitMu
+	orphans  []string // paths of files which no manifest lists for sure, guarded by commitMu
+
+	manifestSize, deletedSize atomic.Int64
 
 	reg struct {
 		sync.Mutex
@@ -78,7 +80,10 @@ func Open(o Options) (*Index, error) {
 		ix.dec.Close()
 		return nil, err
 	}
-	damaged, err := ix.days.load()
+	var damaged map[string]error
+	if err = ix.loadDeleted(&m, st); err == nil {
+		damaged, err = ix.days.load()
+	}
 	if err == nil {
 		err = ix.rebuildDays(st, damaged)
 	}
@@ -87,10 +92,21 @@ func Open(o Options) (*Index, error) {
 		ix.dec.Close()
 		return nil, err
 	}
-	ix.reg.nextID = max(ix.reg.nextID, ix.days.end())
+	ix.reg.nextID = max(ix.reg.nextID, ix.days.end(), endOf(st.deleted))
 	st.refs.Store(1)
 	ix.mu.state = st // it takes over the references of openSegment
 	return ix, nil
+}
+
+// checkEvery is the number of series or values after which a reader looks whether it was given up.
+const checkEvery = 1024
+
+// endOf returns a number above all ids of a set.
+func endOf(ids *roaring.Bitmap) uint64 {
+	if ids.IsEmpty() {
+		return 0
+	}
+	return uint64(ids.Maximum()) + 1
 }
 
 // Close gives up all files. What was not flushed is lost.
@@ -116,6 +132,22 @@ type state struct {
 	frozen   []*head
 	segments []*segment
 	refs     atomic.Int32
+
+	deleted     *roaring.Bitmap // never changed; not nil
+	deletedName string          // of its file; empty when there is none
+}
+
+// with returns a state of other sources.
+func (st *state) with(h *head, frozen []*head, segments []*segment) *state {
+	return &state{head: h, frozen: frozen, segments: segments, deleted: st.deleted, deletedName: st.deletedName}
+}
+
+func (st *state) manifest(nextSeq uint64) manifest {
+	m := manifest{nextSeq: nextSeq, deleted: st.deletedName}
+	for _, s := range st.segments {
+		m.segments = append(m.segments, s.name())
+	}
+	return m
 }
 
 // acquire returns the current state; release gives it back.
@@ -166,15 +198,16 @@ func (st *state) heads(f func(h *head) bool) {
 	}
 }
 
+// lookup returns the id of the series with the key that is not deleted.
 func (st *state) lookup(hash uint64, key []byte) (id uint32, ok bool, err error) {
 	if st.head != nil {
 		st.heads(func(h *head) bool {
-			id, ok = h.lookup(key)
+			id, ok = h.lookup(key, st.deleted)
 			return !ok
 		})
 	}
 	for i := len(st.segments) - 1; i >= 0 && !ok && err == nil; i-- {
-		id, ok, err = st.segments[i].lookup(hash, key)
+		id, ok, err = st.segments[i].lookup(hash, key, st.deleted)
 	}
 	return id, ok, err
 }
@@ -212,7 +245,7 @@ func (ix *Index) Lookup(hash uint64, key []byte) (id uint32, ok bool) {
 func (ix *Index) LookupFlushed(hash uint64, key []byte) (id uint32, ok bool) {
 	st := ix.acquire()
 	defer ix.release(st)
-	flushed := state{segments: st.segments}
+	flushed := st.with(nil, nil, st.segments)
 	return flushed.mustLookup(hash, key)
 }
 
@@ -235,7 +268,7 @@ func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool) {
 }
 
 // Restore registers a key under the id it had before a crash. Keys may come in any order and more
-// than once. An error of kind Corrupt is about the key: it is malformed, or it or the id is already taken otherwise.
+// than once. A deleted id stays deleted. An error of kind Corrupt is about the key: it is malformed, or it or the id is already taken otherwise.
 func (ix *Index) Restore(id uint32, key []byte) error {
 	ix.reg.Lock()
 	defer ix.reg.Unlock()
@@ -250,6 +283,9 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 	}
 	st := ix.acquire()
 	defer ix.release(st)
+	if st.isDeleted(id) { // Delete has reserved it
+		return nil
+	}
 	have, ok, err := st.appendKey(nil, id)
 	if err != nil {
 		return errRestore(err)
@@ -283,10 +319,13 @@ func errRestore(cause error) error {
 // durable after the next Flush.
 func (ix *Index) MarkActive(id uint32, day int32) { ix.days.mark(id, day) }
 
-// AppendKey appends the key of a series. An unknown id is an error of kind NotFound.
+// AppendKey appends the key of a series. An unknown or deleted id is an error of kind NotFound.
 func (ix *Index) AppendKey(dst []byte, id uint32) ([]byte, error) {
 	st := ix.acquire()
 	defer ix.release(st)
+	if st.isDeleted(id) {
+		return dst, unknownID(id)
+	}
 	dst, ok, err := st.appendKey(dst, id)
 	if err == nil && !ok {
 		err = unknownID(id)
@@ -298,14 +337,21 @@ func unknownID(id uint32) error {
 	return errkind.New(errkind.NotFound, "cannot find series id %d in the index", id)
 }
 
-// Keys calls yield with every id of the set, ascending, and its key until yield returns false. The key is
+// Keys calls yield with every id of the set that is not deleted, ascending, and its key until yield returns false. The key is
 // valid until yield returns. An unknown id ends it with an error of kind NotFound.
-func (ix *Index) Keys(ids *roaring.Bitmap, yield func(id uint32, key []byte) bool) error {
+func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id uint32, key []byte) bool) error {
 	st := ix.acquire()
 	defer ix.release(st)
 	r := keyReader{st: st}
-	for it := ids.Iterator(); it.HasNext(); {
+	n := 0
+	for it := ids.Iterator(); it.HasNext(); n++ {
 		id := it.Next()
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if st.isDeleted(id) {
+			continue
+		}
 		key, err := r.key(id)
 		if err != nil || !yield(id, key) {
 			return err
@@ -351,10 +397,16 @@ func (r *keyReader) key(id uint32) ([]byte, error) {
 	return r.buf, nil
 }
 
-// SeriesCount returns the number of registered series of all tenants.
+// SeriesCount returns the number of series of all tenants that are not deleted.
 func (ix *Index) SeriesCount() int {
 	st := ix.acquire()
 	defer ix.release(st)
+	if !st.deleted.IsEmpty() {
+		if known, err := st.known(); err == nil {
+			st.hide(known)
+			return int(known.GetCardinality())
+		}
+	}
 	n := 0
 	st.heads(func(h *head) bool { n += h.seriesCount(); return true })
 	for _, s := range st.segments {
@@ -375,14 +427,14 @@ func (ix *Index) Tenants() ([]model.TenantID, error) {
 		}
 	}
 	slices.SortFunc(list, model.TenantID.Compare)
-	return slices.Compact(list), nil
+	return st.visible(slices.Compact(list))
 }
 
 // SizeBytes returns the bytes on disk.
 func (ix *Index) SizeBytes() int64 {
 	st := ix.acquire()
 	defer ix.release(st)
-	n := ix.manifest.Load() + ix.days.size()
+	n := ix.manifestSize.Load() + ix.deletedSize.Load() + ix.days.size()
 	for _, s := range st.segments {
 		n += int64(len(s.data))
 	}

@@ -1,13 +1,12 @@
 package index
 
 import (
-	"cmp"
+	"context"
 	"slices"
 	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
-	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
@@ -23,22 +22,24 @@ func hasFilters(sets []filterSet) bool {
 }
 
 // selected returns the ids a query selects; without filters those of other tenants may be among them.
-func (ix *Index) selected(st *state, q *Query) (*roaring.Bitmap, error) {
+func (ix *Index) selected(ctx context.Context, st *state, q *Query) (*roaring.Bitmap, error) {
 	sets, err := compileSets(q.Filters)
 	if err != nil {
 		return nil, err
 	}
 	if hasFilters(sets) || q.Max > 0 {
-		return ix.search(st, q, sets)
+		return ix.search(ctx, st, q, sets)
 	}
-	return ix.days.active(q.FirstDay, q.LastDay), nil
+	ids := ix.days.active(q.FirstDay, q.LastDay)
+	st.hide(ids)
+	return ids, nil
 }
 
 // LabelNames returns the sorted label names of the selected series, at most limit (0: no limit).
-func (ix *Index) LabelNames(q Query, limit int) ([]string, error) {
+func (ix *Index) LabelNames(ctx context.Context, q Query, limit int) ([]string, error) {
 	st := ix.acquire()
 	defer ix.release(st)
-	ids, err := ix.selected(st, &q)
+	ids, err := ix.selected(ctx, st, &q)
 	if err != nil || ids.IsEmpty() {
 		return nil, err
 	}
@@ -64,12 +65,15 @@ func appendNames(dst []string, src tenantSource, ids *roaring.Bitmap) ([]string,
 	if err != nil {
 		return dst, err
 	}
+	if all, err := src.hasAll(ids); all || err != nil {
+		return append(dst, names...), err
+	}
 	for _, name := range names {
-		var with idSet
-		if err := src.addLabel(&with, name); err != nil {
+		found, err := src.intersects(name, ids)
+		if err != nil {
 			return dst, err
 		}
-		if ids.Intersects(with.take()) {
+		if found {
 			dst = append(dst, name)
 		}
 	}
@@ -86,10 +90,10 @@ func sortedUnique(list []string, limit int) []string {
 }
 
 // LabelValues returns the sorted values that a label has in the selected series, at most limit (0: no limit).
-func (ix *Index) LabelValues(q Query, name string, limit int) ([]string, error) {
+func (ix *Index) LabelValues(ctx context.Context, q Query, name string, limit int) ([]string, error) {
 	st := ix.acquire()
 	defer ix.release(st)
-	ids, err := ix.selected(st, &q)
+	ids, err := ix.selected(ctx, st, &q)
 	if err != nil || ids.IsEmpty() {
 		return nil, err
 	}
@@ -113,7 +117,7 @@ func (ix *Index) LabelValues(q Query, name string, limit int) ([]string, error) 
 	if len(q.Filters) > 0 && ids.GetCardinality()*rowCost < uint64(values) {
 		return valuesByRow(st, q.Tenant, ids, name, limit)
 	}
-	return valuesByPosting(sources, ids, name, limit)
+	return valuesByPosting(ctx, sources, ids, name, limit)
 }
 
 // valuesByRow reads the keys of the ids that belong to the tenant.
@@ -146,59 +150,32 @@ func valuesByRow(st *state, tenant model.TenantID, ids *roaring.Bitmap, name str
 }
 
 // valuesByPosting walks over the sorted values of all sources at once and keeps those with a series in ids.
-func valuesByPosting(sources []tenantSource, ids *roaring.Bitmap, name string, limit int) ([]string, error) {
-	cursors := make([]valueCursor, 0, len(sources))
-	for _, src := range sources {
-		c, err := src.values(name)
-		if err != nil {
-			return nil, err
-		}
-		ok, err := c.next()
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			cursors = append(cursors, c)
-		}
+func valuesByPosting(ctx context.Context, sources []tenantSource, ids *roaring.Bitmap, name string, limit int) ([]string, error) {
+	m, err := newValueMerge(sources, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.markSelected(sources, name, ids); err != nil {
+		return nil, err
 	}
 	var found []string
-	var value []byte
-	for len(cursors) > 0 && (limit <= 0 || len(found) < limit) {
-		smallest := slices.MinFunc(cursors, func(a, b valueCursor) int { return cmp.Compare(a.value(), b.value()) })
-		value = append(value[:0], smallest.value()...) // the cursor reuses its memory
+	for (limit <= 0 || len(found) < limit) && m.more() {
+		if err := m.check(ctx); err != nil {
+			return nil, err
+		}
 		selected := false
-		var err error
-		if cursors, selected, err = passValue(cursors, bytesutil.String(value), ids); err != nil {
+		err := m.pass(func(c mergedCursor) (err error) {
+			if selected = selected || c.selected; !selected {
+				selected, err = c.intersects(ids)
+			}
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 		if selected {
-			found = append(found, string(value))
+			found = append(found, string(m.text))
 		}
 	}
 	return found, nil
-}
-
-// passValue moves the cursors that stand at value on and drops those at their end. It reports whether a series in ids
-// has the value.
-func passValue(cursors []valueCursor, value string, ids *roaring.Bitmap) (left []valueCursor, selected bool, err error) {
-	left = cursors[:0]
-	for _, c := range cursors {
-		if c.value() != value {
-			left = append(left, c)
-			continue
-		}
-		if !selected {
-			if selected, err = c.intersects(ids); err != nil {
-				return nil, false, err
-			}
-		}
-		ok, err := c.next()
-		if err != nil {
-			return nil, false, err
-		}
-		if ok {
-			left = append(left, c)
-		}
-	}
-	return left, selected, nil
 }

@@ -11,18 +11,19 @@ import (
 )
 
 const (
-	manifestName   = "MANIFEST"
-	manifestMagic  = "vmclman" // followed by the version byte
-	segmentPrefix  = "seg-"
-	dayPrefix      = "day-"
-	tempSuffix     = ".tmp"
-	maxSegmentName = 64
+	manifestName  = "MANIFEST"
+	manifestMagic = "vmclman" // followed by the version byte
+	segmentPrefix = "seg-"
+	dayPrefix     = "day-"
+	tempSuffix    = ".tmp"
+	maxFileName   = 64
 )
 
-// manifest is the list of segments that are valid.
+// manifest is the list of files that are valid. Files of days need not be listed.
 type manifest struct {
 	nextSeq  uint64
 	segments []string
+	deleted  string // file of deleted series, if there is one
 }
 
 func (m *manifest) appendTo(dst []byte) []byte {
@@ -35,6 +36,8 @@ func (m *manifest) appendTo(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(s)))
 		dst = append(dst, s...)
 	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.deleted)))
+	dst = append(dst, m.deleted...)
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
 }
 
@@ -52,16 +55,27 @@ func decodeManifest(data []byte, path string) (manifest, error) {
 	r := reader{b: data[len(manifestMagic)+1 : n]}
 	m := manifest{nextSeq: r.u64()}
 	for range r.length(1) {
-		name := string(r.bytes(r.uvarint()))
-		if len(name) > maxSegmentName || !strings.HasPrefix(name, segmentPrefix) || filepath.Base(name) != name {
-			r.fail()
-		}
-		m.segments = append(m.segments, name)
+		m.segments = append(m.segments, fileName(&r, segmentPrefix))
+	}
+	if m.deleted = fileName(&r, deletedPrefix); strings.HasSuffix(m.deleted, copySuffix) {
+		r.fail()
 	}
 	if r.bad || len(r.b) > 0 {
 		return manifest{}, corrupt(path, "contents")
 	}
 	return m, nil
+}
+
+// fileName reads the name of a file which is to start with prefix. It is empty for files of deleted series only.
+func fileName(r *reader, prefix string) string {
+	name := string(r.bytes(r.uvarint()))
+	if name == "" && prefix == deletedPrefix {
+		return ""
+	}
+	if len(name) > maxFileName || !strings.HasPrefix(name, prefix) || filepath.Base(name) != name {
+		r.fail()
+	}
+	return name
 }
 
 // loadManifest reads the manifest, or starts one where nothing was ever stored. When it is damaged or missing all
@@ -82,7 +96,7 @@ func (ix *Index) loadManifest() (m manifest, changed bool, err error) {
 		return m, false, listErr
 	}
 	m = manifestFromFiles(entries)
-	if len(m.segments) == 0 && errors.Is(err, fs.ErrNotExist) {
+	if len(m.segments) == 0 && m.deleted == "" && errors.Is(err, fs.ErrNotExist) {
 		return m, true, nil // a new index
 	}
 	ix.corruptFiles.Inc()
@@ -100,13 +114,13 @@ func (m *manifest) removeUnlisted(fsys vfs.FS, dir string) error {
 	if err != nil {
 		return err
 	}
-	listed := map[string]bool{}
+	listed := map[string]bool{m.deleted: true, m.deleted + copySuffix: true}
 	for _, name := range m.segments {
 		listed[name] = true
 	}
 	for _, e := range entries {
-		isSegment := isSegmentName(e.Name) && !listed[e.Name]
-		if !isSegment && !strings.HasSuffix(e.Name, tempSuffix) {
+		unlisted := (isSegmentName(e.Name) || isDeletedName(e.Name)) && !listed[e.Name]
+		if !unlisted && !strings.HasSuffix(e.Name, tempSuffix) {
 			continue
 		}
 		if err := fsys.RemoveAll(filepath.Join(dir, e.Name)); err != nil {

@@ -2,27 +2,44 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
 
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
-// Merge combines all segments into one.
-func (ix *Index) Merge() error {
+// Merge combines all segments into one, and drops deleted series.
+func (ix *Index) Merge(ctx context.Context) error {
 	ix.mergeMu.Lock()
 	defer ix.mergeMu.Unlock()
 	st := ix.acquire()
 	defer ix.release(st)
-	if len(st.segments) < 2 {
+	if len(st.segments) == 0 || len(st.segments) == 1 && !st.hasDeleted(st.segments[0]) {
 		return nil
 	}
 	if err := ix.checkRoom(st.segments); err != nil {
 		return err
 	}
-	return ix.merge(st.segments)
+	return ix.merge(ctx, st, st.segments)
+}
+
+// hasDeleted reports whether a segment has rows of deleted series.
+func (st *state) hasDeleted(s *segment) bool {
+	if st.deleted.IsEmpty() {
+		return false
+	}
+	for i := range s.footer.tenantCount {
+		t := s.tenantAt(i)
+		if all, err := s.bitmap(t.all[0], t.all[1]); err == nil && all.Intersects(st.deleted) {
+			return true
+		}
+	}
+	return false
 }
 
 // spareBytes is what a merge leaves to the log and to flushes: those must go on, a merge can wait.
@@ -42,21 +59,14 @@ func (ix *Index) checkRoom(list []*segment) error {
 		len(list), ix.o.Dir, need, space.Free)
 }
 
-// mergeSmall combines segments until there are few, unless a merge is already running.
-func (ix *Index) mergeSmall() error {
+// MergeNext combines segments of like size where there are many. It returns whether it did, so that there may be more to
+// do. Call it in the background after flushes: without it the number of segments, and so the time of a
+// search, grows. It does nothing while another merge is running, and when the disk has no room for one.
+func (ix *Index) MergeNext(ctx context.Context) (more bool, err error) {
 	if !ix.mergeMu.TryLock() {
-		return nil
+		return false, nil
 	}
 	defer ix.mergeMu.Unlock()
-	for {
-		merged, err := ix.mergePicked()
-		if !merged || err != nil {
-			return err
-		}
-	}
-}
-
-func (ix *Index) mergePicked() (bool, error) {
 	st := ix.acquire()
 	defer ix.release(st)
 	sizes := make([]int, len(st.segments))
@@ -77,7 +87,7 @@ func (ix *Index) mergePicked() (bool, error) {
 		}
 		return false, err
 	}
-	return true, ix.merge(list)
+	return true, ix.merge(ctx, st, list)
 }
 
 const (
@@ -113,8 +123,8 @@ func pickMerge(sizes []int) []int {
 }
 
 // merge combines segments of the current state. The caller holds mergeMu and the state.
-func (ix *Index) merge(list []*segment) error {
-	s, err := ix.writeSegment(func(w *segmentWriter) error { return mergeInto(w, list) })
+func (ix *Index) merge(ctx context.Context, st *state, list []*segment) error {
+	s, err := ix.writeSegment(func(w *segmentWriter) error { return mergeInto(ctx, w, list, st.deleted) })
 	if err == nil {
 		err = ix.commit(s, nil, list)
 	}
@@ -125,8 +135,9 @@ func (ix *Index) merge(list []*segment) error {
 	return nil
 }
 
-func mergeInto(w *segmentWriter, list []*segment) error {
-	if err := mergeRows(w, list); err != nil {
+// mergeInto writes what is in the list, except deleted series.
+func mergeInto(ctx context.Context, w *segmentWriter, list []*segment, deleted *roaring.Bitmap) error {
+	if err := mergeRows(ctx, w, list, deleted); err != nil {
 		return err
 	}
 	w.endRows()
@@ -143,9 +154,12 @@ func mergeInto(w *segmentWriter, list []*segment) error {
 	}
 	var same []*dictCursor
 	var ids idSet
-	for len(cursors) > 0 {
+	for n := 0; len(cursors) > 0; n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		same = smallest(same[:0], cursors)
-		if err := writeMerged(w, same, &ids); err != nil {
+		if err := writeMerged(w, same, &ids, deleted); err != nil {
 			return err
 		}
 		for _, c := range same {
@@ -178,12 +192,13 @@ func smallest(dst, cursors []*dictCursor) []*dictCursor {
 	return dst
 }
 
-func writeMerged(w *segmentWriter, same []*dictCursor, ids *idSet) error {
+func writeMerged(w *segmentWriter, same []*dictCursor, ids *idSet, deleted *roaring.Bitmap) error {
 	e := valueEntry{tenant: same[0].tenant.id, name: bytesutil.Bytes(same[0].name.name)}
 	if len(same) == 1 {
 		if err := same[0].values.entry(&e); err != nil {
 			return err
 		}
+		e.drop(deleted)
 		w.addValue(&e)
 		return nil
 	}
@@ -194,6 +209,7 @@ func writeMerged(w *segmentWriter, same []*dictCursor, ids *idSet) error {
 	}
 	e.value = same[0].values.text
 	ids.fill(&e)
+	e.drop(deleted)
 	w.addValue(&e)
 	ids.few = ids.few[:0]
 	return nil
@@ -256,7 +272,7 @@ func (c *dictCursor) compare(o *dictCursor) int {
 }
 
 // mergeRows writes the rows of all segments by ascending id.
-func mergeRows(w *segmentWriter, list []*segment) error {
+func mergeRows(ctx context.Context, w *segmentWriter, list []*segment, deleted *roaring.Bitmap) error {
 	cursors := make([]*rowsCursor, 0, len(list))
 	for _, s := range list {
 		c := &rowsCursor{s: s}
@@ -265,7 +281,10 @@ func mergeRows(w *segmentWriter, list []*segment) error {
 		}
 		cursors = append(cursors, c)
 	}
-	for {
+	for n := 0; ; n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		var first *rowsCursor
 		for _, c := range cursors {
 			if !c.done() && (first == nil || c.id() < first.id()) {
@@ -280,7 +299,7 @@ func mergeRows(w *segmentWriter, list []*segment) error {
 			return first.s.corrupt("row")
 		}
 		// After the loss of a manifest a segment and those it was merged from may stand side by side.
-		if w.footer.series == 0 || first.id() != w.footer.lastID {
+		if (w.footer.series == 0 || first.id() != w.footer.lastID) && !deleted.Contains(first.id()) {
 			w.addRow(first.id(), key)
 		}
 		first.pos++

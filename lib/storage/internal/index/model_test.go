@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ import (
 	"vmcluster/lib/vfs"
 	"vmcluster/lib/vfs/memfs"
 )
+
+var ctx = context.Background()
 
 func options(fs vfs.FS, dir string) Options {
 	return Options{FS: fs, Dir: dir, Logger: logger.Discard(), Metrics: metrics.NewSet()}
@@ -58,16 +61,53 @@ type naive struct {
 	keys map[uint32]string
 	ids  map[string]uint32
 	days map[int32]map[uint32]bool
+	gone map[uint32]goneSeries // deleted
 	next uint32
 }
 
+type goneSeries struct {
+	key  string
+	days []int32
+}
+
 func newNaive() *naive {
-	return &naive{keys: map[uint32]string{}, ids: map[string]uint32{}, days: map[int32]map[uint32]bool{}}
+	return &naive{keys: map[uint32]string{}, ids: map[string]uint32{}, days: map[int32]map[uint32]bool{}, gone: map[uint32]goneSeries{}}
 }
 
 func (n *naive) add(id uint32, key string) {
 	n.keys[id], n.ids[key] = key, id
 	n.next = max(n.next, id+1)
+}
+
+func (n *naive) remove(id uint32) {
+	g := goneSeries{key: n.keys[id]}
+	for day, ids := range n.days {
+		if ids[id] {
+			g.days = append(g.days, day)
+			delete(ids, id)
+		}
+	}
+	n.gone[id] = g
+	delete(n.keys, id)
+	delete(n.ids, g.key)
+}
+
+// undelete takes a remove back, which is possible before the key is added again.
+func (n *naive) undelete(id uint32) {
+	g := n.gone[id]
+	delete(n.gone, id)
+	n.add(id, g.key)
+	for _, day := range g.days {
+		n.mark(id, day)
+	}
+}
+
+func (n *naive) goneIDs() *roaring.Bitmap {
+	ids := roaring.New()
+	for id := range n.gone {
+		ids.Add(id)
+	}
+	return ids
 }
 
 func (n *naive) mark(id uint32, day int32) {
@@ -133,8 +173,9 @@ func (n *naive) search(q *Query) []uint32 {
 
 // world makes random series, filters and queries.
 type world struct {
-	rng    *rand.Rand
-	values int
+	rng       *rand.Rand
+	values    int
+	snapshots []*snapshot
 }
 
 func (w *world) pick(list ...string) string { return list[w.rng.IntN(len(list))] }
@@ -203,13 +244,13 @@ func checkQuery(t *testing.T, ix *Index, n *naive, w *world) {
 	t.Helper()
 	q := w.query()
 	want := n.search(&q)
-	got, err := ix.Search(q)
+	got, err := ix.Search(ctx, q)
 	if err != nil || !slices.Equal(got.ToArray(), want) {
 		t.Fatalf("Search(%+v) = %v, %v; want %v", q, got, err, want)
 	}
 	if len(want) > 1 {
 		q.Max = len(want) - 1
-		if _, err := ix.Search(q); errkind.Of(err) != errkind.Unprocessable {
+		if _, err := ix.Search(ctx, q); errkind.Of(err) != errkind.Unprocessable {
 			t.Fatalf("Search(%+v) = %v; want it to exceed the limit", q, err)
 		}
 		q.Max = 0
@@ -226,9 +267,9 @@ func checkQuery(t *testing.T, ix *Index, n *naive, w *world) {
 		}
 	}
 	limit := w.rng.IntN(4)
-	gotNames, err := ix.LabelNames(q, limit)
+	gotNames, err := ix.LabelNames(ctx, q, limit)
 	checkStrings(t, q, gotNames, err, firstOf(names, limit))
-	gotValues, err := ix.LabelValues(q, name, limit)
+	gotValues, err := ix.LabelValues(ctx, q, name, limit)
 	checkStrings(t, q, gotValues, err, firstOf(values, limit))
 }
 
@@ -245,6 +286,41 @@ func checkStrings(t *testing.T, q Query, got []string, err error, want []string)
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("query %+v gives %q, %v; want %q", q, got, err, want)
 	}
+}
+
+// deleteRandom deletes some series, found by a query or picked one by one.
+func deleteRandom(ix *Index, n *naive, w *world) error {
+	ids := roaring.New()
+	if q := w.query(); w.rng.IntN(2) == 0 && len(q.Filters) > 0 {
+		ids.AddMany(n.search(&q))
+	}
+	for id := range n.keys {
+		if w.rng.IntN(20) == 0 {
+			ids.Add(id)
+		}
+	}
+	for _, id := range ids.ToArray() {
+		n.remove(id)
+	}
+	return ix.Delete(ids)
+}
+
+// checkSnapshot opens a snapshot and compares it.
+func checkSnapshot(t *testing.T, fs vfs.FS, ix *Index, n *naive, w *world) {
+	t.Helper()
+	must(t, ix.Flush())
+	dir := fmt.Sprintf("/snapshots/%d", w.rng.Uint64())
+	must(t, ix.Snapshot(dir))
+	if err := ix.Snapshot(dir); err == nil {
+		t.Fatal("a snapshot was written into a directory which is not empty")
+	}
+	other := mustOpen(t, fs, dir)
+	checkAll(t, other, n)
+	for range 3 {
+		checkQuery(t, other, n, w)
+	}
+	closed(t, other)
+	must(t, fs.RemoveAll(dir))
 }
 
 // checkAll compares all keys both ways.
@@ -267,7 +343,7 @@ func checkAll(t *testing.T, ix *Index, n *naive) {
 	}
 	seen := roaring.New()
 	last := int64(-1)
-	err := ix.Keys(all, func(id uint32, key []byte) bool {
+	err := ix.Keys(ctx, roaring.Or(all, n.goneIDs()), func(id uint32, key []byte) bool {
 		if string(key) != n.keys[id] || int64(id) <= last {
 			t.Fatalf("Keys: id %d has %q; want %q", id, key, n.keys[id])
 		}
@@ -275,6 +351,14 @@ func checkAll(t *testing.T, ix *Index, n *naive) {
 		seen.Add(id)
 		return true
 	})
+	if gone := n.goneIDs(); !gone.IsEmpty() && !gone.Equals(ix.Deleted()) || gone.IsEmpty() && ix.Deleted() != nil {
+		t.Fatalf("Deleted() = %v; want %v", ix.Deleted(), gone)
+	}
+	for id := range n.gone {
+		if key, err := ix.AppendKey(nil, id); errkind.Of(err) != errkind.NotFound {
+			t.Fatalf("deleted series %d is %q, %v", id, key, err)
+		}
+	}
 	if err != nil || !seen.Equals(all) {
 		t.Fatalf("Keys visits %v, %v; want %v", seen, err, all)
 	}
@@ -306,21 +390,26 @@ func testAgainstModel(t *testing.T, seed uint64) {
 	fs := memfs.New(memfs.Options{})
 	ix := mustOpen(t, fs, "/data/index")
 	for range 150 {
-		switch op := rng.IntN(20); {
+		switch op := rng.IntN(22); {
 		case op < 8:
 			for range rng.IntN(60) {
 				addRandom(t, ix, n, w)
 			}
 		case op < 14:
 			checkQuery(t, ix, n, w)
+			checkStatus(t, ix, n, w)
 		case op < 16:
 			must(t, ix.Flush())
 		case op < 17:
-			must(t, ix.Merge())
+			must(t, ix.Merge(ctx))
 		case op < 18:
 			restoreRandom(t, ix, n, w)
 		case op < 19:
 			checkAll(t, ix, n)
+		case op < 20:
+			must(t, deleteRandom(ix, n, w))
+		case op < 21:
+			checkSnapshot(t, fs, ix, n, w)
 		default:
 			must(t, ix.Flush())
 			closed(t, ix)
@@ -375,10 +464,15 @@ func restoreRandom(t *testing.T, ix *Index, n *naive, w *world) {
 			t.Fatalf("an id was restored with a second key: %v", err)
 		}
 	}
+	for id, g := range n.gone { // the log tells of it again
+		must(t, ix.Restore(id, []byte(g.key)))
+		break
+	}
 	id := n.next + uint32(w.rng.IntN(300))
 	if w.rng.IntN(2) == 0 { // into a gap
 		for free := range n.next {
-			if _, taken := n.keys[free]; !taken {
+			_, taken := n.keys[free]
+			if _, gone := n.gone[free]; !taken && !gone {
 				id = free
 				break
 			}

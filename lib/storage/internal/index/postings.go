@@ -58,6 +58,49 @@ func (p *posting) addTo(s *idSet) {
 	s.spill()
 }
 
+// Cookies at the start of a serialised roaring bitmap, and the number of containers from which one with runs has offsets.
+const (
+	cookieNoRuns   = 12346
+	cookieRuns     = 12347
+	offsetsFrom    = 4
+	maxArrayLength = 4096
+)
+
+// firstOfBitmap returns the smallest id of a serialised bitmap, unless reading it takes more than a look.
+func firstOfBitmap(data []byte) (uint32, bool) {
+	r := reader{b: data}
+	cookie := r.u32()
+	count, hasRun := uint64(cookie>>16)+1, false
+	switch {
+	case cookie == cookieNoRuns:
+		count = uint64(r.u32())
+	case cookie&0xffff == cookieRuns:
+		flags := r.bytes((count + 7) / 8)
+		hasRun = len(flags) > 0 && flags[0]&1 != 0
+	default:
+		return 0, false
+	}
+	descriptors := r.bytes(4 * count)
+	if count == 0 || len(descriptors) < 4 {
+		return 0, false
+	}
+	high := uint32(binary.LittleEndian.Uint16(descriptors)) << 16
+	length := int(binary.LittleEndian.Uint16(descriptors[2:])) + 1
+	if cookie == cookieNoRuns || count >= offsetsFrom {
+		r.bytes(4 * count)
+	}
+	if hasRun {
+		r.bytes(2) // the number of runs
+	} else if length > maxArrayLength {
+		return 0, false
+	}
+	low := r.bytes(2)
+	if r.bad {
+		return 0, false
+	}
+	return high | uint32(binary.LittleEndian.Uint16(low)), true
+}
+
 // run is a range of ids, both ends included.
 type run struct{ first, last uint32 }
 

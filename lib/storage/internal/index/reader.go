@@ -54,6 +54,13 @@ func (r *reader) u64() uint64 {
 	return 0
 }
 
+func (r *reader) u32() uint32 {
+	if b := r.bytes(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
 func (r *reader) fail() { r.b, r.bad = nil, true }
 
 func corrupt(path, what string) error {

@@ -2,6 +2,7 @@ package index
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -21,17 +22,17 @@ type Query struct {
 }
 
 // Search returns the ids of the selected series.
-func (ix *Index) Search(q Query) (*roaring.Bitmap, error) {
+func (ix *Index) Search(ctx context.Context, q Query) (*roaring.Bitmap, error) {
 	sets, err := compileSets(q.Filters)
 	if err != nil {
 		return nil, err
 	}
 	st := ix.acquire()
 	defer ix.release(st)
-	return ix.search(st, &q, sets)
+	return ix.search(ctx, st, &q, sets)
 }
 
-func (ix *Index) search(st *state, q *Query, sets []filterSet) (*roaring.Bitmap, error) {
+func (ix *Index) search(ctx context.Context, st *state, q *Query, sets []filterSet) (*roaring.Bitmap, error) {
 	found := roaring.New()
 	sources, err := st.sources(q.Tenant)
 	if err != nil {
@@ -39,6 +40,9 @@ func (ix *Index) search(st *state, q *Query, sets []filterSet) (*roaring.Bitmap,
 	}
 	for _, src := range sources {
 		for i := range sets {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			ids, err := sets[i].eval(st, src)
 			if err != nil {
 				return nil, err
@@ -47,6 +51,7 @@ func (ix *Index) search(st *state, q *Query, sets []filterSet) (*roaring.Bitmap,
 		}
 	}
 	found = ix.days.restrict(found, q.FirstDay, q.LastDay)
+	st.hide(found)
 	if n := found.GetCardinality(); q.Max > 0 && n > uint64(q.Max) {
 		return nil, errkind.New(errkind.Unprocessable,
 			"cannot select %d series: the limit is %d; narrow the filters or the time range, or raise -search.maxUniqueTimeseries", n, q.Max)

@@ -182,8 +182,8 @@ func (s *segment) key(id uint32) ([]byte, bool, error) {
 	return key, ok, nil
 }
 
-// lookup returns the id of a key.
-func (s *segment) lookup(hash uint64, key []byte) (uint32, bool, error) {
+// lookup returns the id of the series with the key that is not deleted.
+func (s *segment) lookup(hash uint64, key []byte, deleted *roaring.Bitmap) (uint32, bool, error) {
 	l := s.hashes
 	buckets := s.data[s.footer.hashes:]
 	b := l.bucket(hash)
@@ -202,6 +202,9 @@ func (s *segment) lookup(hash uint64, key []byte) (uint32, bool, error) {
 			continue
 		}
 		id := s.footer.firstID + uint32(entry&(1<<l.idBits-1))
+		if deleted.Contains(id) {
+			continue
+		}
 		found, ok, err := s.key(id)
 		if err != nil {
 			return 0, false, err

@@ -46,6 +46,41 @@ func (r *segmentReader) addLabel(dst *idSet, name string) error {
 	return r.s.addBitmap(dst, rec.ids)
 }
 
+func (r *segmentReader) hasAll(ids *roaring.Bitmap) (bool, error) { return r.s.isWithin(r.all, ids) }
+
+func (r *segmentReader) hasAllWith(name string, ids *roaring.Bitmap) (bool, error) {
+	rec, ok, err := r.findName(name)
+	if !ok || err != nil {
+		return err == nil, err
+	}
+	return r.s.isWithin(rec.ids, ids)
+}
+
+func (r *segmentReader) intersects(name string, ids *roaring.Bitmap) (bool, error) {
+	rec, ok, err := r.findName(name)
+	if !ok || err != nil {
+		return false, err
+	}
+	return r.s.intersects(rec.ids, ids)
+}
+
+// isWithin reports whether all of a bitmap is in ids.
+func (s *segment) isWithin(place [2]uint64, ids *roaring.Bitmap) (bool, error) {
+	b, err := s.bitmap(place[0], place[1])
+	return err == nil && isWithin(b, ids), err
+}
+
+// intersects reports whether a bitmap and ids have something in common. Often its first id is enough to tell.
+func (s *segment) intersects(place [2]uint64, ids *roaring.Bitmap) (bool, error) {
+	if data, ok := s.slice(place[0], place[1]); ok {
+		if first, ok := firstOfBitmap(data); ok && ids.Contains(first) {
+			return true, nil
+		}
+	}
+	b, err := s.bitmap(place[0], place[1])
+	return err == nil && ids.Intersects(b), err
+}
+
 func (r *segmentReader) addValue(dst *idSet, name, value string) error {
 	c, err := r.seek(name, value)
 	if err != nil {
@@ -204,8 +239,29 @@ func (c *segmentValues) intersects(ids *roaring.Bitmap) (bool, error) {
 	if len(c.few) > 0 {
 		return slices.ContainsFunc(c.few, ids.Contains), nil
 	}
+	return c.s.intersects(c.place, ids)
+}
+
+func (c *segmentValues) count(ids *roaring.Bitmap) (uint64, error) {
+	if len(c.few) > 0 {
+		return countIn(c.few, ids), nil
+	}
 	b, err := c.s.bitmap(c.place[0], c.place[1])
-	return err == nil && ids.Intersects(b), err
+	if err != nil {
+		return 0, err
+	}
+	return ids.AndCardinality(b), nil
+}
+
+// countIn returns how many of the list are in ids.
+func countIn(list []uint32, ids *roaring.Bitmap) uint64 {
+	n := uint64(0)
+	for _, id := range list {
+		if ids.Contains(id) {
+			n++
+		}
+	}
+	return n
 }
 
 // entry returns the value as a valueEntry without tenant and name.

@@ -61,6 +61,24 @@ type valueEntry struct {
 	bitmap      *roaring.Bitmap
 }
 
+// drop removes ids from the entry.
+func (e *valueEntry) drop(ids *roaring.Bitmap) {
+	switch {
+	case ids.IsEmpty():
+	case e.bitmap != nil:
+		e.bitmap.AndNot(ids)
+	default:
+		e.few = slices.DeleteFunc(e.few, ids.Contains)
+	}
+}
+
+func (e *valueEntry) isEmpty() bool {
+	if e.bitmap != nil {
+		return e.bitmap.IsEmpty()
+	}
+	return len(e.few) == 0
+}
+
 func newSegmentWriter(fs vfs.FS, path string) (*segmentWriter, error) {
 	enc, err := newRowEncoder()
 	if err != nil {
@@ -147,8 +165,11 @@ func (w *segmentWriter) endRows() {
 	w.hashes = nil
 }
 
-// addValue adds a label value. The entry is not kept.
+// addValue adds a label value, unless no series has it. The entry is not kept.
 func (w *segmentWriter) addValue(e *valueEntry) {
+	if e.isEmpty() {
+		return
+	}
 	if !w.hasTenant || e.tenant != w.tenant {
 		w.endTenant()
 		w.tenant, w.hasTenant, w.firstName = e.tenant, true, w.footer.nameCount

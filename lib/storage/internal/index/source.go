@@ -13,6 +13,12 @@ type tenantSource interface {
 	addAll(dst *idSet) error
 	// addLabel adds the series that have the label.
 	addLabel(dst *idSet, name string) error
+	// hasAll reports whether all series are in ids.
+	hasAll(ids *roaring.Bitmap) (bool, error)
+	// hasAllWith reports whether all series that have the label are in ids.
+	hasAllWith(name string, ids *roaring.Bitmap) (bool, error)
+	// intersects reports whether a series that has the label is in ids.
+	intersects(name string, ids *roaring.Bitmap) (bool, error)
 	// addValue adds the series that have the label with the value.
 	addValue(dst *idSet, name, value string) error
 	// addMatching adds the series whose value starts with prefix and satisfies match (nil: every one does).
@@ -33,6 +39,8 @@ type valueCursor interface {
 	addIDs(dst *idSet) error
 	// intersects reports whether a series with the value is in ids.
 	intersects(ids *roaring.Bitmap) (bool, error)
+	// count returns the number of series in ids that have the value.
+	count(ids *roaring.Bitmap) (uint64, error)
 }
 
 // internalName returns the name under which a label is kept. False means that no series can have it.

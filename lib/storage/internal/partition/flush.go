@@ -65,7 +65,7 @@ func (p *Partition) flushHead(ctx context.Context, h *head.Head, keep model.Time
 
 // writeHead writes all series of a head by ascending key, blocks cut anew.
 func (p *Partition) writeHead(ctx context.Context, w *part.Writer, h *head.Head, keep model.TimeRange) error {
-	ids, err := p.idsByKey(roaring.BitmapOf(h.IDs()...))
+	ids, err := p.idsByKey(ctx, roaring.BitmapOf(h.IDs()...))
 	if err != nil {
 		return err
 	}
@@ -108,14 +108,14 @@ func writeSamples(w *part.Writer, id uint32, s *tsblock.Samples, encoder *tsbloc
 }
 
 // idsByKey returns the ids in the order of their keys.
-func (p *Partition) idsByKey(ids *roaring.Bitmap) ([]uint32, error) {
+func (p *Partition) idsByKey(ctx context.Context, ids *roaring.Bitmap) ([]uint32, error) {
 	type ref struct {
 		start, end int
 		id         uint32
 	}
 	var keys []byte
 	refs := make([]ref, 0, ids.GetCardinality())
-	err := p.index.Keys(ids, func(id uint32, key []byte) bool {
+	err := p.index.Keys(ctx, ids, func(id uint32, key []byte) bool {
 		refs = append(refs, ref{start: len(keys), end: len(keys) + len(key), id: id})
 		keys = append(keys, key...)
 		return true

@@ -16,6 +16,9 @@ import (
 // MergeNext runs the merge which PickMerge asks for, and drops parts outside
 // of keep. It returns false when there was nothing to do.
 func (p *Partition) MergeNext(ctx context.Context, keep model.TimeRange, maxOutputBytes int64) (bool, error) {
+	if p.mergeIndex(ctx) {
+		return true, nil
+	}
 	p.mergeMu.Lock()
 	defer p.mergeMu.Unlock()
 	parts := p.snapshot()
@@ -36,6 +39,18 @@ func (p *Partition) MergeNext(ctx context.Context, keep model.TimeRange, maxOutp
 		return true, err // the next call picks others
 	}
 	return true, p.mergeLocked(ctx, chosen, keep)
+}
+
+// mergeIndex merges segments of the index when there are many. Its failure must not keep parts from being merged.
+func (p *Partition) mergeIndex(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	more, err := p.index.MergeNext(ctx)
+	if err != nil && ctx.Err() == nil {
+		p.o.Logger.Errorf("%s; it is tried again later; check the free space and the health of the disk", err)
+	}
+	return more && err == nil
 }
 
 // MergeAll merges all parts into one, which needs maxOutputBytes to cover them.
@@ -140,7 +155,7 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	order, err := p.keyOrder(parts)
+	order, err := p.keyOrder(ctx, parts)
 	if err != nil {
 		return err
 	}
@@ -202,9 +217,9 @@ func (p *Partition) findDamaged(ctx context.Context, parts []*entry) {
 }
 
 // keyOrder returns a comparison of the ids in parts by their keys.
-func (p *Partition) keyOrder(parts []*entry) (func(a, b uint32) int, error) {
+func (p *Partition) keyOrder(ctx context.Context, parts []*entry) (func(a, b uint32) int, error) {
 	ids := idsOf(parts...)
-	sorted, err := p.idsByKey(ids)
+	sorted, err := p.idsByKey(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
