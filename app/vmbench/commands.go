@@ -39,7 +39,13 @@ func commands() []command {
 		{"table", "print the results of run as Markdown tables: vmbench table results.jsonl", true, setupTable},
 		{"compare", "start two peers, fill both, compare their answers value by value", false, setupCompare},
 		{"crash", "kill storage processes under load and check that nothing acknowledged is lost", false, setupCrash},
+		{"scale", "measure what a sample costs with more writers and more series; fails if it is not flat", false, setupScale},
+		{"churn", "measure what replaced series cost, and writes of known series beside new ones", false, setupChurn},
+		{"memory", "measure the memory of active series over an hour of scrapes, also with half of it", false, setupMemory},
+		{"soak", "write and query steadily for minutes; fails if memory, stalls or parts grow", false, setupSoak},
 		{"gen", "write a deterministic dataset of remote write requests", false, setupGen},
+		{"corpus", "write a dataset of real recordings, or Kubernetes-like, to tune compression on or to judge it by", false, setupCorpus},
+		{"capture", "record what exporters expose, compactly", false, setupCapture},
 		{"ingest", "replay a dataset to a remote write URL", false, setupIngest},
 		{"query", "time a query list against a server, or compare two servers", false, setupQuery},
 		{"disk", "print the size of data folders: vmbench disk -dataset=FOLDER DATA...", true, setupDisk},
@@ -49,43 +55,106 @@ func commands() []command {
 	}
 }
 
+// baseFlag registers -base, the peer that others are divided by.
+func baseFlag(fs *flag.FlagSet) *string {
+	return fs.String("base", "vm-single", "peer that the tables compare the others with")
+}
+
+// finish prints the tables of what was measured.
+func (e *environment) finish(r *bench.Records, base string, err error) error {
+	if _, printErr := fmt.Fprint(e.stdout, r.Table(base)); printErr != nil {
+		return errors.Join(err, printErr)
+	}
+	return err
+}
+
+func (e *environment) lab() bench.Lab { return bench.Lab{Log: e.stderr} }
+
 func setupRun(e *environment) func(context.Context) error {
-	o := bench.RunOptions{Log: e.stderr}
+	o := bench.RunOptions{Lab: e.lab()}
 	o.RegisterFlags(e.flags)
+	base := baseFlag(e.flags)
 	return func(ctx context.Context) error {
 		results, err := bench.Run(ctx, o)
-		if _, printErr := fmt.Fprint(e.stdout, bench.Table(results)); printErr != nil {
-			return errors.Join(err, printErr)
-		}
-		return err
+		return e.finish(&bench.Records{Runs: results}, *base, err)
 	}
 }
 
 func setupTable(e *environment) func(context.Context) error {
+	base := baseFlag(e.flags)
 	return func(context.Context) error {
-		var results []bench.Result
+		var records bench.Records
 		for _, path := range e.flags.Args() {
 			file, err := os.Open(path)
 			if err != nil {
 				return fmt.Errorf("cannot open results: %w", err)
 			}
-			list, err := bench.ReadResults(file)
+			err = records.Read(file)
 			file.Close()
 			if err != nil {
 				return fmt.Errorf("cannot read %s: %w", path, err)
 			}
-			results = append(results, list...)
 		}
-		if len(results) == 0 {
+		if records.Len() == 0 {
 			return errors.New("there are no results: give a file that `vmbench run` has written")
 		}
-		_, err := fmt.Fprint(e.stdout, bench.Table(results))
-		return err
+		return e.finish(&records, *base, nil)
+	}
+}
+
+func setupScale(e *environment) func(context.Context) error {
+	o := bench.ScaleOptions{Lab: e.lab()}
+	o.RegisterFlags(e.flags)
+	return func(ctx context.Context) error {
+		results, err := bench.Scale(ctx, o)
+		for i := range results {
+			if err == nil && !results[i].Flat() {
+				err = fmt.Errorf("what a sample costs %s is not flat", results[i].Peer)
+			}
+		}
+		return e.finish(&bench.Records{Scale: results}, "", err)
+	}
+}
+
+func setupChurn(e *environment) func(context.Context) error {
+	o := bench.ChurnOptions{Lab: e.lab()}
+	o.RegisterFlags(e.flags)
+	return func(ctx context.Context) error {
+		results, err := bench.Churn(ctx, o)
+		return e.finish(&bench.Records{Churn: results}, "", err)
+	}
+}
+
+func setupMemory(e *environment) func(context.Context) error {
+	o := bench.MemoryOptions{Lab: e.lab()}
+	o.RegisterFlags(e.flags)
+	return func(ctx context.Context) error {
+		results, err := bench.Memory(ctx, o)
+		for i := range results {
+			if err == nil && results[i].Error != "" {
+				err = fmt.Errorf("%s did not survive with half of its memory: %s", results[i].Peer, results[i].Error)
+			}
+		}
+		return e.finish(&bench.Records{Memory: results}, "", err)
+	}
+}
+
+func setupSoak(e *environment) func(context.Context) error {
+	o := bench.SoakOptions{Lab: e.lab()}
+	o.RegisterFlags(e.flags)
+	return func(ctx context.Context) error {
+		results, err := bench.Soak(ctx, o)
+		for i := range results {
+			if err == nil && !results[i].Passed() {
+				err = fmt.Errorf("%s did not pass: see FAIL in the table", results[i].Peer)
+			}
+		}
+		return e.finish(&bench.Records{Soak: results}, "", err)
 	}
 }
 
 func setupCompare(e *environment) func(context.Context) error {
-	o := bench.PeerCompareOptions{Run: bench.RunOptions{Log: e.stderr}}
+	o := bench.PeerCompareOptions{Run: bench.RunOptions{Lab: e.lab()}}
 	o.RegisterFlags(e.flags)
 	return func(ctx context.Context) error {
 		c, err := bench.ComparePeers(ctx, o, e.printDiff)
@@ -110,7 +179,7 @@ func (e *environment) finishComparison(c *bench.Comparison, err error) error {
 }
 
 func setupCrash(e *environment) func(context.Context) error {
-	o := bench.CrashOptions{Log: e.stderr}
+	o := bench.CrashOptions{Lab: e.lab()}
 	o.RegisterFlags(e.flags)
 	return func(ctx context.Context) error {
 		res, err := bench.Crash(ctx, o)
@@ -136,6 +205,30 @@ func setupGen(e *environment) func(context.Context) error {
 			return err
 		}
 		return e.print(m)
+	}
+}
+
+func setupCorpus(e *environment) func(context.Context) error {
+	var o bench.CorpusOptions
+	o.RegisterFlags(e.flags)
+	return func(context.Context) error {
+		m, err := bench.Corpus(o)
+		if err != nil {
+			return err
+		}
+		return e.print(m)
+	}
+}
+
+func setupCapture(e *environment) func(context.Context) error {
+	var o bench.CaptureOptions
+	o.RegisterFlags(e.flags)
+	return func(ctx context.Context) error {
+		sizes, err := bench.Capture(ctx, o)
+		if err != nil {
+			return err
+		}
+		return e.print(sizes)
 	}
 }
 

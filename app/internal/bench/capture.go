@@ -119,6 +119,10 @@ func withoutLe(labels []prompb.Label) []prompb.Label {
 	return slices.DeleteFunc(slices.Clone(labels), func(l prompb.Label) bool { return l.Name == "le" })
 }
 
+func sortLabels(labels []prompb.Label) {
+	slices.SortFunc(labels, func(a, b prompb.Label) int { return strings.Compare(a.Name, b.Name) })
+}
+
 // captured is one line of a captured scrape.
 type captured struct {
 	labels []prompb.Label // sorted by name
@@ -172,7 +176,7 @@ func parseScrape(data []byte) (*scrape, error) {
 				c.labels = append(c.labels, prompb.Label{Name: l[1], Value: value})
 			}
 		}
-		slices.SortFunc(c.labels, func(a, b prompb.Label) int { return strings.Compare(a.Name, b.Name) })
+		sortLabels(c.labels)
 		key := m[1] + "{" + m[2]
 		s.series[key] = c
 		s.order = append(s.order, key)

@@ -311,8 +311,8 @@ func TestCrashRefusals(t *testing.T) {
 	for text, o := range map[string]CrashOptions{
 		"writer":    {Series: 1},
 		"-kill-cmd": {Writers: 1, Series: 1, WriteURL: "http://x", ReadURL: "http://x"},
-		"there are": {Writers: 1, Series: 1, Peer: "nosuch", Dir: t.TempDir()},
-		"build":     {Writers: 1, Series: 1, Peer: "ours-cluster", Bin: t.TempDir(), Dir: t.TempDir()},
+		"there are": {Writers: 1, Series: 1, Peer: "nosuch"},
+		"build":     {Writers: 1, Series: 1, Peer: "ours-cluster", Lab: Lab{Bin: t.TempDir(), Dir: t.TempDir()}},
 	} {
 		if _, err := Crash(t.Context(), o); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("got %v; want %q in it", err, text)

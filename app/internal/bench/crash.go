@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -21,10 +20,8 @@ import (
 
 // CrashOptions say what to kill how often, and how much to write meanwhile.
 type CrashOptions struct {
+	Lab
 	Peer     string // started by us, unless WriteURL is given
-	Bin      string
-	PeerBin  string
-	Dir      string
 	WriteURL string
 	ReadURL  string
 	KillCmd  string
@@ -36,16 +33,12 @@ type CrashOptions struct {
 	Series      int // of each writer; a request holds one sample of each
 	Pause       time.Duration
 	ReadTimeout time.Duration
-
-	Log io.Writer // of progress
 }
 
 // RegisterFlags registers the flags of `vmbench crash`.
 func (o *CrashOptions) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Peer, "peer", "ours-cluster", "system to start and to kill, of "+PeerNames+"; the floors keep nothing")
-	fs.StringVar(&o.Bin, "bin", "bin", "folder with our binaries")
-	fs.StringVar(&o.PeerBin, "peer-bin", "", "folder with the peers' binaries; empty is PATH")
-	fs.StringVar(&o.Dir, "dir", "bench-data", "folder for the servers' data, which is removed afterwards")
+	o.register(fs)
 	fs.StringVar(&o.WriteURL, "write-url", "", "remote write URL of a running system, which is tested instead of one that is started")
 	fs.StringVar(&o.ReadURL, "read-url", "", "URL before /api/v1 of that system")
 	fs.StringVar(&o.KillCmd, "kill-cmd", "", "shell command that kills a storage process of that system with SIGKILL")
@@ -72,8 +65,7 @@ func (o *CrashOptions) check() error {
 
 // CrashResult is what became of the samples.
 type CrashResult struct {
-	Peer             string   `json:"peer"`
-	Version          string   `json:"version,omitempty"`
+	Origin
 	Kills            int      `json:"kills"`
 	Seconds          float64  `json:"seconds"` // of writing
 	AckedRequests    int64    `json:"acked_requests"`
@@ -102,6 +94,9 @@ func Crash(ctx context.Context, o CrashOptions) (*CrashResult, error) {
 		return nil, err
 	}
 	res, err := o.crash(ctx, v)
+	if err == nil && o.Out != "" {
+		err = o.record(res)
+	}
 	return res, errors.Join(err, v.close())
 }
 
@@ -111,7 +106,8 @@ func (o *CrashOptions) crash(ctx context.Context, v victim) (*CrashResult, error
 	w.start(ctx)
 	killErr := o.killAll(ctx, v)
 	w.stop()
-	res := &CrashResult{Peer: v.name(), Version: v.version(), Kills: o.Kills, Seconds: time.Since(start).Seconds()}
+	res := &CrashResult{Origin: newOrigin("crash", v.name()), Kills: o.Kills, Seconds: time.Since(start).Seconds()}
+	res.Version = v.version()
 	w.sum(res)
 	if killErr != nil {
 		return nil, killErr
@@ -138,12 +134,6 @@ func (o *CrashOptions) killAll(ctx context.Context, v victim) error {
 	return pause(ctx, o.Every)
 }
 
-func (o *CrashOptions) logf(format string, args ...any) {
-	if o.Log != nil {
-		_, _ = fmt.Fprintf(o.Log, time.Now().Format("15:04:05 ")+format+"\n", args...) // progress only
-	}
-}
-
 // victim is a system that is killed.
 type victim interface {
 	name() string
@@ -161,10 +151,10 @@ func (o *CrashOptions) victim(ctx context.Context) (victim, error) {
 	if o.WriteURL != "" {
 		return &commandVictim{o}, nil
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot create -dir=%s: %w", o.Dir, err)
+	l, err := o.prepare(o.Peer)
+	if err != nil {
+		return nil, err
 	}
-	l := &launcher{bin: o.Bin, peerBin: o.PeerBin, dir: o.Dir}
 	s, err := l.launch(ctx, o.Peer)
 	if err != nil {
 		return nil, err

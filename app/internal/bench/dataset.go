@@ -46,10 +46,19 @@ type Manifest struct {
 	Bytes     int64   `json:"bytes"`
 	Shards    int     `json:"shards"`
 	PhaseAt   int     `json:"phase_at,omitempty"` // scrape at which a replay is split in two phases
+	Jobs      string  `json:"jobs,omitempty"`     // values of the label job, separated by commas; empty is node,prometheus
 }
 
 // Numbers returns how many samples are numbers, which is what count_over_time of MetricsQL finds.
 func (m *Manifest) Numbers() int64 { return m.Samples - m.Stale - m.NaNs }
+
+// jobs returns the values of the label job.
+func (m *Manifest) jobs() []string {
+	if m.Jobs == "" {
+		return []string{"node", "prometheus"}
+	}
+	return splitList(m.Jobs)
+}
 
 // LoadManifest reads the description of the dataset in a folder.
 func LoadManifest(dir string) (*Manifest, error) {
@@ -67,6 +76,7 @@ func LoadManifest(dir string) (*Manifest, error) {
 // Body is one remote write request.
 type Body struct {
 	Samples, Scrape, Shard int
+	Numbers                int    // of the samples; not known of a request that was read
 	Data                   []byte // compressed
 }
 

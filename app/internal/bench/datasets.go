@@ -8,7 +8,8 @@ import (
 
 // DatasetNames describes the named datasets.
 const DatasetNames = "a (100 hosts x 480 scrapes, 109,800 series), b (a with churn), c (1 M series x 6 scrapes, the first of which is measured apart), " +
-	"d (12 hosts x 24 hours), a-late (a with every timestamp jittered)"
+	"d (12 hosts x 24 hours), a-late (a with every timestamp jittered), churn (a with a tenth of the series replaced every 10 scrapes), " +
+	"and of the corpora " + CorpusSets
 
 // namedDataset returns the options of a named dataset.
 func namedDataset(name string) (GenerateOptions, bool) {
@@ -17,6 +18,8 @@ func namedDataset(name string) (GenerateOptions, bool) {
 	case "a":
 	case "b":
 		o.Churn = 0.1
+	case "churn":
+		o.Churn, o.ChurnEvery = 0.1, 10
 	case "c":
 		o.Hosts, o.Scrapes, o.PhaseAt = 911, 6, 1
 	case "d":
@@ -32,6 +35,9 @@ func namedDataset(name string) (GenerateOptions, bool) {
 // openDataset returns the folder and the manifest of a dataset, which is a name or a folder.
 // A named dataset is generated if it is not there yet.
 func (o *RunOptions) openDataset(name string) (string, *Manifest, error) {
+	if _, ok := corpusExporters(name); ok {
+		return o.openCorpus(name)
+	}
 	g, ok := namedDataset(name)
 	if !ok {
 		m, err := LoadManifest(name)
@@ -55,4 +61,23 @@ func (o *RunOptions) openDataset(name string) (string, *Manifest, error) {
 	o.logf("generating dataset %s in %s", name, g.Dir)
 	m, err := Generate(g)
 	return g.Dir, m, err
+}
+
+// openCorpus returns the folder and the manifest of a corpus, which is written if it is not there yet.
+func (o *RunOptions) openCorpus(set string) (string, *Manifest, error) {
+	c := CorpusOptions{Set: set, Nodes: 20, Scrapes: 240, Seed: o.Seed, End: o.End}
+	if o.Hosts > 0 {
+		c.Nodes = o.Hosts
+	}
+	if o.Scrapes > 0 {
+		c.Scrapes = o.Scrapes
+	}
+	c.Dir = filepath.Join(o.Dir, "datasets", fmt.Sprintf("%s-%dx%d-seed%d", set, c.Nodes, c.Scrapes, c.Seed))
+	if _, err := os.Stat(filepath.Join(c.Dir, manifestFile)); err == nil && o.End == 0 {
+		m, err := LoadManifest(c.Dir)
+		return c.Dir, m, err
+	}
+	o.logf("writing corpus %s to %s", set, c.Dir)
+	m, err := Corpus(c)
+	return c.Dir, m, err
 }

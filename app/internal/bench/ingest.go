@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 )
@@ -49,7 +48,11 @@ type IngestResult struct {
 	Retries     int64   `json:"retries"`
 	P50Ms       float64 `json:"request_p50_ms"`
 	P99Ms       float64 `json:"request_p99_ms"`
+	MaxMs       float64 `json:"request_max_ms,omitempty"`
 	After       Usage   `json:"after"`
+	AnonPeak    int64   `json:"rss_anon_peak,omitempty"` // highest of many looks
+
+	Memory []MemoryPoint `json:"memory,omitempty"`
 }
 
 // errStop ends the reading of a dataset early.
@@ -60,21 +63,15 @@ func Ingest(ctx context.Context, o IngestOptions) (*IngestResult, error) {
 	if o.Dataset == "" || o.URL == "" || o.Conns < 1 {
 		return nil, errors.New("cannot ingest: give -dataset, -url and at least one connection")
 	}
-	ResetPeaks(o.PIDs)
-	before, err := ReadUsage(o.PIDs)
+	meter, err := startMeter(o.PIDs)
 	if err != nil {
 		return nil, err
 	}
-	self, err := ReadUsage([]int{os.Getpid()})
-	if err != nil {
-		return nil, err
-	}
+	defer meter.cancel()
 	var res IngestResult
 	r := newReplay(ctx, &o)
-	start := time.Now()
-	err = ReadBodies(o.Dataset, func(b Body) error { return r.send(&res, start, b) })
+	err = ReadBodies(o.Dataset, func(b Body) error { return r.send(&res, meter.start, b) })
 	latencies, sendErr := r.finish(&res)
-	res.WallSeconds = time.Since(start).Seconds()
 	if sendErr != nil {
 		return nil, fmt.Errorf("cannot write to %s: %w", o.URL, sendErr)
 	}
@@ -84,22 +81,9 @@ func Ingest(ctx context.Context, o IngestOptions) (*IngestResult, error) {
 	if res.Samples == 0 {
 		return nil, fmt.Errorf("dataset %q has no scrapes from %d to %d", o.Dataset, o.FromScrape, o.ToScrape)
 	}
-	selfAfter, err := ReadUsage([]int{os.Getpid()})
-	if err != nil {
-		return nil, err
-	}
-	if err := pause(ctx, o.Settle); err != nil {
-		return nil, err
-	}
-	if res.After, err = ReadUsage(o.PIDs); err != nil {
-		return nil, err
-	}
-	res.P50Ms, res.P99Ms = quantile(latencies, 0.5), quantile(latencies, 0.99)
-	res.PerSecond = float64(res.Samples) / res.WallSeconds
-	res.CPUSeconds = res.After.CPUSeconds - before.CPUSeconds
-	res.CPUPerM = res.CPUSeconds / float64(res.Samples) * 1e6
-	res.ClientCPU = selfAfter.CPUSeconds - self.CPUSeconds
-	return &res, nil
+	err = meter.finish(ctx, o.Settle, &res, latencies)
+	res.Memory = nil // its peak is enough
+	return &res, err
 }
 
 // pause waits, unless the context ends before.
@@ -133,7 +117,7 @@ type replayConn struct {
 
 func newReplay(ctx context.Context, o *IngestOptions) *replay {
 	r := &replay{opts: o, conns: make([]replayConn, o.Conns)}
-	r.client = &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: o.Conns}}
+	r.client = newWriteClient(o.Conns)
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	for i := range r.conns {
 		c := &r.conns[i]
@@ -195,16 +179,19 @@ func (r *replay) finish(res *IngestResult) ([]float64, error) {
 	return latencies, err
 }
 
-// post sends one request, again a few times if the server asks for that.
+// retryFor is how long a request is sent again when the server asks for that.
+const retryFor = time.Minute
+
+// post sends one request, again and again if the server asks for that.
 func post(ctx context.Context, client *http.Client, url string, data []byte) (retries int64, err error) {
-	for ; ; retries++ {
+	for start := time.Now(); ; retries++ {
 		status, answer, err := postOnce(ctx, client, url, data)
 		switch {
 		case err != nil:
 			return retries, err
 		case status/100 == 2:
 			return retries, nil
-		case status != http.StatusTooManyRequests && status/100 != 5 || retries == 20:
+		case status != http.StatusTooManyRequests && status/100 != 5 || time.Since(start) > retryFor:
 			return retries, fmt.Errorf("the server answered status %d: %.300s", status, answer)
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {

@@ -30,7 +30,7 @@ func ComparePeers(ctx context.Context, o PeerCompareOptions, each func(*Diff) er
 	if len(peers) != 2 {
 		return nil, fmt.Errorf("cannot compare -peers=%s: name two", o.Run.Peers)
 	}
-	l, err := o.Run.prepare()
+	l, err := o.Run.prepare(o.Run.Peers)
 	if err != nil {
 		return nil, err
 	}

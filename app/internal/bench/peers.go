@@ -23,6 +23,8 @@ type launcher struct {
 	peerBin string   // folder with the peers' binaries; empty is PATH
 	self    []string // command that runs this tool, for floor servers
 	dir     string   // scratch folder
+
+	storageFlags []string // more flags for the processes that keep data
 }
 
 // launch starts a peer in a fresh folder and waits until it is ready.
@@ -106,9 +108,9 @@ func (l *launcher) single(ctx context.Context, s *server, bin string) error {
 	s.version = version(path, "-version")
 	s.writeURL, s.readURL = "http://"+addr+"/api/v1/write", "http://"+addr
 	s.flush, s.merge = []string{"http://" + addr + "/internal/force_flush"}, []string{"http://" + addr + "/internal/force_merge"}
-	p := &process{name: "victoria-metrics", path: path, health: "http://" + addr + "/health", args: []string{
+	p := &process{name: "victoria-metrics", path: path, health: "http://" + addr + "/health", args: append([]string{
 		"-storageDataPath=" + s.dataDirs[0], "-httpListenAddr=" + addr, retentionFlag, uniqueFlag, seriesFlag, durationFlag,
-	}}
+	}, l.storageFlags...)}
 	s.storage = []*process{p}
 	return s.start(ctx, p)
 }
@@ -132,10 +134,10 @@ func (l *launcher) cluster(ctx context.Context, s *server, bin string) error {
 	for i := range 2 {
 		http, forInsert, forSelect := loopback(ports[3*i]), loopback(ports[3*i+1]), loopback(ports[3*i+2])
 		name := "vmstorage" + strconv.Itoa(i+1)
-		p := &process{name: name, path: paths[0], health: "http://" + http + "/health", args: []string{
+		p := &process{name: name, path: paths[0], health: "http://" + http + "/health", args: append([]string{
 			"-storageDataPath=" + filepath.Join(s.dataDirs[0], name), "-httpListenAddr=" + http,
 			"-vminsertAddr=" + forInsert, "-vmselectAddr=" + forSelect, retentionFlag, uniqueFlag,
-		}}
+		}, l.storageFlags...)}
 		if err := s.start(ctx, p); err != nil {
 			return err
 		}

@@ -142,9 +142,7 @@ func (s *server) start(ctx context.Context, p *process) error {
 
 // close stops the processes, the last started first, and removes their files.
 func (s *server) close() error {
-	for i := len(s.processes) - 1; i >= 0; i-- {
-		s.processes[i].stop()
-	}
+	s.stopAll()
 	if err := os.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("cannot remove the data of a measured server: %w", err)
 	}

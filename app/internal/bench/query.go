@@ -300,7 +300,7 @@ func (q *QuerySpec) measure(ctx context.Context, o *QueryOptions, m *Manifest) Q
 }
 
 func (q *QuerySpec) measureTo(ctx context.Context, o *QueryOptions, m *Manifest, r *QueryResult) error {
-	before, err := ReadUsage(o.PIDs)
+	before, err := cpuMillis(o.PIDs)
 	if err != nil {
 		return err
 	}
@@ -317,12 +317,12 @@ func (q *QuerySpec) measureTo(ctx context.Context, o *QueryOptions, m *Manifest,
 		}
 		latencies = append(latencies, milliseconds(took))
 	}
-	after, err := ReadUsage(o.PIDs)
+	after, err := cpuMillis(o.PIDs)
 	if err != nil {
 		return err
 	}
 	r.MedianMs, r.P90Ms = quantile(latencies, 0.5), quantile(latencies, 0.9)
-	r.CPUMs = (after.CPUSeconds - before.CPUSeconds) * 1000 / float64(o.Rounds+1)
+	r.CPUMs = max(0, after-before) / float64(o.Rounds+1)
 	result, err := q.parse(data)
 	if err != nil {
 		return err

@@ -26,8 +26,8 @@ func TestRun(t *testing.T) {
 	out, lock := filepath.Join(dir, "results.jsonl"), filepath.Join(dir, "lock")
 	var log bytes.Buffer
 	o := RunOptions{
-		Peers: "floor-decode,ours-cluster,floor-lookup", Datasets: "a,c", Repeat: 2, Bin: dir, Dir: filepath.Join(dir, "work"), Out: out, Lock: lock,
-		Hosts: 2, Scrapes: 5, Seed: 3, Conns: 2, Self: []string{os.Args[0]}, Log: &log,
+		Lab:   Lab{Bin: dir, Dir: filepath.Join(dir, "work"), Out: out, Lock: lock, Self: []string{os.Args[0]}, Log: &log},
+		Peers: "floor-decode,ours-cluster,floor-lookup", Datasets: "a,c", Repeat: 2, Hosts: 2, Scrapes: 5, Seed: 3, Conns: 2,
 	}
 	results, err := Run(t.Context(), o)
 	if err != nil {
@@ -55,9 +55,10 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	read, err := ReadResults(file)
-	if err != nil || len(read) != len(results) || Table(read) != Table(results) {
-		t.Errorf("read %d of %d results, %v", len(read), len(results), err)
+	var read Records
+	want = (&Records{Runs: results}).Table("floor-decode")
+	if err := read.Read(file); err != nil || read.Len() != len(results) || read.Table("floor-decode") != want {
+		t.Errorf("read %d of %d results, %v", read.Len(), len(results), err)
 	}
 	if left, err := filepath.Glob(filepath.Join(o.Dir, "run-*")); err != nil || len(left) > 0 {
 		t.Errorf("folders are left: %v, %v", left, err)
@@ -67,7 +68,10 @@ func TestRun(t *testing.T) {
 
 func TestRunRefusals(t *testing.T) {
 	dir := t.TempDir()
-	good := RunOptions{Peers: "floor-decode", Datasets: "a", Repeat: 1, Dir: dir, Out: filepath.Join(dir, "out"), Hosts: 1, Scrapes: 1, Conns: 1, Self: []string{os.Args[0]}}
+	good := RunOptions{
+		Lab:   Lab{Dir: dir, Out: filepath.Join(dir, "out"), Self: []string{os.Args[0]}},
+		Peers: "floor-decode", Datasets: "a", Repeat: 1, Hosts: 1, Scrapes: 1, Conns: 1,
+	}
 	for text, change := range map[string]func(*RunOptions){
 		`"nosuch": there are`: func(o *RunOptions) { o.Peers = "nosuch" },
 		"109,800":             func(o *RunOptions) { o.Datasets = "nosuch" },
@@ -193,7 +197,7 @@ func someResults() []Result {
 	stored, less := int64(900), int64(899)
 	result := func(peer string, cpu float64) Result {
 		return Result{
-			Peer: peer, Dataset: "a", CPUs: 2, Expected: 900, Sent: Manifest{Samples: 1_000_000, Series: 1000, Scrapes: 3},
+			Origin: Origin{Peer: peer, CPUs: 2}, Dataset: "a", Expected: 900, Sent: Manifest{Samples: 1_000_000, Series: 1000, Scrapes: 3},
 			Ingest:    &IngestResult{Samples: 1_000_000, WallSeconds: 2, CPUSeconds: cpu, CPUPerM: cpu, P50Ms: 1.25, P99Ms: 20, After: Usage{CPUSeconds: cpu, Peak: 300 * mib}},
 			ByProcess: []ProcessUsage{{"vmstorage", Usage{CPUSeconds: cpu / 2}}, {"vminsert", Usage{CPUSeconds: cpu / 4}}},
 			Idle:      &Usage{RSS: 200 * mib, Anon: 100 * mib}, Merged: &Usage{CPUSeconds: cpu + 0.5, Written: 3_000_000},
@@ -205,7 +209,7 @@ func someResults() []Result {
 	}
 	worse := result("vm-single", 3)
 	worse.Stored, worse.Queries.Queries[0].Error, worse.Queries.Queries[1].Series = &less, "status 500", 2
-	floor := Result{Peer: "floor-decode", Dataset: "a", CPUs: 2, Sent: Manifest{Samples: 1_000_000, Series: 1000}, Ingest: &IngestResult{Samples: 1_000_000, WallSeconds: 1, CPUSeconds: 0.143}}
+	floor := Result{Origin: Origin{Peer: "floor-decode", CPUs: 2}, Dataset: "a", Sent: Manifest{Samples: 1_000_000, Series: 1000}, Ingest: &IngestResult{Samples: 1_000_000, WallSeconds: 1, CPUSeconds: 0.143}}
 	phases := result("ours-cluster", 4)
 	phases.Dataset = "c"
 	phases.Ingest2 = &IngestResult{Samples: 3_000_000, WallSeconds: 2, CPUSeconds: 3, CPUPerM: 1, P99Ms: 30, After: Usage{CPUSeconds: 7, RSS: 700 * mib, Anon: 600 * mib, Peak: 800 * mib}}
@@ -220,11 +224,11 @@ func TestTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	results, err := ReadResults(&lines)
-	if err != nil {
+	var records Records
+	if err := records.Read(&lines); err != nil {
 		t.Fatal(err)
 	}
-	got := Table(results)
+	got := records.Table("vm-single")
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -237,14 +241,14 @@ func TestTable(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if Table(nil) != "" {
+	if new(Records).Table("vm-single") != "" {
 		t.Error("a table of nothing is not empty")
 	}
 }
 
 func TestReadResultsRefusals(t *testing.T) {
 	for _, text := range []string{"{", `{"peer":"x"}`, "x"} {
-		if _, err := ReadResults(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "vmbench run") {
+		if err := new(Records).Read(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "vmbench run") {
 			t.Errorf("%s: got %v", text, err)
 		}
 	}

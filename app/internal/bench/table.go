@@ -1,328 +1,275 @@
 package bench
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// ReadResults reads the lines that Run has written.
-func ReadResults(r io.Reader) ([]Result, error) {
-	var results []Result
-	for dec := json.NewDecoder(r); ; {
-		var res Result
-		err := dec.Decode(&res)
-		if errors.Is(err, io.EOF) {
-			return results, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot parse result %d: %w; give a file that `vmbench run` has written", len(results)+1, err)
-		}
-		if res.Ingest == nil || res.Ingest.Samples == 0 {
-			return nil, fmt.Errorf("result %d has no ingestion; give a file that `vmbench run` has written", len(results)+1)
-		}
-		results = append(results, res)
-	}
-}
-
 // runs are the repeated measurements of one peer with one dataset.
 type runs []Result
 
-// Table returns Markdown tables of the results: medians over repeated runs, in
-// brackets the lowest and the highest.
-func Table(results []Result) string {
-	var b strings.Builder
-	for _, byPeer := range grouped(results) {
-		one := &byPeer[0][0]
-		fmt.Fprintf(&b, "\n### Dataset %s\n\n%s samples of %s series, sent on %d CPUs.\n\n", one.Dataset, thousands(one.Sent.Samples), thousands(one.Sent.Series), one.CPUs)
-		mainTable(&b, byPeer)
-		if one.Ingest2 != nil {
-			phaseTable(&b, byPeer)
+// runTables writes the tables of each dataset.
+func runTables(b *strings.Builder, results []Result, base string) {
+	byDataset := groupBy(results, func(r *Result) string { return r.Dataset })
+	slices.SortStableFunc(byDataset, func(x, y []Result) int { return strings.Compare(x[0].Dataset, y[0].Dataset) })
+	for _, list := range byDataset {
+		t := runTable{base: base}
+		for _, rs := range groupBy(list, func(r *Result) string { return r.Peer }) {
+			if rs[0].Peer == base { // comes first
+				t.peers = slices.Insert(t.peers, 0, runs(rs))
+			} else {
+				t.peers = append(t.peers, rs)
+			}
 		}
-		queryTable(&b, byPeer)
+		one := &list[0]
+		fmt.Fprintf(b, "\n### Dataset %s\n\n%s samples of %s series, sent on %d CPUs; %s.\n\n", one.Dataset, thousands(one.Sent.Samples), thousands(one.Sent.Series), one.CPUs, t.runsOfPeers())
+		t.main(b)
+		t.queries(b)
 	}
-	return strings.TrimPrefix(b.String(), "\n")
 }
 
-// grouped returns the results by dataset, sorted, and peer, in order of appearance.
-func grouped(results []Result) [][]runs {
-	var datasets []string
-	byDataset := map[string][]runs{}
-	for _, r := range results {
-		peers := byDataset[r.Dataset]
-		if peers == nil {
-			datasets = append(datasets, r.Dataset)
-		}
-		i := slices.IndexFunc(peers, func(other runs) bool { return other[0].Peer == r.Peer })
-		if i < 0 {
-			peers = append(peers, runs{r})
-		} else {
-			peers[i] = append(peers[i], r)
-		}
-		byDataset[r.Dataset] = peers
+// runTable is the table of one dataset.
+type runTable struct {
+	base  string
+	peers []runs // the base first, if it was measured
+}
+
+func (t *runTable) hasBase() bool { return t.peers[0][0].Peer == t.base }
+
+func (t *runTable) runsOfPeers() string {
+	var parts []string
+	for _, rs := range t.peers {
+		parts = append(parts, plural(len(rs), "run")+" of "+rs[0].Peer)
 	}
-	slices.Sort(datasets)
-	var groups [][]runs
-	for _, d := range datasets {
-		groups = append(groups, byDataset[d])
+	text := strings.Join(parts, ", ")
+	if !t.hasBase() {
+		text += "; no ratios, as " + t.base + " was not measured"
 	}
-	return groups
+	return text
+}
+
+// header writes the header with a column for each peer, and one for its ratio to the base.
+func (t *runTable) header(b *strings.Builder, cells ...string) {
+	for i, rs := range t.peers {
+		cells = append(cells, rs[0].Peer)
+		if t.hasBase() && i > 0 {
+			cells = append(cells, "ratio")
+		}
+	}
+	row(b, cells...)
+	ruler(b, len(cells))
+}
+
+// cells writes a row with a cell for each peer and one for its ratio to the base. The cell of a peer and what
+// it is divided by come from f, the latter NaN when there is no ratio; mark formats the ratio.
+func (t *runTable) cells(b *strings.Builder, first []string, f func(runs) (string, float64), mark func(float64) string) {
+	cells, base := first, math.NaN()
+	for i, rs := range t.peers {
+		text, value := f(rs)
+		cells = append(cells, text)
+		if !t.hasBase() {
+			continue
+		}
+		if i == 0 {
+			base = value
+			continue
+		}
+		cells = append(cells, mark(value/base))
+	}
+	row(b, cells...)
+}
+
+func plainRatio(q float64) string {
+	if math.IsNaN(q) || math.IsInf(q, 0) {
+		return ""
+	}
+	return strconv.FormatFloat(q, 'f', 2, 64)
+}
+
+// slowerRatio marks what is slower than the base.
+func slowerRatio(q float64) string {
+	if text := plainRatio(q); text == "" || q < 1.005 {
+		return text
+	}
+	return fmt.Sprintf("**%.2f, slower**", q)
+}
+
+func (t *runTable) main(b *strings.Builder) {
+	t.header(b, "target")
+	ingest := ingestFigures()
+	t.figures(b, ingest[:1])
+	t.byProcess(b)
+	t.figures(b, ingest[1:])
+	if slices.ContainsFunc(t.peers, func(rs runs) bool { return rs[0].Ingest2 != nil }) {
+		t.figures(b, phaseFigures())
+	}
+	t.figures(b, memoryFigures())
+	t.figures(b, diskFigures())
+	t.figures(b, queryFigures())
+	none := func(float64) string { return "" }
+	t.cells(b, []string{"all samples stored"}, func(rs runs) (string, float64) { return rs.stored(), math.NaN() }, none)
+	t.cells(b, []string{"values exact"}, func(rs runs) (string, float64) { return rs.exact(), math.NaN() }, none)
+}
+
+func (t *runTable) figures(b *strings.Builder, list []figure) {
+	for _, f := range list {
+		t.cells(b, []string{f.name}, func(rs runs) (string, float64) { return rs.figure(&f) }, plainRatio)
+	}
 }
 
 // each returns the values of f that are numbers.
 func (rs runs) each(f func(*Result) float64) []float64 {
 	var values []float64
 	for i := range rs {
-		if v := f(&rs[i]); !math.IsNaN(v) && !math.IsInf(v, 0) {
-			values = append(values, v)
+		values = append(values, f(&rs[i]))
+	}
+	return numbers(values)
+}
+
+// figure formats the median and the extremes of a figure, or why there is none.
+func (rs runs) figure(f *figure) (string, float64) {
+	values := rs.each(f.value)
+	if len(values) == 0 {
+		return f.why(&rs[0]), math.NaN()
+	}
+	if f.noRatio {
+		return spreadOf(f.decimals, values), math.NaN()
+	}
+	return spreadOf(f.decimals, values), quantile(values, 0.5)
+}
+
+// byProcess writes a row for each process of the clusters.
+func (t *runTable) byProcess(b *strings.Builder) {
+	var names []string
+	for _, rs := range t.peers {
+		for _, p := range rs[0].ByProcess {
+			if len(rs[0].ByProcess) > 1 && !slices.Contains(names, p.Name) {
+				names = append(names, p.Name)
+			}
 		}
 	}
-	return values
-}
-
-// median formats the median of f with so many decimals; empty when there is none.
-func (rs runs) median(decimals int, f func(*Result) float64) string {
-	values := rs.each(f)
-	if len(values) == 0 {
-		return ""
+	for _, name := range names {
+		t.cells(b, []string{"of it " + name}, func(rs runs) (string, float64) {
+			return spreadOf(3, rs.each(func(r *Result) float64 { return r.process(name) })), math.NaN()
+		}, plainRatio)
 	}
-	return strconv.FormatFloat(quantile(values, 0.5), 'f', decimals, 64)
 }
 
-// spread is median with the extremes of repeated runs.
-func (rs runs) spread(decimals int, f func(*Result) float64) string {
-	values := rs.each(f)
-	if len(values) < 2 {
-		return rs.median(decimals, f)
-	}
-	return fmt.Sprintf("%s (%.*f-%.*f)", rs.median(decimals, f), decimals, slices.Min(values), decimals, slices.Max(values))
-}
-
-const mib = 1 << 20
-
-// samples returns how many samples were sent.
-func (r *Result) samples() float64 {
-	if r.Ingest2 == nil {
-		return float64(r.Ingest.Samples)
-	}
-	return float64(r.Ingest.Samples + r.Ingest2.Samples)
-}
-
-// last returns the last phase of ingestion.
-func (r *Result) last() *IngestResult {
-	if r.Ingest2 == nil {
-		return r.Ingest
-	}
-	return r.Ingest2
-}
-
-func (r *Result) ingestCPU() float64 {
-	cpu := r.Ingest.CPUSeconds
-	if r.Ingest2 != nil {
-		cpu += r.Ingest2.CPUSeconds
-	}
-	return cpu
-}
-
-func (r *Result) ingestWall() float64 {
-	wall := r.Ingest.WallSeconds
-	if r.Ingest2 != nil {
-		wall += r.Ingest2.WallSeconds
-	}
-	return wall
-}
-
-func usageOf(u *Usage, f func(*Usage) float64) float64 {
-	if u == nil {
+// process returns the CPU seconds per million samples of a process.
+func (r *Result) process(name string) float64 {
+	i := slices.IndexFunc(r.ByProcess, func(p ProcessUsage) bool { return p.Name == name })
+	if i < 0 || len(r.ByProcess) < 2 {
 		return math.NaN()
 	}
-	return f(u)
+	return r.ByProcess[i].CPUSeconds / r.samples() * 1e6
 }
 
-func diskOf(d *Disk, f func(*Disk) float64) float64 {
-	if d == nil {
-		return math.NaN()
-	}
-	return f(d)
-}
-
-func mainTable(b *strings.Builder, peers []runs) {
-	row(b, "peer", "runs", "ingest, CPU-s per M samples", "by process", "M samples/s", "request p50 / p99, ms", "flush and merge, CPU-s per M samples",
-		"memory idle (heap) / peak, MiB", "disk flushed, bytes/sample", "disk merged, bytes/sample", "of it index, bytes/series", "written, bytes/sample", "all samples stored")
-	ruler(b, 13)
-	for _, rs := range peers {
-		row(b, rs[0].Peer, strconv.Itoa(len(rs)),
-			rs.spread(3, func(r *Result) float64 { return r.ingestCPU() / r.samples() * 1e6 }),
-			rs.byProcess(),
-			rs.median(2, func(r *Result) float64 { return r.samples() / r.ingestWall() / 1e6 }),
-			rs.median(1, func(r *Result) float64 { return r.last().P50Ms })+" / "+rs.median(1, func(r *Result) float64 { return r.last().P99Ms }),
-			rs.median(3, func(r *Result) float64 {
-				return usageOf(r.Merged, func(u *Usage) float64 { return (u.CPUSeconds - r.last().After.CPUSeconds) / r.samples() * 1e6 })
-			}),
-			rs.memory(),
-			rs.median(3, func(r *Result) float64 {
-				return diskOf(r.DiskBefore, func(d *Disk) float64 { return d.BytesPerSample })
-			}),
-			rs.median(3, func(r *Result) float64 {
-				return diskOf(r.DiskAfter, func(d *Disk) float64 { return d.BytesPerSample })
-			}),
-			rs.median(1, func(r *Result) float64 {
-				return diskOf(r.DiskAfter, func(d *Disk) float64 { return float64(d.Index) / float64(r.Sent.Series) })
-			}),
-			rs.median(2, func(r *Result) float64 {
-				return usageOf(r.Merged, func(u *Usage) float64 { return float64(u.Written) / r.samples() })
-			}),
-			rs.stored())
-	}
-}
-
-// byProcess formats the ingestion's CPU seconds of each process of the first run.
-func (rs runs) byProcess() string {
-	if len(rs[0].ByProcess) < 2 {
-		return ""
-	}
-	var parts []string
-	for i, p := range rs[0].ByProcess {
-		parts = append(parts, p.Name+" "+rs.median(2, func(r *Result) float64 { return r.ByProcess[i].CPUSeconds / r.samples() * 1e6 }))
-	}
-	return strings.Join(parts, ", ")
-}
-
-func (rs runs) memory() string {
-	peak := rs.median(0, func(r *Result) float64 { return float64(max(r.Ingest.After.Peak, r.last().After.Peak)) / mib })
-	idle := rs.median(0, func(r *Result) float64 {
-		return usageOf(r.Idle, func(u *Usage) float64 { return float64(u.RSS) / mib })
-	})
-	if idle == "" {
-		return "/ " + peak
-	}
-	heap := rs.median(0, func(r *Result) float64 {
-		return usageOf(r.Idle, func(u *Usage) float64 { return float64(u.Anon) / mib })
-	})
-	return idle + " (" + heap + ") / " + peak
-}
-
-// stored tells whether all runs have stored what they should; else how much the worst has.
+// stored tells whether all runs have stored what they should; else how much the first that has not.
 func (rs runs) stored() string {
-	text := ""
+	text := whyNotStored(&rs[0])
 	for i := range rs {
 		r := &rs[i]
-		switch {
-		case r.Stored == nil:
-		case *r.Stored != r.Expected:
-			return fmt.Sprintf("no: %s of %s", thousands(*r.Stored), thousands(r.Expected))
-		default:
-			text = "yes"
-		}
-	}
-	return text
-}
-
-// phaseTable shows the two phases of dataset c: the registration of all series, and the scrapes after it.
-func phaseTable(b *strings.Builder, peers []runs) {
-	b.WriteString("\n")
-	row(b, "peer", "registration, CPU-s per M new series", "request p99, ms", "memory after, MiB per M series (heap)", "later scrapes, CPU-s per M samples", "request p99 then, ms")
-	ruler(b, 6)
-	for _, rs := range peers {
-		if rs[0].Ingest2 == nil {
+		if r.Stored == nil {
 			continue
 		}
-		perM := func(f func(*Usage) int64) string {
-			return rs.median(0, func(r *Result) float64 { return float64(f(&r.Ingest2.After)) / mib / float64(r.Ingest.Samples) * 1e6 })
+		if text = yesOrHowMany(*r.Stored, r.Expected); text != "yes" {
+			return text
 		}
-		row(b, rs[0].Peer,
-			rs.spread(2, func(r *Result) float64 { return r.Ingest.CPUPerM }),
-			rs.median(1, func(r *Result) float64 { return r.Ingest.P99Ms }),
-			perM(func(u *Usage) int64 { return u.RSS })+" ("+perM(func(u *Usage) int64 { return u.Anon })+")",
-			rs.median(3, func(r *Result) float64 { return r.Ingest2.CPUPerM }),
-			rs.median(1, func(r *Result) float64 { return r.Ingest2.P99Ms }))
-	}
-}
-
-// queryTable shows the queries of the peers that were asked the same.
-func queryTable(b *strings.Builder, peers []runs) {
-	peers = slices.DeleteFunc(slices.Clone(peers), func(rs runs) bool { return rs[0].Queries == nil })
-	if len(peers) == 0 {
-		return
-	}
-	b.WriteString("\nQueries: median ms / CPU ms of the servers, for each run\n\n")
-	header, last, peak := []string{"query", "series"}, []string{"all once", ""}, []string{"memory peak, MiB", ""}
-	for _, rs := range peers {
-		header = append(header, rs[0].Peer)
-		last = append(last, rs.asked(func(q *QueryResults) float64 { return q.SumMedianMs }, 0)+" / "+rs.asked(func(q *QueryResults) float64 { return q.CPUMsPerRound }, 0))
-		peak = append(peak, rs.asked(func(q *QueryResults) float64 { return float64(q.After.Peak) / mib }, 0))
-	}
-	row(b, header...)
-	ruler(b, len(header))
-	for _, q := range peers[0][0].Queries.Queries {
-		cells := []string{q.Name, strconv.Itoa(q.Series)}
-		for _, rs := range peers {
-			cells = append(cells, rs.query(q.Name, q.Series))
-		}
-		row(b, cells...)
-	}
-	row(b, last...)
-	row(b, peak...)
-}
-
-func (rs runs) asked(f func(*QueryResults) float64, decimals int) string {
-	return rs.median(decimals, func(r *Result) float64 {
-		if r.Queries == nil {
-			return math.NaN()
-		}
-		return f(r.Queries)
-	})
-}
-
-// query formats one query; another number of series than the first peer's is shown.
-func (rs runs) query(name string, series int) string {
-	find := func(r *QueryResults) *QueryResult {
-		i := slices.IndexFunc(r.Queries, func(q QueryResult) bool { return q.Name == name })
-		if i < 0 {
-			return nil
-		}
-		return &r.Queries[i]
-	}
-	one := find(rs[0].Queries)
-	if one == nil {
-		return ""
-	}
-	if one.Error != "" {
-		return "error"
-	}
-	value := func(f func(*QueryResult) float64) func(*QueryResults) float64 {
-		return func(r *QueryResults) float64 {
-			if q := find(r); q != nil && q.Error == "" {
-				return f(q)
-			}
-			return math.NaN()
-		}
-	}
-	text := rs.asked(value(func(q *QueryResult) float64 { return q.MedianMs }), 1) + " / " + rs.asked(value(func(q *QueryResult) float64 { return q.CPUMs }), 0)
-	if one.Series != series {
-		text += fmt.Sprintf(" (%d series)", one.Series)
 	}
 	return text
 }
 
-func row(b *strings.Builder, cells ...string) {
-	b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
-}
-
-func ruler(b *strings.Builder, columns int) {
-	b.WriteString("|" + strings.Repeat("---|", columns) + "\n")
-}
-
-// thousands writes 1234567 as 1,234,567.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
+// exact tells whether all bits came back as they were sent in all runs.
+func (rs runs) exact() string {
+	text := whyNotStored(&rs[0])
+	for i := range rs {
+		e := rs[i].Exact
+		if e == nil {
+			continue
+		}
+		if !e.OK() {
+			return fmt.Sprintf("no: of %s %s other bits (at most %.0e off), %s missing, %s too many", thousands(int64(e.Compared)),
+				thousands(int64(e.Unequal)), e.MaxError, thousands(int64(e.Missing)), thousands(int64(e.Extra)))
+		}
+		text = "yes, " + thousands(int64(e.Compared)) + " compared"
 	}
-	return s
+	return text
+}
+
+// queries writes the queries of the peers that were asked.
+func (t *runTable) queries(b *strings.Builder) {
+	asked := runTable{base: t.base}
+	for _, rs := range t.peers {
+		if rs[0].Queries != nil {
+			asked.peers = append(asked.peers, rs)
+		}
+	}
+	if len(asked.peers) == 0 {
+		return
+	}
+	b.WriteString("\nQueries: median ms / CPU ms of the servers, for each run; ratios of CPU\n\n")
+	asked.header(b, "query", "series")
+	for i := range asked.peers[0][0].Queries.Queries {
+		q := &asked.peers[0][0].Queries.Queries[i]
+		asked.cells(b, []string{q.Name, strconv.Itoa(q.Series)}, func(rs runs) (string, float64) { return rs.query(q.Name, q.Series) }, slowerRatio)
+	}
+	if !slices.ContainsFunc(asked.peers, func(rs runs) bool { return rs[0].Cold != nil }) {
+		return
+	}
+	b.WriteString("\nCold queries: ms / CPU ms of a fresh process whose data was not in memory; ratios of ms\n\n")
+	asked.header(b, "query")
+	for _, name := range asked.coldNames() {
+		asked.cells(b, []string{name}, func(rs runs) (string, float64) { return rs.cold(name) }, slowerRatio)
+	}
+}
+
+func (t *runTable) coldNames() []string {
+	var names []string
+	for _, rs := range t.peers {
+		if rs[0].Cold == nil {
+			continue
+		}
+		for _, q := range rs[0].Cold.Queries {
+			if !slices.Contains(names, q.Name) {
+				names = append(names, q.Name)
+			}
+		}
+	}
+	return names
+}
+
+// cold formats one cold query and returns its median latency.
+func (rs runs) cold(name string) (string, float64) {
+	of := func(f func(*QueryResult) float64) []float64 {
+		return rs.each(func(r *Result) float64 {
+			if r.Cold == nil {
+				return math.NaN()
+			}
+			return of((&QueryResults{Queries: r.Cold.Queries}).find(name), f)
+		})
+	}
+	latencies := of(func(q *QueryResult) float64 { return q.FirstMs })
+	if len(latencies) == 0 {
+		return "not asked", math.NaN()
+	}
+	return spreadOf(1, latencies) + " / " + spreadOf(0, of(func(q *QueryResult) float64 { return q.CPUMs })), quantile(latencies, 0.5)
+}
+
+// query formats one query and returns its median CPU time; another number of series than the first peer's is shown.
+func (rs runs) query(name string, series int) (string, float64) {
+	of := func(f func(*QueryResult) float64) []float64 {
+		return rs.each(func(r *Result) float64 { return of(r.Queries.find(name), f) })
+	}
+	cpu := of(func(q *QueryResult) float64 { return q.CPUMs })
+	if len(cpu) == 0 {
+		return "error", math.NaN()
+	}
+	text := strconv.FormatFloat(quantile(of(func(q *QueryResult) float64 { return q.MedianMs }), 0.5), 'f', 1, 64) + " / " + spreadOf(1, cpu)
+	if q := rs[0].Queries.find(name); q != nil && q.Series != series {
+		text += fmt.Sprintf(" (%d series)", q.Series)
+	}
+	return text, quantile(cpu, 0.5)
 }

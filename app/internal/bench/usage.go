@@ -48,6 +48,21 @@ func ReadUsage(pids []int) (Usage, error) {
 	return u, nil
 }
 
+// readAnon sums up the heaps and stacks of the processes.
+func readAnon(pids []int) (int64, error) {
+	var u Usage
+	for _, pid := range pids {
+		lines := readLines(filepath.Join(procRoot, strconv.Itoa(pid), "status"))
+		if lines == nil {
+			return 0, fmt.Errorf("cannot read memory of process %d: it has ended", pid)
+		}
+		for _, line := range lines {
+			u.addMemory(strings.Fields(line))
+		}
+	}
+	return u.Anon, nil
+}
+
 func (u *Usage) add(pid int) error {
 	proc := filepath.Join(procRoot, strconv.Itoa(pid))
 	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
@@ -72,6 +87,48 @@ func (u *Usage) add(pid int) error {
 		}
 	}
 	return nil
+}
+
+// cpuMillis returns the CPU time of the processes so far, to the microsecond where the kernel keeps it: the
+// times of their threads, which servers seldom end.
+func cpuMillis(pids []int) (float64, error) {
+	total := 0.0
+	for _, pid := range pids {
+		ms, ok := threadMillis(filepath.Join(procRoot, strconv.Itoa(pid), "task"))
+		if !ok {
+			u, err := ReadUsage([]int{pid})
+			if err != nil {
+				return 0, err
+			}
+			ms = u.CPUSeconds * 1000
+		}
+		total += ms
+	}
+	return total, nil
+}
+
+// threadMillis sums up the first field, nanoseconds on a CPU, of the threads' schedstat files.
+func threadMillis(tasks string) (ms float64, ok bool) {
+	threads, err := os.ReadDir(tasks)
+	if err != nil {
+		return 0, false
+	}
+	for _, t := range threads {
+		data, err := os.ReadFile(filepath.Join(tasks, t.Name(), "schedstat"))
+		if errors.Is(err, os.ErrNotExist) && ok {
+			continue // it has just ended
+		}
+		f := strings.Fields(string(data))
+		if err != nil || len(f) == 0 {
+			return 0, false
+		}
+		ns, err := strconv.ParseFloat(f[0], 64)
+		if err != nil {
+			return 0, false
+		}
+		ms, ok = ms+ns/1e6, true
+	}
+	return ms, ok
 }
 
 // cpuTicksOf returns user and system time from the content of /proc/PID/stat.

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package bench
+
+import (
+	"errors"
+	"os"
+)
+
+func syncDisks() {}
+
+func dropPages(*os.File) error { return errors.ErrUnsupported }
