@@ -3,10 +3,8 @@
 //
 // It knows contracts only: a node may be an RPC client, a local storage or another gather.
 //
-// Each node's iterator is drained by one goroutine, which copies series into chunks and
-// hands them to the reader over a bounded channel; the reader gives used chunks back. So nodes work ahead
-// of the reader by a bounded amount, and a slow reader stops them. The goroutines belong to
-// the iterator and end with its Close.
+// The reader's goroutine merges the nodes' iterators, and copies nothing: a series aliases what the nodes' iterators
+// hand out. Nodes work ahead of the reader as far as their iterators let them: an RPC client's by a window.
 //
 // Samples of a series that several nodes hold are not deduplicated here: the reader gets all
 // blocks, ordered by MinTimestamp.
@@ -16,5 +14,5 @@
 //  1. The answer depends on the nodes' answers only, not on which came first.
 //  2. A node's fault makes the answer partial and is named in its Coverage; a fault of the
 //     query (BadRequest, Unprocessable, ...) and the failure of all nodes are errors.
-//  3. No goroutine outlives Close or a call that returned an error.
+//  3. No goroutine outlives a call.
 package gather

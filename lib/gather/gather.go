@@ -40,7 +40,6 @@ type Gather struct {
 	spare   int
 	warn    *logger.Throttle
 	partial [actionCount]*metrics.Counter
-	chunks  sync.Pool // *chunk
 }
 
 var _ storageapi.Searcher = (*Gather)(nil)

@@ -376,19 +376,6 @@ func TestCoverageBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// TestCanceledAtTheEnd checks that an answer whose end was not handed on does not pass for whole.
-func TestCanceledAtTheEnd(t *testing.T) {
-	nodes, _ := randomNodes(newRand(t), 1, 10)
-	g := newGather(t, nodes...)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s := &source{full: make(chan *chunk)} // nobody reads on
-	s.pump(ctx, &fakeIterator{n: nodes[0], ctx: t.Context()}, g)
-	if errkind.Of(s.err) != errkind.Canceled {
-		t.Errorf("error %v", s.err)
-	}
-}
-
 func TestUnions(t *testing.T) {
 	a, b := &fakeNode{names: []string{"a", "c", "d"}}, &fakeNode{names: []string{"b", "c", "e", "f"}}
 	down := &fakeNode{searchErr: errkind.New(errkind.Unavailable, "down"), names: []string{"zzz"}}

@@ -2,10 +2,8 @@ package gather
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"slices"
-	"sync"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
@@ -37,7 +35,12 @@ func (g *Gather) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 		return nil, err
 	}
 	m := &merger{g: g, ctx: ctx, action: act, cancel: cancel, maxSeries: q.MaxSeries, answers: answers}
-	m.start(iterCtx, iters)
+	for i, it := range iters {
+		if answers[i].err == nil {
+			m.current = append(m.current, &source{index: i, it: it})
+		}
+	}
+	m.open = slices.Clone(m.current)
 	return m, nil
 }
 
@@ -47,11 +50,11 @@ type merger struct {
 	ctx       context.Context // the caller's
 	action    action
 	cancel    context.CancelFunc
-	pumps     sync.WaitGroup
 	answers   []answer // of nodes that failed at the start, and of streams at their end
 	maxSeries int
 	series    int
 
+	open    []*source // all streams which have begun
 	heap    []*source // streams with a current series, smallest key first
 	current []*source // streams taken off the heap which hold the current series
 	result  storageapi.Series
@@ -62,29 +65,19 @@ type merger struct {
 	err  error
 }
 
-func (m *merger) start(ctx context.Context, iters []storageapi.SeriesIterator) {
-	for i, it := range iters {
-		if m.answers[i].err != nil {
-			continue
-		}
-		s := &source{index: i, name: m.g.nodes[i].Name, full: make(chan *chunk, prefetch)}
-		m.current = append(m.current, s)
-		m.pumps.Go(func() { s.pump(ctx, it, m.g) })
-	}
-}
-
 // Next implements storageapi.SeriesIterator.
 func (m *merger) Next() bool {
 	if m.done {
 		return false
 	}
 	for _, s := range m.current {
-		if s.next(m.g) {
+		if s.next() {
 			m.push(s)
 			continue
 		}
-		m.answers[s.index] = s.answer()
-		if s.err != nil && !m.tolerable() {
+		a := s.end(m.g.nodes[s.index].Name)
+		m.answers[s.index] = a
+		if a.err != nil && !m.tolerable() {
 			return false
 		}
 	}
@@ -129,18 +122,20 @@ func (m *merger) stop(err error) {
 func (m *merger) take() {
 	first := m.pop()
 	m.current = append(m.current, first)
-	m.result.Key = first.key()
-	m.blocks = first.chunk.appendBlocks(m.blocks[:0], first.pos)
-	for len(m.heap) > 0 && bytes.Equal(m.heap[0].key(), m.result.Key) {
+	m.result = *first.series
+	for len(m.heap) > 0 && bytes.Equal(m.heap[0].series.Key, m.result.Key) {
 		s := m.pop()
+		if len(m.current) == 1 {
+			m.blocks = append(m.blocks[:0], m.result.Blocks...)
+		}
 		m.current = append(m.current, s)
-		m.blocks = s.chunk.appendBlocks(m.blocks, s.pos)
+		m.blocks = append(m.blocks, s.series.Blocks...)
 	}
 	if len(m.current) > 1 {
 		// Stable, so blocks that begin together keep the order of the nodes.
-		slices.SortStableFunc(m.blocks, func(a, b tsblock.Block) int { return cmp.Compare(a.MinTimestamp, b.MinTimestamp) })
+		tsblock.SortBlocks(m.blocks)
+		m.result.Blocks = m.blocks
 	}
-	m.result.Blocks = m.blocks
 }
 
 // At implements storageapi.SeriesIterator.
@@ -165,19 +160,21 @@ func (m *merger) coverageSoFar() storageapi.Coverage {
 	return cov
 }
 
-// Close implements storageapi.SeriesIterator. It waits for the streams to end.
+// Close implements storageapi.SeriesIterator.
 func (m *merger) Close() error {
 	if !m.done {
 		m.done, m.cov = true, m.coverageSoFar()
 	}
 	m.cancel()
-	m.pumps.Wait()
+	for _, s := range m.open {
+		_ = s.close() // the answer is there already
+	}
 	return nil
 }
 
 // less orders streams by key, then by node.
 func less(a, b *source) bool {
-	if c := bytes.Compare(a.key(), b.key()); c != 0 {
+	if c := bytes.Compare(a.series.Key, b.series.Key); c != 0 {
 		return c < 0
 	}
 	return a.index < b.index

@@ -29,25 +29,28 @@ type Histogram struct {
 }
 
 // Update counts one value.
-func (h *Histogram) Update(v float64) {
-	if math.IsNaN(v) || v < 0 {
+func (h *Histogram) Update(v float64) { h.UpdateN(v, 1) }
+
+// UpdateN counts a value n times.
+func (h *Histogram) UpdateN(v float64, n int) {
+	if math.IsNaN(v) || v < 0 || n <= 0 {
 		return
 	}
 	position := (math.Log10(v) - decimalMin) * bucketsPerDecade
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.mu.sum += v
+	h.mu.sum += v * float64(n)
 	switch {
 	case position < 0:
-		h.mu.lower++
+		h.mu.lower += uint64(n)
 	case position >= bucketCount:
-		h.mu.upper++
+		h.mu.upper += uint64(n)
 	default:
 		i := int(position)
 		if position == float64(i) && i > 0 { // the upper bound belongs to its bucket
 			i--
 		}
-		h.mu.buckets[i]++
+		h.mu.buckets[i] += uint64(n)
 	}
 }
 

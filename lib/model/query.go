@@ -61,6 +61,19 @@ type TagFilter struct {
 // String renders the filter as written in queries.
 func (f TagFilter) String() string { return f.Name + f.Op.String() + quote(f.Value) }
 
+// Detail is how much of the samples of a series a reader looks at. It is a hint: storage may always answer with more.
+type Detail uint8
+
+// The details. Their numbers are part of the select protocol.
+const (
+	// AllSamples is every sample in the range.
+	AllSamples Detail = 0
+	// NewestSample is the newest sample in the range. Older ones may be left out, unless the newest is a NaN other than a staleness marker.
+	NewestSample Detail = 1
+	// NewestKind is NewestSample, but the reader does not look at the value beyond whether it is NaN: a number may stand for another.
+	NewestKind Detail = 2
+)
+
 // SearchQuery selects series, and their samples, of one tenant. A series is
 // selected when it has a sample within Range and passes all filters of at
 // least one set in Filters. Storage decides by block headers, so series whose
@@ -73,6 +86,8 @@ type SearchQuery struct {
 	// MaxSeries is the largest number of series the answer may have; more is an
 	// error of kind Unprocessable. 0 leaves it to the storage's own limit.
 	MaxSeries int
+	// Detail tells what the reader looks at.
+	Detail Detail
 	// KeysOnly asks for keys without samples. Storage may then answer by the
 	// days in which series were active instead of by the millisecond.
 	KeysOnly bool

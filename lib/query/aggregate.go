@@ -23,11 +23,11 @@ func (ev *evaluation) evalAggr(x *metricsql.AggrExpr, g vector.Grid) ([]*vector.
 
 func (ev *evaluation) aggregate(x *metricsql.AggrExpr, g vector.Grid) ([]*vector.Series, error) {
 	o := vector.AggregateOptions{Name: x.Name, Grouping: grouping(x.Grouping), Labels: x.Labels, Limit: x.Limit, Guard: ev.guard}
-	if f := foldOf(o); f != nil && len(x.Args) == 1 {
+	if len(x.Args) == 1 && vector.CanFold(&o) {
 		if c, err := ev.selectorCall(x.Args[0], g); err != nil {
 			return nil, err
 		} else if c != nil {
-			return ev.evalFolded(f, c, g)
+			return ev.evalFolded(&o, c, g)
 		}
 	}
 	args, err := ev.evalArgs(x.Args, g)

@@ -1,42 +1,117 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"vmcluster/lib/model"
 	"vmcluster/lib/query/rollup"
 	"vmcluster/lib/query/vector"
+	"vmcluster/lib/tsblock"
 )
 
 const (
-	batchSamples = 32 << 10 // samples of a batch: large against the cost of handing it over, small against caches
-	batchSeries  = 4096     // the same in series, for those with few samples
+	// A batch has as many series as are expected to have this many samples and points together: large against the
+	// cost of handing it over, small against caches. The number depends on the request alone, since the order in which values are summed up follows from it.
+	batchWork       = 64 << 10
+	expectedScrapes = 15_000 // milliseconds between samples, when batches are planned
+	minBatchSeries  = 16
+	maxBatchSeries  = 2048
+	// Batches beyond this many bytes of encoded samples take memory from the budget.
+	freeBatchBytes = 1 << 20
+	// Batches which have grown beyond this many bytes are not kept for reuse.
+	maxPooledBatch = 4 << 20
 )
 
-// batch is a run of series on its way to a worker. Samples lie in two flat arrays, which are used again.
-type batch struct {
-	number int
-	labels [][]model.Label // owned by the results
-	ends   []int
-	times  []int64
-	values []float64
-	held   int64 // bytes reserved for samples of very long series
+// batchSize returns the number of series of a batch.
+func batchSize(r model.TimeRange, points int) int {
+	samples := (r.Max-r.Min)/expectedScrapes + 1
+	return int(min(max(batchWork/(samples+int64(points)), minBatchSeries), maxBatchSeries))
 }
 
+// batch is a run of series on its way to a worker: copies of encoded ones, or decoded ones which the query keeps. Its memory is used again.
+type batch struct {
+	number  int
+	series  []batchSeries
+	data    []byte          // keys and columns
+	blocks  []tsblock.Block // their columns lie in data, at these offsets
+	offsets []blockOffsets
+	shared  [64]blockOffsets // where columns of timestamps are which other blocks may have too
+	kept    []*RawSeries
+	held    int64 // bytes reserved
+}
+
+type batchSeries struct{ keyStart, keyEnd, blocksEnd int }
+
+type blockOffsets struct{ times, timesEnd, values, valuesEnd int }
+
 func (b *batch) reset() {
-	clear(b.labels)
-	b.labels, b.ends, b.times, b.values = b.labels[:0], b.ends[:0], b.times[:0], b.values[:0]
+	clear(b.blocks)
+	b.series, b.data, b.blocks, b.offsets, b.kept = b.series[:0], b.data[:0], b.blocks[:0], b.offsets[:0], nil
+	b.shared = [len(b.shared)]blockOffsets{}
+}
+
+func (b *batch) len() int { return len(b.series) + len(b.kept) }
+
+// add copies an encoded series.
+func (b *batch) add(s *EncodedSeries) {
+	start := len(b.data)
+	b.data = append(b.data, s.Key...)
+	end := len(b.data)
+	for i := range s.Blocks {
+		block := &s.Blocks[i]
+		var o blockOffsets
+		o.times, o.timesEnd = b.addTimestamps(block)
+		o.values = len(b.data)
+		b.data = append(b.data, block.Values...)
+		o.valuesEnd = len(b.data)
+		b.offsets = append(b.offsets, o)
+		b.blocks = append(b.blocks, tsblock.Block{MinTimestamp: block.MinTimestamp, MaxTimestamp: block.MaxTimestamp, Count: block.Count})
+	}
+	b.series = append(b.series, batchSeries{keyStart: start, keyEnd: end, blocksEnd: len(b.blocks)})
+}
+
+// addTimestamps copies a column, unless it is here already: series of one target share theirs.
+func (b *batch) addTimestamps(block *tsblock.Block) (start, end int) {
+	const mix = 0x9e3779b97f4a7c15
+	slot := &b.shared[(uint64(block.MinTimestamp)*mix+uint64(block.MaxTimestamp))*mix>>58]
+	if bytes.Equal(b.data[slot.times:slot.timesEnd], block.Timestamps) {
+		return slot.times, slot.timesEnd
+	}
+	slot.times = len(b.data)
+	b.data = append(b.data, block.Timestamps...)
+	slot.timesEnd = len(b.data)
+	return slot.times, slot.timesEnd
+}
+
+// at returns encoded series i, which aliases the batch.
+func (b *batch) at(i int) (key []byte, blocks []tsblock.Block) {
+	s := &b.series[i]
+	first := 0
+	if i > 0 {
+		first = b.series[i-1].blocksEnd
+	}
+	blocks = b.blocks[first:s.blocksEnd]
+	for j := range blocks {
+		o := &b.offsets[first+j]
+		blocks[j].Timestamps, blocks[j].Values = b.data[o.times:o.timesEnd], b.data[o.values:o.valuesEnd]
+	}
+	return b.data[s.keyStart:s.keyEnd], blocks
 }
 
 // rollupRun evaluates a rollup over the series of a selector. Few series are evaluated at the
 // end by the caller; from the first full batch on, workers do it while the caller reads on.
 type rollupRun struct {
-	ev *evaluation
-	c  *rollupCall
-	p  rollup.Params
+	ev    *evaluation
+	c     *rollupCall
+	p     rollup.Params
+	r     model.TimeRange
+	size  int // of a batch
+	found atomic.Int64
 
 	current *batch
 	batches int
@@ -46,13 +121,20 @@ type rollupRun struct {
 
 	mu struct {
 		sync.Mutex
-		results [][]*vector.Series // by number of the batch
+		results []batchResult // by number of the batch
 		err     error
 	}
 }
 
-func newRollupRun(ev *evaluation, c *rollupCall, p rollup.Params) *rollupRun {
-	return &rollupRun{ev: ev, c: c, p: p, current: ev.e.getBatch()}
+// batchResult is what a batch has come to: series, or a fold.
+type batchResult struct {
+	series []*vector.Series
+	fold   *vector.Fold
+}
+
+func newRollupRun(ev *evaluation, c *rollupCall, p rollup.Params, r model.TimeRange) *rollupRun {
+	points := int((p.End-p.Start)/p.Step) + 1
+	return &rollupRun{ev: ev, c: c, p: p, r: r, size: batchSize(r, points), current: ev.e.getBatch()}
 }
 
 // getBatch returns an empty batch, with memory of earlier ones if there is any.
@@ -60,31 +142,45 @@ func (e *Engine) getBatch() *batch {
 	if b, ok := e.batches.Get().(*batch); ok {
 		return b
 	}
-	return &batch{times: make([]int64, 0, batchSamples), values: make([]float64, 0, batchSamples)}
+	return &batch{}
 }
 
 func (e *Engine) putBatch(b *batch) {
-	if cap(b.times) > 4*batchSamples {
-		return // grown by a very long series
+	if cap(b.data) > maxPooledBatch {
+		return
 	}
 	b.reset()
 	e.batches.Put(b)
 }
 
+// read takes all series of the selection.
+func (r *rollupRun) read(s *selection) error {
+	if r.ev.uses[s.text] < 2 {
+		return r.ev.stream(s, r.add)
+	}
+	kept, err := r.ev.kept(s)
+	for len(kept) > 0 && err == nil {
+		n := min(len(kept), r.size)
+		r.current.kept = kept[:n]
+		kept = kept[n:]
+		if n == r.size {
+			err = r.handOver()
+		}
+	}
+	return err
+}
+
 // add takes a copy of a series.
-func (r *rollupRun) add(s *RawSeries) error {
+func (r *rollupRun) add(s *EncodedSeries) error {
 	b := r.current
-	if n := int64(len(s.Timestamps)) * sampleBytes; n > batchSamples*sampleBytes {
-		if err := r.ev.reserve(n); err != nil {
+	b.add(s)
+	if n := int64(len(b.data)); n > freeBatchBytes && n > b.held {
+		if err := r.ev.reserve(n - b.held); err != nil {
 			return err
 		}
-		b.held += n
+		b.held = n
 	}
-	b.labels = append(b.labels, copyLabels(s.Labels))
-	b.times = append(b.times, s.Timestamps...)
-	b.values = append(b.values, s.Values...)
-	b.ends = append(b.ends, len(b.times))
-	if len(b.times) < batchSamples && len(b.ends) < batchSeries {
+	if len(b.series) < r.size {
 		return nil
 	}
 	return r.handOver()
@@ -121,50 +217,101 @@ func (r *rollupRun) failure() error {
 
 // work evaluates batches until there are no more.
 func (r *rollupRun) work() {
-	evaluator := rollup.NewEvaluator(r.c.f, r.p)
+	w := r.newWorker()
 	for b := range r.jobs {
-		r.evaluate(evaluator, b)
+		w.evaluate(b)
 		r.free <- b
 	}
 }
 
-// evaluate evaluates one batch. After an error the rest is left out.
-func (r *rollupRun) evaluate(evaluator *rollup.Evaluator, b *batch) {
-	out := newRollupOutput(r.ev, r.c, &r.p)
-	start := 0
-	for i, end := range b.ends {
-		if out.err == nil {
-			out.err = r.ev.interrupted()
-		}
-		if out.err != nil {
-			break
-		}
-		out.setLabels(b.labels[i])
-		evaluator.Eval(b.times[start:end], b.values[start:end], out.add)
-		out.err = cmp.Or(out.err, evaluator.Err())
-		start = end
+// rollupWorker is what evaluates batches on one goroutine.
+type rollupWorker struct {
+	run       *rollupRun
+	evaluator *rollup.Evaluator
+	decoder   *Decoder
+	out       *rollupOutput
+	tally     tally
+}
+
+func (r *rollupRun) newWorker() *rollupWorker {
+	w := &rollupWorker{run: r, evaluator: rollup.NewEvaluator(r.c.f, r.p), decoder: r.ev.decoder(r.r), out: newRollupOutput(r.ev, r.c, &r.p)}
+	w.tally = tally{ev: r.ev, found: &r.found}
+	if r.c.fold != nil {
+		w.evaluator.ReuseResults()
 	}
-	out.fold()
-	r.settle(b)
+	return w
+}
+
+// evaluate evaluates one batch. After an error the rest is left out.
+func (w *rollupWorker) evaluate(b *batch) {
+	r, out := w.run, w.out
+	out.begin()
+	for i := 0; i < b.len() && out.err == nil; i++ {
+		if i%checkEvery == 0 {
+			if out.err = r.ev.interrupted(); out.err != nil {
+				break
+			}
+		}
+		if b.kept != nil {
+			w.series(b.kept[i])
+			continue
+		}
+		if err := w.encoded(b.at(i)); out.err == nil {
+			out.err = err
+		}
+	}
+	if err := w.tally.settle(); out.err == nil {
+		out.err = err
+	}
+	if b.held > 0 {
+		r.ev.giveBack(b.held)
+		b.held = 0
+	}
+	r.done(b.number, out)
+}
+
+// encoded decodes and evaluates one series.
+func (w *rollupWorker) encoded(key []byte, blocks []tsblock.Block) error {
+	held, err := w.run.ev.holdFor(blocks)
+	if err != nil {
+		return err
+	}
+	s, err := w.decoder.Decode(key, blocks)
+	if err == nil && s != nil {
+		err = w.tally.count(s)
+	}
+	if err == nil && s != nil {
+		w.series(s)
+	}
+	if held > 0 {
+		w.decoder.forget()
+		w.run.ev.giveBack(held)
+	}
+	return err
+}
+
+// checkEvery is the number of series after which a worker looks whether the query has been given up.
+const checkEvery = 16
+
+// series evaluates one series.
+func (w *rollupWorker) series(s *RawSeries) {
+	known := rollup.Known{NoStale: s.Facts.Has(tsblock.NoNaN), NoResets: s.Facts.Has(tsblock.NeverDecreases | tsblock.NoNaN)}
+	w.out.setLabels(s.Labels)
+	w.evaluator.EvalKnown(s.Timestamps, s.Values, known, w.out.add)
+	w.out.err = cmp.Or(w.out.err, w.evaluator.Err())
+}
+
+// done stores the results of a batch.
+func (r *rollupRun) done(number int, out *rollupOutput) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.mu.results) <= b.number {
-		r.mu.results = append(r.mu.results, nil)
+	for len(r.mu.results) <= number {
+		r.mu.results = append(r.mu.results, batchResult{})
 	}
-	r.mu.results[b.number] = out.series
+	r.mu.results[number] = batchResult{series: out.series, fold: out.fold}
 	if r.mu.err == nil {
 		r.mu.err = out.err
 	}
-}
-
-// settle gives back what very long series took.
-func (r *rollupRun) settle(b *batch) {
-	if b.held == 0 {
-		return
-	}
-	b.times, b.values = nil, nil
-	r.ev.giveBack(b.held)
-	b.held = 0
 }
 
 // finish waits for the workers and returns all results in the order of the series.
@@ -178,10 +325,32 @@ func (r *rollupRun) finish() ([]*vector.Series, error) {
 		}
 	}
 	r.number(r.current)
-	r.evaluate(rollup.NewEvaluator(r.c.f, r.p), r.current)
+	r.newWorker().evaluate(r.current)
 	r.ev.e.putBatch(r.current)
-	if r.mu.err != nil || len(r.mu.results) == 1 {
-		return r.mu.results[0], r.mu.err
+	if r.mu.err != nil {
+		return nil, r.mu.err
 	}
-	return slices.Concat(r.mu.results...), nil
+	if r.c.fold != nil {
+		return r.merged(), nil
+	}
+	if len(r.mu.results) == 1 {
+		return r.mu.results[0].series, nil
+	}
+	lists := make([][]*vector.Series, len(r.mu.results))
+	for i := range lists {
+		lists[i] = r.mu.results[i].series
+	}
+	return slices.Concat(lists...), nil
+}
+
+// merged returns the aggregate of all batches, and gives back the memory of their parts.
+func (r *rollupRun) merged() []*vector.Series {
+	first := r.mu.results[0].fold
+	groups := first.Len()
+	for _, result := range r.mu.results[1:] {
+		groups += result.fold.Len()
+		first.Merge(result.fold)
+	}
+	r.ev.giveBack(int64(groups-first.Len()) * foldBytes(&r.p))
+	return first.Series()
 }

@@ -317,7 +317,7 @@ func TestMemoryBudget(t *testing.T) {
 // TestMemoryOfWhatFunctionsMake checks that what queries make out of little input counts as memory.
 func TestMemoryOfWhatFunctionsMake(t *testing.T) {
 	source := fleet(40, 60)
-	long := make([]int64, 3*batchSamples)
+	long := make([]int64, 3*longSeries)
 	for i := range long {
 		long[i] = oracleStart + int64(i)
 	}
@@ -505,7 +505,7 @@ func TestSourceErrorsAndCancellation(t *testing.T) {
 		t.Errorf("canceled while fetching: %v", err)
 	}
 	limited := testEngine(t, m, "-search.maxMemoryPerQuery=100KiB")
-	if _, err := ask(limited, "sum(x)", 0, 600); errkind.Of(err) != errkind.Unprocessable {
+	if _, err := ask(limited, "sum by (i) (x)", 0, 600); errkind.Of(err) != errkind.Unprocessable {
 		t.Errorf("memory limit inside a worker: %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // evaluation is the state of one query. It is used by one goroutine; workers may
-// call reserve and interrupted.
+// call reserve and interrupted, and settle what they have read.
 type evaluation struct {
 	e        *Engine
 	ctx      context.Context
@@ -22,8 +22,8 @@ type evaluation struct {
 
 	added []string // labels which functions added to series, in the order they first did
 
-	seriesFetched int
-	samplesRead   int
+	seriesFetched atomic.Int64
+	samplesRead   atomic.Int64
 	partial       bool
 	reserved      atomic.Int64 // bytes
 }
@@ -36,8 +36,8 @@ func (e *Engine) newEvaluation(ctx context.Context, r *Request, expr metricsql.E
 
 // release gives back what the evaluation reserved.
 func (ev *evaluation) release() {
-	ev.e.samplesPerQuery.Update(float64(ev.samplesRead))
-	ev.e.seriesPerQuery.Update(float64(ev.seriesFetched))
+	ev.e.samplesPerQuery.Update(float64(ev.samplesRead.Load()))
+	ev.e.seriesPerQuery.Update(float64(ev.seriesFetched.Load()))
 	if n := ev.reserved.Swap(0); n > 0 && ev.e.budget != nil {
 		ev.e.budget.Release(n)
 	}

@@ -1,8 +1,11 @@
 package query
 
 import (
+	"cmp"
 	"slices"
+	"sync/atomic"
 
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metricsql"
 	"vmcluster/lib/model"
@@ -13,29 +16,42 @@ const (
 	seriesBytes = 256 // labels, headers and map entries of one series, roughly
 )
 
+// selection is what one selector reads.
+type selection struct {
+	filters [][]model.TagFilter
+	text    string
+	r       model.TimeRange
+	detail  model.Detail
+}
+
 // fetched are the series of a selector that occurs more than once in a query.
 type fetched struct{ series []*RawSeries }
 
-// eachSeries calls visit for every series with samples in the range. What visit gets is valid during the call only.
-func (ev *evaluation) eachSeries(m *metricsql.MetricExpr, r model.TimeRange, visit func(s *RawSeries) error) error {
+type fetchKey struct {
+	text   string
+	r      model.TimeRange
+	detail model.Detail
+}
+
+// selection returns what the selector reads in a range; false when it selects nothing.
+func (ev *evaluation) selection(m *metricsql.MetricExpr, r model.TimeRange, detail model.Detail) (*selection, bool) {
 	filters := ev.filters(m)
-	if len(filters) == 0 {
-		return nil
+	if ev.e.source.Reading().DedupIntervalMs > 1 {
+		detail = model.AllSamples // which sample of an interval counts is settled over all nodes
 	}
-	text := metricsql.String(m)
-	if ev.uses[text] < 2 {
-		return ev.stream(filters, r, visit)
+	return &selection{filters: filters, text: metricsql.String(m), r: r, detail: detail}, len(filters) > 0
+}
+
+// eachSeries calls visit for every series with samples in the range. What visit gets is valid during the call only.
+func (ev *evaluation) eachSeries(s *selection, visit func(s *RawSeries) error) error {
+	if ev.uses[s.text] < 2 {
+		return ev.decode(s, visit)
 	}
-	key := fetchKey{text: text, r: r}
-	f := ev.fetched[key]
-	if f == nil {
-		f = &fetched{}
-		if err := ev.stream(filters, r, func(s *RawSeries) error { return ev.keep(f, s) }); err != nil {
-			return err
-		}
-		ev.fetched[key] = f
+	kept, err := ev.kept(s)
+	if err != nil {
+		return err
 	}
-	for _, s := range f.series {
+	for _, s := range kept {
 		if err := ev.interrupted(); err != nil {
 			return err
 		}
@@ -46,9 +62,18 @@ func (ev *evaluation) eachSeries(m *metricsql.MetricExpr, r model.TimeRange, vis
 	return nil
 }
 
-type fetchKey struct {
-	text string
-	r    model.TimeRange
+// kept returns the series of a selector which occurs more than once. They are read the first time only.
+func (ev *evaluation) kept(s *selection) ([]*RawSeries, error) {
+	key := fetchKey{text: s.text, r: s.r, detail: s.detail}
+	f := ev.fetched[key]
+	if f == nil {
+		f = &fetched{}
+		if err := ev.decode(s, func(s *RawSeries) error { return ev.keep(f, s) }); err != nil {
+			return nil, err
+		}
+		ev.fetched[key] = f
+	}
+	return f.series, nil
 }
 
 // keep adds a copy of s to f.
@@ -56,13 +81,35 @@ func (ev *evaluation) keep(f *fetched, s *RawSeries) error {
 	if err := ev.reserve(int64(len(s.Values))*sampleBytes + seriesBytes); err != nil {
 		return err
 	}
-	f.series = append(f.series, &RawSeries{Labels: copyLabels(s.Labels), Timestamps: slices.Clone(s.Timestamps), Values: slices.Clone(s.Values)})
+	f.series = append(f.series, &RawSeries{Labels: copyLabels(s.Labels), Timestamps: slices.Clone(s.Timestamps), Values: slices.Clone(s.Values), Facts: s.Facts})
 	return nil
 }
 
-// stream reads the series that pass the filters from the source and counts them against the limits.
-func (ev *evaluation) stream(filters [][]model.TagFilter, r model.TimeRange, visit func(s *RawSeries) error) (err error) {
-	it, err := ev.e.source.Select(ev.ctx, &model.SearchQuery{Tenant: ev.req.Tenant, Range: r, Filters: filters, MaxSeries: ev.e.cfg.MaxUniqueSeries})
+// decode reads and decodes the series of a selection.
+func (ev *evaluation) decode(s *selection, visit func(s *RawSeries) error) error {
+	d := ev.decoder(s.r)
+	t := tally{ev: ev, found: new(atomic.Int64)}
+	err := ev.stream(s, func(es *EncodedSeries) error {
+		raw, err := d.Decode(es.Key, es.Blocks)
+		if err != nil || raw == nil {
+			return err
+		}
+		if err := t.count(raw); err != nil {
+			return err
+		}
+		return visit(raw)
+	})
+	return cmp.Or(err, t.settle())
+}
+
+func (ev *evaluation) decoder(r model.TimeRange) *Decoder {
+	return &Decoder{Range: r, Reading: ev.e.source.Reading()}
+}
+
+// stream reads the series of a selection from the source.
+func (ev *evaluation) stream(s *selection, visit func(s *EncodedSeries) error) (err error) {
+	q := &model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.e.cfg.MaxUniqueSeries, Detail: s.detail}
+	it, err := ev.e.source.Select(ev.ctx, q)
 	if err != nil {
 		return ev.sourceError(err)
 	}
@@ -71,20 +118,11 @@ func (ev *evaluation) stream(filters [][]model.TagFilter, r model.TimeRange, vis
 			err = ev.sourceError(closeErr)
 		}
 	}()
-	found := 0
 	for it.Next() {
 		if err := ev.interrupted(); err != nil {
 			return err
 		}
-		s := clip(it.At(), r)
-		if len(s.Timestamps) == 0 {
-			continue
-		}
-		found++
-		if err := ev.count(s, found); err != nil {
-			return err
-		}
-		if err := visit(s); err != nil {
+		if err := visit(it.At()); err != nil {
 			return err
 		}
 	}
@@ -103,39 +141,64 @@ func (ev *evaluation) sourceError(err error) error {
 	return err
 }
 
-// count checks the limits on series and samples.
-func (ev *evaluation) count(s *RawSeries, found int) error {
-	cfg := ev.e.cfg
+// tally counts what has been read and checks the limits. Each goroutine has its own and settles it now and then.
+type tally struct {
+	ev      *evaluation
+	found   *atomic.Int64 // series of the selector
+	series  int
+	samples int
+	same    int // how many series in a row had as many samples as the last one
+	last    int
+}
+
+// count takes note of a series.
+func (t *tally) count(s *RawSeries) error {
+	cfg := t.ev.e.cfg
 	n := len(s.Timestamps)
-	ev.seriesFetched++
-	ev.samplesRead += n
-	ev.e.samplesPerSeries.Update(float64(n))
-	switch {
-	case cfg.MaxUniqueSeries > 0 && found > cfg.MaxUniqueSeries:
-		return errkind.New(errkind.Unprocessable, "cannot select more than %d series with one selector; narrow its filters or raise -search.maxUniqueTimeseries", cfg.MaxUniqueSeries)
-	case cfg.MaxSamplesPerSeries > 0 && n > cfg.MaxSamplesPerSeries:
+	if n != t.last {
+		t.observe()
+		t.last = n
+	}
+	t.same++
+	t.series++
+	t.samples += n
+	if cfg.MaxSamplesPerSeries > 0 && n > cfg.MaxSamplesPerSeries {
 		return errkind.New(errkind.Unprocessable, "cannot read %d samples of series %s: at most %d are allowed; shorten the range or the window, or raise -search.maxSamplesPerSeries",
 			n, model.LabelsString(s.Labels), cfg.MaxSamplesPerSeries)
-	case cfg.MaxSamplesPerQuery > 0 && ev.samplesRead > cfg.MaxSamplesPerQuery:
-		return errkind.New(errkind.Unprocessable, "cannot read more than %d samples in one query; select fewer series, shorten the range or the window, or raise -search.maxSamplesPerQuery",
-			cfg.MaxSamplesPerQuery)
+	}
+	if cfg.MaxUniqueSeries > 0 || cfg.MaxSamplesPerQuery > 0 && t.samples >= tallySamples {
+		return t.settle()
 	}
 	return nil
 }
 
-// clip returns s with the samples in r only.
-func clip(s *RawSeries, r model.TimeRange) *RawSeries {
-	n := len(s.Timestamps)
-	if n == 0 || s.Timestamps[0] >= r.Min && s.Timestamps[n-1] <= r.Max {
-		return s
+// tallySamples is how many samples may be read before they are counted against the limits.
+const tallySamples = 1 << 14
+
+// observe adds the last series, which were of one length, to the histogram.
+func (t *tally) observe() {
+	if t.same > 0 {
+		t.ev.e.samplesPerSeries.UpdateN(float64(t.last), t.same)
+		t.same = 0
 	}
-	i, _ := slices.BinarySearch(s.Timestamps, r.Min)
-	j, found := slices.BinarySearch(s.Timestamps, r.Max)
-	if found {
-		j++
+}
+
+// settle adds the counts to those of the query and checks its limits.
+func (t *tally) settle() error {
+	t.observe()
+	cfg := t.ev.e.cfg
+	series := t.found.Add(int64(t.series))
+	t.ev.seriesFetched.Add(int64(t.series))
+	samples := t.ev.samplesRead.Add(int64(t.samples))
+	t.series, t.samples = 0, 0
+	if cfg.MaxUniqueSeries > 0 && series > int64(cfg.MaxUniqueSeries) {
+		return errkind.New(errkind.Unprocessable, "cannot select more than %d series with one selector; narrow its filters or raise -search.maxUniqueTimeseries", cfg.MaxUniqueSeries)
 	}
-	j = max(i, j)
-	return &RawSeries{Labels: s.Labels, Timestamps: s.Timestamps[i:j], Values: s.Values[i:j]}
+	if cfg.MaxSamplesPerQuery > 0 && samples > int64(cfg.MaxSamplesPerQuery) {
+		return errkind.New(errkind.Unprocessable, "cannot read more than %d samples in one query; select fewer series, shorten the range or the window, or raise -search.maxSamplesPerQuery",
+			cfg.MaxSamplesPerQuery)
+	}
+	return nil
 }
 
 // copyLabels returns labels in memory of their own: one block for all strings.
@@ -148,7 +211,7 @@ func copyLabels(labels []model.Label) []model.Label {
 	for _, l := range labels {
 		buf = append(append(buf, l.Name...), l.Value...)
 	}
-	text := string(buf)
+	text := bytesutil.String(buf)
 	out := make([]model.Label, len(labels))
 	for i, l := range labels {
 		end := len(l.Name)

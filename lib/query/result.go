@@ -42,7 +42,7 @@ func (ev *evaluation) complete(res *Result) error {
 	if limit := ev.e.cfg.MaxResponseSeries; limit > 0 && len(res.Series) > limit {
 		return errkind.New(errkind.Unprocessable, "cannot answer %d series: at most %d are allowed; aggregate or filter them, or raise -search.maxResponseSeries", len(res.Series), limit)
 	}
-	res.Partial, res.SeriesFetched, res.SamplesRead = ev.partial, ev.seriesFetched, ev.samplesRead
+	res.Partial, res.SeriesFetched, res.SamplesRead = ev.partial, int(ev.seriesFetched.Load()), int(ev.samplesRead.Load())
 	return nil
 }
 
@@ -127,7 +127,11 @@ func keepsOrder(expr metricsql.Expr) bool {
 // rawSamples answers the samples of a selector as they are stored.
 func (ev *evaluation) rawSamples(m *metricsql.MetricExpr, r model.TimeRange) (*Result, error) {
 	res := &Result{Type: Matrix, Raw: true, Grid: vector.Grid{Start: r.Min, End: r.Max, Step: 1}}
-	err := ev.eachSeries(m, r, func(s *RawSeries) error {
+	sel, ok := ev.selection(m, r, model.AllSamples)
+	if !ok {
+		return res, ev.complete(res)
+	}
+	err := ev.eachSeries(sel, func(s *RawSeries) error {
 		if err := ev.reserve(int64(len(s.Values))*sampleBytes + seriesBytes); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metricsql"
@@ -20,7 +21,7 @@ type rollupCall struct {
 	keepName bool
 	args     [][]float64 // scalars
 	arg      *metricsql.RollupExpr
-	fold     *fold // set when only an aggregate of the results is wanted
+	fold     *vector.AggregateOptions // set when only this aggregate of the results is wanted
 }
 
 // evalDefault evaluates selectors and brackets outside of rollup functions: the last value in each window.
@@ -225,33 +226,50 @@ func (ev *evaluation) readRange(c *rollupCall, p *rollup.Params) model.TimeRange
 }
 
 func (ev *evaluation) rollupSelector(c *rollupCall, m *metricsql.MetricExpr, p rollup.Params) ([]*vector.Series, error) {
-	run := newRollupRun(ev, c, p)
-	err := ev.eachSeries(m, ev.readRange(c, &p), run.add)
-	series, runErr := run.finish()
-	if err == nil {
-		err = runErr
+	r := ev.readRange(c, &p)
+	sel, ok := ev.selection(m, r, c.detail(int((p.End-p.Start)/p.Step)+1))
+	if !ok {
+		return nil, nil
 	}
-	return series, err
+	run := newRollupRun(ev, c, p, r)
+	err := run.read(sel)
+	series, runErr := run.finish()
+	return series, cmp.Or(err, runErr)
 }
 
 // rollupOutput turns the results of an evaluator into series.
 type rollupOutput struct {
 	ev     *evaluation
 	c      *rollupCall
+	p      *rollup.Params
 	bytes  int64 // of one result series
 	name   string
 	labels []model.Label
+	lent   bool // labels belong to someone else
 	series []*vector.Series
+	fold   *vector.Fold // takes the results instead of series, if only their aggregate is wanted
+	groups int          // of fold for which memory is reserved
 	err    error
 }
 
 func newRollupOutput(ev *evaluation, c *rollupCall, p *rollup.Params) *rollupOutput {
-	return &rollupOutput{ev: ev, c: c, bytes: ((p.End-p.Start)/p.Step+1)*8 + seriesBytes}
+	return &rollupOutput{ev: ev, c: c, p: p, bytes: ((p.End-p.Start)/p.Step+1)*8 + seriesBytes}
 }
 
-// setLabels starts the results of a series with the given labels, the name first.
+// foldBytes is the memory of one group of a fold.
+func foldBytes(p *rollup.Params) int64 { return ((p.End-p.Start)/p.Step+1)*16 + seriesBytes }
+
+// begin starts with no results.
+func (o *rollupOutput) begin() {
+	o.series, o.fold, o.groups, o.err = nil, nil, 0, nil
+	if o.c.fold != nil {
+		o.fold = vector.NewFold(*o.c.fold, int((o.p.End-o.p.Start)/o.p.Step)+1)
+	}
+}
+
+// setLabels starts the results of a series with the given labels, the name first. They are copied when they are needed for longer.
 func (o *rollupOutput) setLabels(labels []model.Label) {
-	o.name, o.labels = "", labels
+	o.name, o.labels, o.lent = "", labels, true
 	if len(labels) > 0 && labels[0].Name == model.MetricNameLabel {
 		o.name, o.labels = labels[0].Value, labels[1:]
 	}
@@ -262,9 +280,14 @@ func (o *rollupOutput) add(label string, values []float64) {
 	if o.err != nil {
 		return
 	}
+	if o.fold != nil {
+		o.err = o.addToFold(label, values)
+		return
+	}
 	if o.err = o.ev.reserve(o.bytes); o.err != nil {
 		return
 	}
+	o.own()
 	s := &vector.Series{Labels: o.labels, Values: values}
 	if o.c.keepName {
 		s.Name = o.name
@@ -275,15 +298,34 @@ func (o *rollupOutput) add(label string, values []float64) {
 	o.series = append(o.series, s)
 }
 
-// fold replaces the series by their aggregate, if that is all that is wanted of them.
-func (o *rollupOutput) fold() {
-	f := o.c.fold
-	if f == nil || o.err != nil {
+// own copies the labels of the current series.
+func (o *rollupOutput) own() {
+	if !o.lent {
 		return
 	}
-	n := len(o.series)
-	o.series, o.err = f.batch(o.series)
-	o.ev.giveBack(int64(n-len(o.series)) * o.bytes)
+	o.lent = false
+	o.labels = copyLabels(o.labels)
+	if o.c.keepName {
+		o.name = strings.Clone(o.name)
+	}
+}
+
+// addToFold aggregates a result.
+func (o *rollupOutput) addToFold(label string, values []float64) error {
+	labels, name := o.labels, ""
+	if o.c.keepName {
+		name = o.name
+	}
+	if o.c.f.Label != "" {
+		labels = withLabel(labels, o.c.f.Label, label)
+	}
+	o.fold.Add(name, labels, values)
+	n := o.fold.Len() - o.groups
+	if n == 0 {
+		return nil
+	}
+	o.groups = o.fold.Len()
+	return o.ev.reserve(int64(n) * foldBytes(o.p))
 }
 
 // withLabel returns a copy of labels in which name has the value.
@@ -346,7 +388,7 @@ func (ev *evaluation) rollupSubquery(c *rollupCall, p rollup.Params) ([]*vector.
 				times, values = append(times, inner.At(k)), append(values, v)
 			}
 		}
-		out.name, out.labels = s.Name, s.Labels
+		out.name, out.labels = s.Name, s.Labels // its own already
 		evaluator.Eval(times, values, out.add)
 		if err := cmp.Or(out.err, evaluator.Err()); err != nil {
 			return nil, err

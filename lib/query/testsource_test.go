@@ -15,6 +15,7 @@ import (
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/tsblock"
 )
 
 // memSource is a Source over series in memory.
@@ -126,29 +127,63 @@ func matcher(sets [][]model.TagFilter) (func([]model.Label) bool, error) {
 	}, nil
 }
 
+// Reading implements Source.
+func (m *memSource) Reading() Reading { return Reading{KeepNaN: true} }
+
 // memIterator hands out copies which it spoils on Next, as a real source reuses its memory.
 type memIterator struct {
 	series  []*RawSeries
 	next    int
-	current RawSeries
+	buf     []byte
+	current EncodedSeries
 }
 
 func (it *memIterator) Next() bool {
+	for i := range it.buf {
+		it.buf[i] = 0xaa
+	}
 	if it.next >= len(it.series) {
 		return false
 	}
 	s := it.series[it.next]
 	it.next++
-	it.current.Timestamps = append(it.current.Timestamps[:0], s.Timestamps...)
-	it.current.Values = append(it.current.Values[:0], s.Values...)
-	it.current.Labels = append(it.current.Labels[:0], s.Labels...)
+	var err error
+	if it.current.Key, err = model.AppendSeriesKey(it.current.Key[:0], model.TenantID{}, slices.Clone(s.Labels)); err != nil {
+		panic(err)
+	}
+	it.buf, it.current.Blocks = encodeBlocks(it.buf[:0], s)
 	return true
 }
 
-func (it *memIterator) At() *RawSeries { return &it.current }
-func (it *memIterator) Err() error     { return nil }
-func (it *memIterator) Partial() bool  { return false }
-func (it *memIterator) Close() error   { return nil }
+// encodeBlocks cuts a series into a few blocks.
+func encodeBlocks(buf []byte, s *RawSeries) ([]byte, []tsblock.Block) {
+	const perBlock = 100
+	var blocks []tsblock.Block
+	buf = slices.Grow(buf, 32*len(s.Values)+1024)
+	for start := 0; start < len(s.Values); start += perBlock {
+		end := min(start+perBlock, len(s.Values))
+		var b tsblock.Block
+		buf, b = tsblock.AppendEncode(buf, &tsblock.Samples{Timestamps: s.Timestamps[start:end], Values: s.Values[start:end]})
+		blocks = append(blocks, b)
+	}
+	return buf, blocks
+}
+
+// clip returns s with the samples in r only.
+func clip(s *RawSeries, r model.TimeRange) *RawSeries {
+	i, _ := slices.BinarySearch(s.Timestamps, r.Min)
+	j, found := slices.BinarySearch(s.Timestamps, r.Max)
+	if found {
+		j++
+	}
+	j = max(i, j)
+	return &RawSeries{Labels: s.Labels, Timestamps: s.Timestamps[i:j], Values: s.Values[i:j]}
+}
+
+func (it *memIterator) At() *EncodedSeries { return &it.current }
+func (it *memIterator) Err() error         { return nil }
+func (it *memIterator) Partial() bool      { return false }
+func (it *memIterator) Close() error       { return nil }
 
 // testEngine returns an engine with the default configuration, changed by the given flags.
 func testEngine(t testing.TB, s Source, flags ...string) *Engine {

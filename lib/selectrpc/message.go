@@ -49,7 +49,11 @@ type query struct {
 	text   string // label name or prefix of partitions
 }
 
-const flagKeysOnly = 1 << 0
+const (
+	flagKeysOnly = 1 << 0
+	detailShift  = 1 // two bits
+	flagsMask    = flagKeysOnly | 3<<detailShift
+)
 
 // appendTo appends all fields; those a method does not need are zero and short.
 func (q *query) appendTo(dst []byte) []byte {
@@ -63,6 +67,7 @@ func (q *query) appendTo(dst []byte) []byte {
 	if s.KeysOnly {
 		flags |= flagKeysOnly
 	}
+	flags |= byte(s.Detail) << detailShift
 	dst = append(dst, flags)
 	dst = codec.AppendUvarint(dst, uint64(max(0, q.limit)))
 	dst = appendText(dst, q.text)
@@ -177,6 +182,7 @@ func parseQuery(src []byte) (*query, error) {
 	s.MaxSeries = r.number()
 	flags := r.byte()
 	s.KeysOnly = flags&flagKeysOnly != 0
+	s.Detail = model.Detail(flags >> detailShift & 3)
 	q.limit = r.number()
 	q.text = string(r.bytes())
 	for range r.count(1) {
@@ -193,7 +199,7 @@ func parseQuery(src []byte) (*query, error) {
 	if err := r.end("query"); err != nil {
 		return nil, err
 	}
-	if flags&^flagKeysOnly != 0 || q.method == 0 || q.method >= methods {
+	if flags&^flagsMask != 0 || s.Detail > model.NewestKind || q.method == 0 || q.method >= methods {
 		return nil, errkind.New(errkind.Unsupported, "cannot answer request %d with flags %#x: this node is older than the one asking", q.method, flags)
 	}
 	return q, nil

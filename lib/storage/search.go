@@ -26,7 +26,10 @@ func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.
 	}
 	defer s.leave()
 	s.m.searches.Inc()
-	it := &iterator{s: s, ctx: ctx, r: q.Range, keysOnly: q.KeysOnly, next: -1}
+	it := &iterator{s: s, ctx: ctx, r: q.Range, keysOnly: q.KeysOnly, detail: q.Detail, next: -1}
+	if q.Detail != model.AllSamples {
+		it.newest = &newest{r: q.Range}
+	}
 	if err := it.find(q); err != nil {
 		return nil, errors.Join(err, it.Close())
 	}
@@ -57,7 +60,8 @@ func unixDay(t int64) int32 { return int32(math.Floor(float64(t) / dayMs)) }
 type found struct {
 	keyStart, keyEnd int // in iterator.keys
 	id               uint32
-	view             int32 // in iterator.views
+	view             int32  // in iterator.views
+	rank             uint32 // in the view
 }
 
 // iterator walks over the answer of a search. All keys are known from the start;
@@ -67,6 +71,8 @@ type iterator struct {
 	ctx      context.Context
 	r        model.TimeRange
 	keysOnly bool
+	detail   model.Detail
+	newest   *newest // nil when all samples are wanted
 
 	keys     []byte
 	found    []found // by key, then by month
@@ -91,14 +97,10 @@ func (it *iterator) find(q *model.SearchQuery) error {
 	if err = errors.Join(err, release(partitions)); err != nil {
 		return err
 	}
-	keys := it.keys
-	slices.SortFunc(it.found, func(a, b found) int {
-		if c := bytes.Compare(keys[a.keyStart:a.keyEnd], keys[b.keyStart:b.keyEnd]); c != 0 {
-			return c
-		}
-		return int(a.view - b.view)
-	})
-	return it.checkLimit(it.s.seriesLimit(q.MaxSeries))
+	if limit, n := it.s.seriesLimit(q.MaxSeries), it.order(); n > limit { // the index has counted by month
+		return errkind.New(errkind.Unprocessable, "cannot select %d series: the limit is %d; narrow the filters or the time range, or raise -search.maxUniqueTimeseries", n, limit)
+	}
+	return nil
 }
 
 func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQuery) error {
@@ -158,7 +160,7 @@ func (it *iterator) grow(keySize int) error {
 	if len(it.found) == series {
 		series = max(64, 2*series)
 	}
-	need := int64(keys) + int64(series)*int64(unsafe.Sizeof(found{}))
+	need := int64(keys) + int64(series)*int64(2*unsafe.Sizeof(found{})+8) // twice, and ranks, to be sorted
 	if err := it.s.o.Budget.Reserve(need-it.reserved, "a search"); err != nil {
 		return err
 	}
@@ -168,24 +170,9 @@ func (it *iterator) grow(keySize int) error {
 	return nil
 }
 
-// checkLimit counts the distinct keys, since the index has counted by month.
-func (it *iterator) checkLimit(limit int) error {
-	n := 0
-	for i := range it.found {
-		if i == 0 || !bytes.Equal(it.key(i), it.key(i-1)) {
-			n++
-		}
-	}
-	if n > limit {
-		return errkind.New(errkind.Unprocessable, "cannot select %d series: the limit is %d; narrow the filters or the time range, or raise -search.maxUniqueTimeseries", n, limit)
-	}
-	return nil
-}
+func (it *iterator) key(i int) []byte { return it.keyOf(&it.found[i]) }
 
-func (it *iterator) key(i int) []byte {
-	f := &it.found[i]
-	return it.keys[f.keyStart:f.keyEnd:f.keyEnd]
-}
+func (it *iterator) keyOf(f *found) []byte { return it.keys[f.keyStart:f.keyEnd:f.keyEnd] }
 
 // check returns why the search must stop.
 func (it *iterator) check() error {
@@ -225,7 +212,7 @@ func (it *iterator) collect() bool {
 		}
 		f := &it.found[it.next]
 		var err error
-		it.blocks, err = it.views[f.view].AppendBlocks(it.blocks, &it.buf, f.id, it.r)
+		it.blocks, err = it.views[f.view].AppendBlocks(it.blocks, &it.buf, f.id, f.rank, it.r)
 		if it.note(err); it.err != nil {
 			return false
 		}
@@ -235,7 +222,13 @@ func (it *iterator) collect() bool {
 		return true
 	}
 	tsblock.SortBlocks(it.blocks)
-	return it.hasSample()
+	if !it.hasSample() {
+		return false
+	}
+	if it.newest != nil {
+		it.series.Blocks = it.newest.reduce(it.blocks, it.detail == model.NewestKind)
+	}
+	return true
 }
 
 // note takes an error of reading blocks. Damage makes the answer partial, anything else ends it.

@@ -36,7 +36,6 @@ type Options struct {
 // API serves the routes.
 type API struct {
 	o      Options
-	source query.Source
 	slots  chan struct{}
 	routes map[string]route
 	values *endpoint
@@ -78,7 +77,6 @@ type endpoint struct {
 func New(o Options) *API {
 	a := &API{
 		o:            o,
-		source:       NewSource(o.Searcher, o.DedupIntervalMs),
 		slots:        make(chan struct{}, max(1, o.Config.MaxConcurrentRequests)),
 		limitReached: o.Metrics.Counter("vm_concurrent_select_limit_reached_total"),
 		limitTimeout: o.Metrics.Counter("vm_concurrent_select_limit_timeout_total"),

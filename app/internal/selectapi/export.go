@@ -41,7 +41,7 @@ func (a *API) export(w http.ResponseWriter, r *request) error {
 	}
 	defer closeIterator(a.o.Logger, it)
 	out := &exportWriter{w: w, format: format, logger: a.o.Logger}
-	d := &decoder{it: it, r: q.Range, dedupIntervalMs: a.o.DedupIntervalMs}
+	d := newDecoder(it, q.Range, a.o.DedupIntervalMs)
 	for d.Next() {
 		if err := out.add(d.At()); err != nil {
 			return err

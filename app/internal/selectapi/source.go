@@ -9,13 +9,10 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
-	"vmcluster/lib/query/rollup"
 	"vmcluster/lib/storageapi"
-	"vmcluster/lib/tsblock"
 )
 
-// NewSource returns the query engine's view of a Searcher: series with decoded labels and samples. NaN samples are
-// left out, since the language takes NaN for "no point"; staleness markers, which mean something to it, are kept.
+// NewSource returns the query engine's view of a Searcher.
 func NewSource(s storageapi.Searcher, dedupIntervalMs int64) query.Source {
 	return &source{searcher: s, dedupIntervalMs: dedupIntervalMs}
 }
@@ -32,45 +29,62 @@ func (s *source) Select(ctx context.Context, q *model.SearchQuery) (query.Series
 		return nil, err
 	}
 	missing, _ := ctx.Value(missingKey{}).(*missingNodes)
-	return &decoder{it: it, r: q.Range, dedupIntervalMs: s.dedupIntervalMs, dropNaN: true, missing: missing}, nil
+	return &found{SeriesIterator: it, missing: missing}, nil
 }
 
-// decoder turns blocks into samples, one series at a time. Its buffers are reused.
+// Reading returns which samples count.
+func (s *source) Reading() query.Reading { return query.Reading{DedupIntervalMs: s.dedupIntervalMs} }
+
+// found hands the answer of a search to the query engine.
+type found struct {
+	storageapi.SeriesIterator
+	missing *missingNodes // nil: nobody asks
+	series  query.EncodedSeries
+}
+
+// At returns the current series, valid until the next call of Next.
+func (f *found) At() *query.EncodedSeries {
+	s := f.SeriesIterator.At()
+	f.series = query.EncodedSeries{Key: s.Key, Blocks: s.Blocks}
+	return &f.series
+}
+
+// Partial reports whether data may be missing; final after the last Next.
+func (f *found) Partial() bool { return f.Coverage().Partial }
+
+// Close ends the search.
+func (f *found) Close() error {
+	if f.missing != nil {
+		f.missing.add(f.Coverage().Failed)
+	}
+	return f.SeriesIterator.Close()
+}
+
+// decoder turns blocks into samples as they are stored, NaN included, one series at a time. Its buffers are reused.
 type decoder struct {
-	it              storageapi.SeriesIterator
-	r               model.TimeRange
-	dedupIntervalMs int64
-	dropNaN         bool
-	missing         *missingNodes // nil: nobody asks
-	samples         tsblock.Samples
-	scratch         tsblock.Scratch
-	series          query.RawSeries
-	err             error
+	it     storageapi.SeriesIterator
+	d      query.Decoder
+	series *query.RawSeries
+	err    error
+}
+
+func newDecoder(it storageapi.SeriesIterator, r model.TimeRange, dedupIntervalMs int64) *decoder {
+	return &decoder{it: it, d: query.Decoder{Range: r, Reading: query.Reading{DedupIntervalMs: dedupIntervalMs, KeepNaN: true}}}
 }
 
 // Next moves to the next series that has samples in the range.
 func (d *decoder) Next() bool {
 	for d.err == nil && d.it.Next() {
 		s := d.it.At()
-		d.samples.Reset()
-		if d.err = tsblock.ReadRange(&d.samples, s.Blocks, d.r, d.dedupIntervalMs, &d.scratch); d.err != nil {
-			return false
+		if d.series, d.err = d.d.Decode(s.Key, s.Blocks); d.series != nil {
+			return true
 		}
-		if d.dropNaN {
-			dropNaN(&d.samples)
-		}
-		if d.samples.Len() == 0 {
-			continue
-		}
-		_, d.series.Labels, d.err = model.ParseSeriesKey(d.series.Labels[:0], s.Key)
-		d.series.Timestamps, d.series.Values = d.samples.Timestamps, d.samples.Values
-		return d.err == nil
 	}
 	return false
 }
 
 // At returns the current series, valid until the next call of Next.
-func (d *decoder) At() *query.RawSeries { return &d.series }
+func (d *decoder) At() *query.RawSeries { return d.series }
 
 // Err returns what ended the iteration early.
 func (d *decoder) Err() error {
@@ -78,33 +92,6 @@ func (d *decoder) Err() error {
 		return d.err
 	}
 	return d.it.Err()
-}
-
-// Partial reports whether data may be missing; final after the last Next.
-func (d *decoder) Partial() bool { return d.it.Coverage().Partial }
-
-// Close ends the search.
-func (d *decoder) Close() error {
-	if d.missing != nil {
-		d.missing.add(d.it.Coverage().Failed)
-	}
-	return d.it.Close()
-}
-
-// dropNaN removes NaN samples other than staleness markers.
-func dropNaN(s *tsblock.Samples) {
-	isPlainNaN := func(v float64) bool { return v != v && !rollup.IsStale(v) }
-	if !slices.ContainsFunc(s.Values, isPlainNaN) {
-		return
-	}
-	n := 0
-	for i, v := range s.Values {
-		if !isPlainNaN(v) {
-			s.Timestamps[n], s.Values[n] = s.Timestamps[i], v
-			n++
-		}
-	}
-	s.Timestamps, s.Values = s.Timestamps[:n], s.Values[:n]
 }
 
 // missingNodes collects which nodes failed during a query, for its answer to name them.

@@ -13,6 +13,10 @@ type column struct {
 	valid bool // spans are those of times and width
 	width int64
 	spans []span
+
+	endsValid   bool // ends are those of spans
+	endsChanges bool
+	ends        []ends
 }
 
 // span is the samples in one window: from is the first one, to is behind the last.
@@ -43,7 +47,7 @@ func (c *column) windows(p *Params, width int64, openRight bool) []span {
 	if c.valid && c.width == width {
 		return c.spans
 	}
-	c.valid, c.width = true, width
+	c.valid, c.width, c.endsValid = true, width, false
 	c.spans = c.spans[:0]
 	right := int64(0)
 	if openRight {

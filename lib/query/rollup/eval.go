@@ -33,6 +33,7 @@ type Evaluator struct {
 	values []float64
 	pre    [preKinds][]float64
 	dst    []float64 // result of the current output
+	reuse  bool      // dst, when emit does not own it
 	column column
 	work   int // samples and windows since the guard was asked last
 	err    error
@@ -57,14 +58,28 @@ func NewEvaluator(f *Func, p Params) *Evaluator {
 // time, which the callee owns. times and values stay unchanged. A series
 // without samples gives nothing. Once the guard has failed, nothing is evaluated any longer.
 func (e *Evaluator) Eval(times []int64, values []float64, emit func(label string, values []float64)) {
-	if !e.f.keepsStale && !e.p.KeepStaleMarkers {
+	e.EvalKnown(times, values, Known{}, emit)
+}
+
+// Known is what is known of values, so that it need not be looked for. The zero value is always right.
+type Known struct {
+	NoStale  bool // there are no staleness markers
+	NoResets bool // no value is below the one before
+}
+
+// ReuseResults makes the values that emit gets valid until it returns only.
+func (e *Evaluator) ReuseResults() { e.reuse = true }
+
+// EvalKnown is Eval for values of which something is known.
+func (e *Evaluator) EvalKnown(times []int64, values []float64, known Known, emit func(label string, values []float64)) {
+	if !e.f.keepsStale && !e.p.KeepStaleMarkers && !known.NoStale {
 		times, values = e.dropStale(times, values)
 	}
 	if len(times) == 0 || e.err != nil {
 		return
 	}
 	gap := e.column.load(&e.p, times)
-	if e.f.undoResets && falls(values) {
+	if e.f.undoResets && !known.NoResets && falls(values) {
 		e.values = append(e.values[:0], values...)
 		undoResets(times, e.values, e.p.Lookback, e.p.Window)
 		values = e.values
@@ -78,11 +93,18 @@ func (e *Evaluator) Eval(times []int64, values []float64, emit func(label string
 	}
 	for i := range e.f.outputs {
 		o := &e.f.outputs[i]
-		e.dst = make([]float64, e.p.points())
+		e.newResult()
 		if e.run(o, times, e.preprocess(o.pre, times, values), gap, nil); e.err != nil {
 			return
 		}
 		emit(o.label, e.dst)
+	}
+}
+
+// newResult makes room for one value per evaluation time.
+func (e *Evaluator) newResult() {
+	if n := e.p.points(); !e.reuse || len(e.dst) != n {
+		e.dst = make([]float64, n)
 	}
 }
 
@@ -105,6 +127,13 @@ func (e *Evaluator) run(o *output, times []int64, values []float64, gap int64, v
 	width := e.width(o, gap)
 	w.width = width
 	n := len(times)
+	if visit == nil && o.ends != nil && !e.f.shift {
+		list := e.column.endsOf(&e.p, width, o.changes)
+		if e.work += len(list); e.work <= workPerGuard || e.ask(0) {
+			o.ends(e.dst, values, list)
+		}
+		return
+	}
 	t := e.p.Start
 	for k, at := range e.column.windows(&e.p, width, e.f.shift) {
 		i, j := int(at.from), int(at.to)

@@ -27,6 +27,9 @@ type output struct {
 	pre    preKind
 	widens bool
 	eval   func(*window) float64
+	// ends does the same by the ends of windows, or is nil; changes says which ends it takes.
+	ends    endsFunc
+	changes bool
 }
 
 // perValueFunc evaluates functions whose result series depend on the data.
@@ -56,7 +59,7 @@ func New(name string, texts []string) (*Func, error) {
 	if len(texts) > 0 {
 		return nil, errkind.New(errkind.Unprocessable, "cannot use string argument %q in %s: it takes none", texts[0], name)
 	}
-	f.outputs = []output{{widens: widensWindow(name), eval: eval}}
+	f.outputs = []output{{widens: widensWindow(name), eval: eval, ends: endsFuncOf(name), changes: undoesResets(name) || name == "deriv_fast"}}
 	return f, nil
 }
 

@@ -1,0 +1,191 @@
+package vector
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"vmcluster/lib/model"
+)
+
+// Fold aggregates series one after the other, so that it holds a series per group and not one
+// per input. It is used by one goroutine. What Add is given may be reused by the caller.
+type Fold struct {
+	a      aggregation
+	kind   foldKind
+	byKey  map[string]*foldGroup
+	groups []*foldGroup // in the order in which they were met
+	single *foldGroup   // the only one, without grouping
+	key    []byte
+}
+
+type foldKind uint8
+
+const (
+	foldNone foldKind = iota
+	foldSum
+	foldSum2
+	foldCount
+	foldAvg
+	foldGroupOp
+	foldMin
+	foldMax
+)
+
+// foldGroup has one value per point, and how many points it was made of.
+type foldGroup struct {
+	key    string
+	name   string
+	labels []model.Label
+	acc    []float64
+	counts []float64
+}
+
+func foldKindOf(name string) foldKind {
+	switch name {
+	case "sum":
+		return foldSum
+	case "sum2":
+		return foldSum2
+	case "count":
+		return foldCount
+	case "avg":
+		return foldAvg
+	case "group":
+		return foldGroupOp
+	case "min":
+		return foldMin
+	case "max":
+		return foldMax
+	}
+	return foldNone
+}
+
+// CanFold reports whether an aggregate can be evaluated by a Fold.
+func CanFold(o *AggregateOptions) bool { return o.Limit <= 0 && foldKindOf(o.Name) != foldNone }
+
+// NewFold returns a fold of series with so many points. The aggregate must be one that CanFold reports.
+func NewFold(o AggregateOptions, points int) *Fold {
+	return &Fold{a: aggregation{AggregateOptions: o, points: points}, kind: foldKindOf(o.Name), byKey: make(map[string]*foldGroup)}
+}
+
+// Add takes a series. One without points changes nothing.
+func (f *Fold) Add(name string, labels []model.Label, values []float64) {
+	s := Series{Name: name, Labels: labels, Values: values}
+	if isEmpty(&s) {
+		return
+	}
+	if g := f.groupOf(&s); f.kind == foldSum || f.kind == foldAvg {
+		g.sum(values)
+	} else {
+		g.add(f.kind, values)
+	}
+}
+
+func (f *Fold) groupOf(s *Series) *foldGroup {
+	if f.single != nil {
+		return f.single
+	}
+	f.key = f.a.key(f.key[:0], s)
+	if g := f.byKey[string(f.key)]; g != nil {
+		return g
+	}
+	g := f.create(string(f.key))
+	name, labels := f.a.describe(s)
+	g.name = strings.Clone(name)
+	g.labels = slices.Clone(labels)
+	for i := range g.labels {
+		g.labels[i] = model.Label{Name: strings.Clone(labels[i].Name), Value: strings.Clone(labels[i].Value)}
+	}
+	if f.a.Grouping == GroupNone {
+		f.single = g
+	}
+	return g
+}
+
+func (f *Fold) create(key string) *foldGroup {
+	memory := make([]float64, 2*f.a.points)
+	g := &foldGroup{key: key, acc: memory[:f.a.points:f.a.points], counts: memory[f.a.points:]}
+	f.byKey[key] = g
+	f.groups = append(f.groups, g)
+	return g
+}
+
+func (g *foldGroup) sum(values []float64) {
+	acc, counts := g.acc[:len(values)], g.counts[:len(values)]
+	for i, v := range values {
+		if v == v {
+			acc[i] += v
+			counts[i]++
+		}
+	}
+}
+
+func (g *foldGroup) add(kind foldKind, values []float64) {
+	for i, v := range values {
+		if v != v {
+			continue
+		}
+		switch {
+		case kind == foldCount:
+			g.acc[i]++
+		case kind == foldGroupOp:
+			g.acc[i] = 1
+		case kind == foldSum2:
+			g.acc[i] += v * v
+		case g.counts[i] == 0, kind == foldMin && v < g.acc[i], kind == foldMax && v > g.acc[i]:
+			g.acc[i] = v
+		}
+		g.counts[i]++
+	}
+}
+
+// Merge adds what another fold of the same aggregate has come to, as if its series followed those
+// of f. The other fold must not be used any longer.
+func (f *Fold) Merge(other *Fold) {
+	for _, o := range other.groups {
+		g := f.byKey[o.key]
+		if g == nil {
+			f.byKey[o.key] = o
+			f.groups = append(f.groups, o)
+			continue
+		}
+		for i, n := range o.counts {
+			if n == 0 {
+				continue
+			}
+			v := o.acc[i]
+			switch {
+			case f.kind == foldMin || f.kind == foldMax:
+				if g.counts[i] == 0 || f.kind == foldMin && v < g.acc[i] || f.kind == foldMax && v > g.acc[i] {
+					g.acc[i] = v
+				}
+			case f.kind == foldGroupOp:
+				g.acc[i] = 1
+			default:
+				g.acc[i] += v
+			}
+			g.counts[i] += n
+		}
+	}
+}
+
+// Len returns the number of groups.
+func (f *Fold) Len() int { return len(f.groups) }
+
+// Series returns the results. The fold must not be used any longer.
+func (f *Fold) Series() []*Series {
+	out := make([]*Series, 0, len(f.groups))
+	for _, g := range f.groups {
+		for i, n := range g.counts {
+			switch {
+			case n == 0:
+				g.acc[i] = math.NaN()
+			case f.kind == foldAvg:
+				g.acc[i] /= n
+			}
+		}
+		out = append(out, &Series{Name: g.name, Labels: g.labels, Values: g.acc})
+	}
+	return out
+}
