@@ -9,7 +9,8 @@ BENCH      ?= .
 PKG        ?= ./lib/...
 COUNT      ?= 6
 
-.PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare bench-peers bench-crash clean
+.PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
+	vmbench bench-all bench-peers bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables
 
 all: build
 
@@ -64,15 +65,68 @@ bench-compare: .tools/bin/benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(PKG) > $$tmp/new.txt; \
 	.tools/bin/benchstat $$tmp/old.txt $$tmp/new.txt
 
-# Measures us beside Debian's victoria-metrics and prometheus, see docs/benchmarks.md: make bench-peers BENCH_FLAGS='-datasets a -repeat 5'
-bench-peers: build
-	$(GO) build -trimpath -o bin/vmbench ./app/vmbench
-	bin/vmbench run -bin bin $(BENCH_FLAGS)
+# The measurements of docs/benchmarks.md, a target for each table. They append to $(RESULTS), which bench-tables
+# prints; BENCH_FLAGS adds flags: make bench-peers BENCH_FLAGS='-datasets a -repeat 1'
+VMBENCH     := bin/vmbench
+RESULTS     ?= results.jsonl
+REPEAT      ?= 3
+BENCH_OUT   := -bin bin -out $(RESULTS)
+ALL_PEERS   := ours-cluster,ours-single,vm-single,prometheus
+
+vmbench: build
+	$(GO) build -trimpath -o $(VMBENCH) ./app/vmbench
+
+# Ingestion, memory, disk, queries: the datasets a, b, c, d and a with jittered timestamps.
+bench-peers: vmbench
+	$(VMBENCH) run $(BENCH_OUT) -peers $(ALL_PEERS) -datasets a,a-late,b,churn,c,d -repeat $(REPEAT) $(BENCH_FLAGS)
+
+# Disk, on data that compression is tuned on (tune) and on data it is judged by (judge, kube).
+bench-corpus: vmbench
+	$(VMBENCH) run $(BENCH_OUT) -peers $(ALL_PEERS) -datasets tune,judge,kube -n 0 -cold '' $(BENCH_FLAGS)
+
+# What the least work costs on this machine.
+bench-floor: vmbench
+	$(VMBENCH) run $(BENCH_OUT) -peers floor-decode,floor-lookup -datasets a -repeat $(REPEAT) $(BENCH_FLAGS)
+
+# Two targets that fail when a sample costs more with more writers or series, and when a steady load is not borne.
+bench-scale: vmbench
+	$(VMBENCH) scale $(BENCH_OUT) -peers ours-single $(BENCH_FLAGS)
+
+bench-soak: vmbench
+	$(VMBENCH) soak $(BENCH_OUT) -peers ours-single $(BENCH_FLAGS)
+
+# Replaced series, and writes of known series beside new ones.
+bench-churn: vmbench
+	$(VMBENCH) churn $(BENCH_OUT) -peers $(ALL_PEERS) -repeat $(REPEAT) $(BENCH_FLAGS)
+
+# Memory of a million series over an hour of scrapes, and ours with half of it.
+bench-memory: vmbench
+	$(VMBENCH) memory $(BENCH_OUT) -peers ours-single,vm-single -budget $(BENCH_FLAGS)
 
 # Kills storage processes under load and checks that nothing acknowledged is lost.
-bench-crash: build
-	$(GO) build -trimpath -o bin/vmbench ./app/vmbench
-	bin/vmbench crash -bin bin $(BENCH_FLAGS)
+bench-crash: vmbench
+	$(VMBENCH) crash $(BENCH_OUT) -peer ours-cluster $(BENCH_FLAGS)
+
+# Compares answers value by value.
+bench-answers: vmbench
+	$(VMBENCH) compare -bin bin -peers ours-cluster,vm-single -dataset a $(BENCH_FLAGS)
+
+# One after the other; what fails does not keep the others from being measured.
+bench-all:
+	-$(MAKE) bench-floor
+	-$(MAKE) bench-peers
+	-$(MAKE) bench-corpus
+	-$(MAKE) bench-scale
+	-$(MAKE) bench-churn
+	-$(MAKE) bench-memory
+	-$(MAKE) bench-soak
+	-$(MAKE) bench-crash
+	-$(MAKE) bench-answers
+	$(MAKE) bench-tables
+
+bench-tables:
+	@test -x $(VMBENCH) || $(MAKE) vmbench
+	@$(VMBENCH) table -base vm-single $(RESULTS)
 
 clean:
 	rm -rf bin cluster-data .tools/bin

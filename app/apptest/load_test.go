@@ -234,8 +234,9 @@ func TestBenchmarkTool(t *testing.T) {
 	t.Parallel()
 	bin, dir := filepath.Dir(binary(t, "vmstorage")), t.TempDir()
 	results, err := bench.Run(t.Context(), bench.RunOptions{
-		Peers: "ours-cluster,ours-single", Datasets: "a,c", Repeat: 1, Bin: bin, Dir: dir, Out: filepath.Join(dir, "results.jsonl"),
-		Hosts: 5, Scrapes: 8, Seed: 1, Conns: 4, Rounds: 1, IdleEvery: 20 * time.Millisecond, Log: t.Output(),
+		Lab:   bench.Lab{Bin: bin, Dir: dir, Out: filepath.Join(dir, "results.jsonl"), Log: t.Output()},
+		Peers: "ours-cluster,ours-single", Datasets: "a,c", Repeat: 1,
+		Hosts: 5, Scrapes: 8, Seed: 1, Conns: 4, Rounds: 1, IdleEvery: 20 * time.Millisecond, Cold: "count_by_name", ColdFiles: true,
 	})
 	if err != nil || len(results) != 4 {
 		t.Fatalf("%d results, %v", len(results), err)
@@ -244,12 +245,15 @@ func TestBenchmarkTool(t *testing.T) {
 		if r.Stored == nil || *r.Stored != r.Expected || r.Expected != r.Sent.Numbers() || r.DiskAfter.Index == 0 {
 			t.Errorf("%s, dataset %s: %d of %d samples are stored, disk %+v", r.Peer, r.Dataset, *r.Stored, r.Expected, *r.DiskAfter)
 		}
+		if !r.Exact.OK() || r.Cold.Queries[0].Series == 0 {
+			t.Errorf("%s, dataset %s: values %+v, cold queries %+v", r.Peer, r.Dataset, r.Exact, r.Cold)
+		}
 		if r.Queries.Errors > 0 {
 			t.Errorf("%s, dataset %s: queries failed: %+v", r.Peer, r.Dataset, r.Queries.Queries)
 		}
 	}
 	c, err := bench.ComparePeers(t.Context(), bench.PeerCompareOptions{Tolerance: 1e-9, Run: bench.RunOptions{
-		Peers: "ours-cluster,ours-single", Datasets: "a", Bin: bin, Dir: dir, Hosts: 5, Scrapes: 8, Seed: 1, Conns: 4, Log: t.Output(),
+		Lab: bench.Lab{Bin: bin, Dir: dir, Log: t.Output()}, Peers: "ours-cluster,ours-single", Datasets: "a", Hosts: 5, Scrapes: 8, Seed: 1, Conns: 4,
 	}}, func(d *bench.Diff) error {
 		if d.Different() {
 			t.Errorf("cluster and single node differ: %+v", *d)
@@ -260,7 +264,7 @@ func TestBenchmarkTool(t *testing.T) {
 		t.Errorf("compared %+v, %v", c, err)
 	}
 	crashed, err := bench.Crash(t.Context(), bench.CrashOptions{
-		Peer: "ours-cluster", Bin: bin, Dir: dir, Kills: 2, Every: 500 * time.Millisecond, Writers: 2, Series: 20, Pause: loadPause, ReadTimeout: patience, Log: t.Output(),
+		Lab: bench.Lab{Bin: bin, Dir: dir, Log: t.Output()}, Peer: "ours-cluster", Kills: 2, Every: 500 * time.Millisecond, Writers: 2, Series: 20, Pause: loadPause, ReadTimeout: patience,
 	})
 	if err != nil || crashed.Failed() || crashed.Found != crashed.AckedSamples {
 		t.Errorf("crash: %+v, %v", crashed, err)
@@ -277,8 +281,9 @@ func TestBenchmarkToolPeers(t *testing.T) {
 	peer(t, "victoria-metrics")
 	dir := t.TempDir()
 	results, err := bench.Run(t.Context(), bench.RunOptions{
-		Peers: "vm-single,prometheus", Datasets: "a", Repeat: 1, Dir: dir, Out: filepath.Join(dir, "results.jsonl"),
-		Hosts: 2, Scrapes: 8, Seed: 1, Conns: 4, Rounds: 1, IdleEvery: 20 * time.Millisecond, Log: t.Output(),
+		Lab:   bench.Lab{Dir: dir, Out: filepath.Join(dir, "results.jsonl"), Log: t.Output()},
+		Peers: "vm-single,prometheus", Datasets: "a", Repeat: 1,
+		Hosts: 2, Scrapes: 8, Seed: 1, Conns: 4, Rounds: 1, IdleEvery: 20 * time.Millisecond,
 	})
 	if err != nil || len(results) != 2 {
 		t.Fatalf("%d results, %v", len(results), err)

@@ -59,7 +59,7 @@ func (c *component) Start(env *service.Env) error {
 	engine := query.New(&c.query, query.Options{
 		Source: selectapi.NewSource(searcher, dedupMs), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})
-	writes := insertapi.New(insertapi.Options{Ingester: ingester, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode})
+	writes := insertapi.New(insertapi.Options{Ingester: ingester, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	reads := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs,
 	})

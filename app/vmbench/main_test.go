@@ -44,6 +44,12 @@ func TestUsage(t *testing.T) {
 		{[]string{"compare", "-peers=floor-decode"}, 1, "", "name two"},
 		{[]string{"run", "-peers=x"}, 1, "", "ours-cluster"},
 		{[]string{"crash", "-writers=0"}, 1, "", "writer"},
+		{[]string{"scale", "-series=x"}, 1, "", "-series=x"},
+		{[]string{"churn", "-churn=2"}, 1, "", "-churn"},
+		{[]string{"memory", "-scrapes=3"}, 1, "", "10 scrapes"},
+		{[]string{"soak", "-fraction=2"}, 1, "", "-fraction"},
+		{[]string{"corpus", "-set=nosuch"}, 1, "", "kube"},
+		{[]string{"capture"}, 1, "", "-from"},
 	} {
 		stdout, stderr, status := vmbench(t, tc.args...)
 		if status != tc.status || !strings.Contains(stdout, tc.stdout) || !strings.Contains(stderr, tc.stderr) || tc.stdout == "" && stdout != "" {

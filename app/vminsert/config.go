@@ -46,7 +46,7 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	api := insertapi.New(insertapi.Options{Ingester: spread, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster})
+	api := insertapi.New(insertapi.Options{Ingester: spread, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,

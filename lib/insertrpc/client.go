@@ -48,6 +48,8 @@ type Client struct {
 		epoch     uint64 // numbers the dictionaries this client has used
 		dict      *senderDict
 		wantReset bool
+		spaces    uint32 // how many have been seen
+		ended     int    // series in the dictionary whose space has ended
 	}
 }
 
@@ -130,11 +132,7 @@ const maxPipelined = 4
 
 // Ingest sends the batch and returns when the node has acknowledged all of it.
 func (c *Client) Ingest(ctx context.Context, batch *model.Batch) error {
-	for i := range batch.Len() {
-		if n := len(batch.Key(i)); n > maxKeyBytes {
-			return errkind.New(errkind.BadRequest, "cannot send series with a key of %d bytes: at most %d are allowed; send shorter labels", n, maxKeyBytes)
-		}
-	}
+	space := c.spaceOf(batch)
 	c.metrics.rowsPushed.Add(batch.Rows())
 	c.pending.Add(int64(batch.Rows()))
 	defer c.pending.Add(-int64(batch.Rows()))
@@ -151,8 +149,8 @@ func (c *Client) Ingest(ctx context.Context, batch *model.Batch) error {
 			}
 			calls = calls[1:]
 		}
-		r, err := c.send(ctx, batch, p)
-		if err != nil {
+		r := &request{client: c, batch: batch, space: space, start: p}
+		if err := c.send(ctx, r); err != nil {
 			return err
 		}
 		calls = append(calls, r)
@@ -175,13 +173,11 @@ func atEnd(b *model.Batch, p position) bool {
 	return p.series >= b.Len()
 }
 
-func (c *Client) send(ctx context.Context, batch *model.Batch, p position) (*request, error) {
+func (c *Client) send(ctx context.Context, r *request) (err error) {
 	c.sending.enter()
 	defer c.sending.leave()
-	r := &request{client: c, batch: batch, start: p}
-	var err error
 	r.stream, err = c.transport.Start(ctx, r)
-	return r, err
+	return err
 }
 
 // wait waits for the answer to a request and ends it.
@@ -210,6 +206,7 @@ func (c *Client) wait(ctx context.Context, r *request) error {
 type request struct {
 	client *Client
 	batch  *model.Batch
+	space  *clientSpace // nil when the batch has none
 	start  position
 	end    position
 	rows   int
@@ -226,13 +223,20 @@ func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 	for {
 		if reset {
 			c.mu.dict.reset()
-			c.mu.conn, c.mu.wantReset = conn, false
+			c.mu.conn, c.mu.wantReset, c.mu.ended = conn, false, 0
 			c.mu.epoch++
 			c.metrics.resets.Inc()
 		}
 		r.epoch = c.mu.epoch
-		e := encoder{dict: c.mu.dict, dst: dst}
-		r.end = e.appendBody(r.batch, r.start, reset)
+		e := encoder{dict: c.mu.dict, dst: dst, space: r.space.idLocked()}
+		var err error
+		if r.end, err = e.appendBody(r.batch, r.start, reset); err != nil {
+			c.mu.wantReset = true
+			return dst, err
+		}
+		if e.space != 0 {
+			r.space.noteLocked(e.announced)
+		}
 		if e.rows > 0 || reset {
 			r.rows = e.rows
 			return e.dst, nil
@@ -240,6 +244,60 @@ func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 		// No memory for one more series: go on with an empty dictionary.
 		reset = true
 	}
+}
+
+// clientSpace is what a client attaches to the space of a batch. Its fields are guarded by the lock of the client. The
+// locks of spaces are taken before that one.
+type clientSpace struct {
+	client *Client
+	id     uint32 // from 1
+	epoch  uint64 // dictionary which series counts for
+	series int    // in that dictionary
+	ended  bool
+}
+
+// spaceOf returns what the client knows of the batch's space, nil when it has none.
+func (c *Client) spaceOf(batch *model.Batch) *clientSpace {
+	space := batch.Space()
+	if space == nil {
+		return nil
+	}
+	return space.Attach(c, func() model.Attachment {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.spaces++
+		return &clientSpace{client: c, id: c.mu.spaces}
+	}).(*clientSpace)
+}
+
+// idLocked returns what stands for the space in origins, 0 for none.
+func (s *clientSpace) idLocked() uint64 {
+	if s == nil || s.ended {
+		return 0
+	}
+	return uint64(s.id)
+}
+
+// noteLocked counts series which were announced.
+func (s *clientSpace) noteLocked(n int) {
+	if epoch := s.client.mu.epoch; s.epoch != epoch {
+		s.epoch, s.series = epoch, 0
+	}
+	s.series += n
+}
+
+// Detach implements model.Attachment: nobody asks for these numbers any more. When they fill most of the
+// dictionary, it starts anew.
+func (s *clientSpace) Detach() {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.ended = true
+	if s.epoch != c.mu.epoch {
+		return
+	}
+	c.mu.ended += s.series
+	c.mu.wantReset = c.mu.wantReset || c.mu.ended > minSenderSlots && c.mu.ended > len(c.mu.dict.entries)/2
 }
 
 // busyClock adds up the time during which at least one sender is at work or

@@ -87,29 +87,38 @@ func TestRoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dict := newSenderDict(1000, nil)
 	var d decoder
-	var b, got model.Batch
+	var b model.Batch
 	for round := range 500 {
 		randomBatch(t, rng, &b, 2000)
-		got.Reset()
+		gotRows, wantRows := map[string][]string{}, map[string][]string{}
 		for p, first := (position{}), true; first || !atEnd(&b, p); first = false {
 			reset := round == 0 && first || dict.full()
 			if reset {
 				dict.reset()
 			}
 			e := encoder{dict: dict}
-			p = e.appendBody(&b, p, reset)
+			var err error
+			if p, err = e.appendBody(&b, p, reset); err != nil {
+				t.Fatal(err)
+			}
+			var got received
 			if err := d.decode(e.dst, &got); err != nil {
 				t.Fatalf("round %d: %s", round, err)
 			}
+			rowsOf(&got.batch, gotRows)
+			checkHashes(t, &got.batch)
+			got.reset()
 		}
-		gotRows, wantRows := map[string][]string{}, map[string][]string{}
-		rowsOf(&got, gotRows)
 		rowsOf(&b, wantRows)
 		sameRows(t, gotRows, wantRows)
-		for i := range got.Len() {
-			if got.Hash(i) != model.HashSeriesKey(got.Key(i)) {
-				t.Fatal("the hash is not that of the key")
-			}
+	}
+}
+
+func checkHashes(t *testing.T, b *model.Batch) {
+	t.Helper()
+	for i := range b.Len() {
+		if b.Hash(i) != model.HashSeriesKey(b.Key(i)) {
+			t.Fatal("the hash is not that of the key")
 		}
 	}
 }
@@ -176,7 +185,7 @@ func goldenRequests(t testing.TB) [][]byte {
 	dict := newSenderDict(1000, nil)
 	for i, b := range goldenBatches(t) {
 		e := encoder{dict: dict}
-		if p := e.appendBody(b, position{}, i == 0); !atEnd(b, p) {
+		if p, err := e.appendBody(b, position{}, i == 0); err != nil || !atEnd(b, p) {
 			t.Fatal("the batch does not fit a request")
 		}
 		out = append(out, e.dst)
@@ -225,8 +234,8 @@ func TestDecodeRejects(t *testing.T) {
 		"cut timestamp":  append(bytes.Clone(announce), 0x80),
 	} {
 		var d decoder
-		var b model.Batch
-		if err := d.decode(body, &b); errkind.Of(err) != errkind.Corrupt {
+		var r received
+		if err := d.decode(body, &r); errkind.Of(err) != errkind.Corrupt {
 			t.Errorf("%s: %x gives %v", name, body, err)
 		}
 	}
@@ -240,14 +249,15 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, start := range []int{0, 1, 2} {
 			var d decoder
-			var b model.Batch
+			var got received
 			for _, r := range requests[:start] {
-				if err := d.decode(r, &b); err != nil {
+				if err := d.decode(r, &got); err != nil {
 					t.Fatal(err)
 				}
+				got.reset()
 			}
-			b.Reset()
-			if err := d.decode(data, &b); err != nil {
+			b := &got.batch
+			if err := d.decode(data, &got); err != nil {
 				if errkind.Of(err) != errkind.Corrupt {
 					t.Fatalf("error %v is of kind %s", err, errkind.Of(err))
 				}
@@ -293,14 +303,16 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	dict := newSenderDict(1<<20, nil)
 	var d decoder
 	var buf []byte
-	var got model.Batch
+	var got received
 	round, size := 0, 0
 	run := func() {
 		b := &batches[round%len(batches)]
 		e := encoder{dict: dict, dst: buf[:0]}
-		e.appendBody(b, position{}, false)
+		if _, err := e.appendBody(b, position{}, false); err != nil {
+			t.Fatal(err)
+		}
 		buf, size = e.dst, len(e.dst)
-		got.Reset()
+		got.reset()
 		if err := d.decode(buf, &got); err != nil {
 			t.Fatal(err)
 		}
@@ -321,13 +333,16 @@ func benchmarkCodec(b *testing.B, encode, decode bool) {
 	var batches [rounds]model.Batch
 	dict := newSenderDict(1<<20, nil)
 	var d decoder
-	var got model.Batch
+	var got received
 	var bodies [rounds][]byte
 	for i := range batches {
 		scrape(b, &batches[i], series, i)
 		e := encoder{dict: dict}
-		e.appendBody(&batches[i], position{}, false)
+		if _, err := e.appendBody(&batches[i], position{}, false); err != nil {
+			b.Fatal(err)
+		}
 		bodies[i] = e.dst
+		got.reset()
 		if err := d.decode(e.dst, &got); err != nil {
 			b.Fatal(err)
 		}
@@ -341,12 +356,14 @@ func benchmarkCodec(b *testing.B, encode, decode bool) {
 		k := 1 + i%(rounds-1)
 		if encode {
 			e := encoder{dict: dict, dst: buf[:0]}
-			e.appendBody(&batches[k], position{}, false)
+			if _, err := e.appendBody(&batches[k], position{}, false); err != nil {
+				b.Fatal(err)
+			}
 			buf = e.dst
 			size = len(buf)
 		}
 		if decode {
-			got.Reset()
+			got.reset()
 			if err := d.decode(bodies[k], &got); err != nil {
 				b.Fatal(err)
 			}

@@ -24,9 +24,9 @@ type decodeState struct {
 	delta     int64
 }
 
-// decode adds the entries of a request to the batch. Errors are of kind Corrupt, and
-// the decoder must not be used after one.
-func (d *decoder) decode(src []byte, b *model.Batch) error {
+// decode reads the entries of a request, which is empty. Errors are of kind Corrupt, and neither
+// the decoder nor the request must be used after one.
+func (d *decoder) decode(src []byte, r *received) error {
 	if len(src) == 0 {
 		return errkind.New(errkind.Corrupt, "cannot decode insert request: it is empty")
 	}
@@ -37,46 +37,60 @@ func (d *decoder) decode(src []byte, b *model.Batch) error {
 		d.dict.reset()
 	}
 	d.state, d.key = decodeState{}, d.key[:0]
+	space := d.dict.begin()
+	r.batch.SetSpace(space.space, &r.series)
 	src = src[1:]
 	for len(src) > 0 {
-		e, count, tail, err := d.decodeHead(src)
+		ref, count, tail, err := d.decodeHead(src)
 		if err != nil {
 			return err
 		}
-		b.AddKey(d.dict.key(e), e.hash)
-		if src, err = d.decodeSamples(tail, e, count, b); err != nil {
+		if r.batch.Rows()+count > maxReceivedRows {
+			return errkind.New(errkind.Corrupt, "cannot take insert request of more than %d samples", maxReceivedRows)
+		}
+		e := &d.dict.series.entries[ref]
+		r.keyBytes += int(e.size)
+		r.batch.AddNumbered(ref, e.hash, 0)
+		if src, err = d.decodeSamples(tail, ref, count, &r.batch); err != nil {
 			return err
 		}
 	}
+	r.series, r.space = d.dict.series, space
+	space.users.Add(1)
 	return nil
 }
 
 // decodeHead reads which series an entry is about and how many samples it has.
-func (d *decoder) decodeHead(src []byte) (e *receiverEntry, count int, tail []byte, err error) {
+func (d *decoder) decodeHead(src []byte) (ref uint32, count int, tail []byte, err error) {
+	known := len(d.dict.last)
+	if src[0] == 0 && d.state.nextRef < int64(known) { // the series after the last one, with one sample
+		d.state.nextRef++
+		return uint32(d.state.nextRef - 1), 1, src[1:], nil
+	}
 	head, tail, err := codec.CutUvarint(src)
 	if err != nil {
-		return nil, 0, nil, err
+		return 0, 0, nil, err
 	}
-	ref := d.state.nextRef + codec.UnZigZag(head>>2)
+	next := d.state.nextRef + codec.UnZigZag(head>>2)
 	if head&1 != 0 {
-		ref = int64(len(d.dict.entries))
+		next = int64(known)
 		if tail, err = d.announce(tail, head>>2); err != nil {
-			return nil, 0, nil, err
+			return 0, 0, nil, err
 		}
 	}
-	if ref < 0 || ref >= int64(len(d.dict.entries)) {
-		return nil, 0, nil, errkind.New(errkind.Corrupt, "cannot find series %d: %d are announced", ref, len(d.dict.entries))
+	if next < 0 || next >= int64(len(d.dict.last)) {
+		return 0, 0, nil, errkind.New(errkind.Corrupt, "cannot find series %d: %d are announced", next, known)
 	}
-	d.state.nextRef = ref + 1
+	d.state.nextRef = next + 1
 	if head&2 == 0 {
-		return &d.dict.entries[ref], 1, tail, nil
+		return uint32(next), 1, tail, nil
 	}
 	n, tail, err := codec.CutUvarint(tail)
 	// Every sample takes two bytes at least.
 	if err != nil || n > uint64(len(tail))/2 {
-		return nil, 0, nil, errkind.New(errkind.Corrupt, "cannot read entry of %d samples from %d bytes", n, len(tail))
+		return 0, 0, nil, errkind.New(errkind.Corrupt, "cannot read entry of %d samples from %d bytes", n, len(tail))
 	}
-	return &d.dict.entries[ref], int(n), tail, nil
+	return uint32(next), int(n), tail, nil
 }
 
 // announce adds a series to the dictionary.
@@ -96,8 +110,8 @@ func (d *decoder) announce(src []byte, shared uint64) (tail []byte, err error) {
 	return tail, nil
 }
 
-func (d *decoder) decodeSamples(src []byte, e *receiverEntry, count int, b *model.Batch) ([]byte, error) {
-	previous, bits := d.state.firstTime, e.last
+func (d *decoder) decodeSamples(src []byte, ref uint32, count int, b *model.Batch) ([]byte, error) {
+	previous, bits := d.state.firstTime, d.dict.last[ref]
 	for i := range count {
 		var u uint64
 		if len(src) > 0 && src[0] < 0x80 {
@@ -125,6 +139,6 @@ func (d *decoder) decodeSamples(src []byte, e *receiverEntry, count int, b *mode
 		src, bits = src[size:], value
 		b.AddSample(previous, math.Float64frombits(bits))
 	}
-	e.last = bits
+	d.dict.last[ref] = bits
 	return src, nil
 }

@@ -6,172 +6,205 @@ import (
 	"vmcluster/lib/memory"
 )
 
-// senderDict numbers the series a client has announced on a connection. It finds
-// them by two hashes of the key, one of them with a secret seed: with 128 bits
-// neither chance nor an attacker can mix two series, and the keys need not be kept.
+// senderDict gives references to the series a client has announced on a connection. A numbered series is found by its
+// origin, any other one by two hashes of its key, one of them with a secret seed: with 128 bits neither
+// chance nor an attacker can mix two series, and the keys need not be kept. It has no pointers per series.
 type senderDict struct {
 	maxSeries int
 	budget    *memory.Budget // may be nil
 	reserved  int64
+	entries   []senderEntry // by reference
+	origins   slots         // references of numbered series
+	keys      slots         // indexes into keyed
+	keyed     []keyedSeries
 	seed      maphash.Seed
-	slots     []uint32 // open addressing by hash: number of a series + 1; 0 is free
-	entries   []senderEntry
-	next      uint32 // number after the one looked up last: senders repeat their order
+	next      uint32 // reference after the one looked up last: senders repeat their order
+	nextKeyed uint32 // the same for keyed
 }
 
-// senderEntry is a series, by number.
+// senderEntry is a series, by reference.
 type senderEntry struct {
-	hash   uint64
-	secret uint64
+	origin uint64 // space and number; 0 when it is not numbered
 	last   uint64 // bits of the last value sent
 }
 
+// keyedSeries is a series without a number.
+type keyedSeries struct {
+	hash   uint64
+	secret uint64
+	ref    uint32
+}
+
 const (
-	senderEntryBytes = 24
+	senderEntryBytes = 16
+	keyedSeriesBytes = 24
 	senderSlotBytes  = 4
 	minSenderSlots   = 1 << 10
 )
+
+// slots is a hash table with open addressing: index of an item + 1; 0 is free.
+type slots []uint32
+
+func (s slots) put(hash uint64, index uint32) {
+	mask := uint64(len(s) - 1)
+	i := hash & mask
+	for s[i] != 0 {
+		i = (i + 1) & mask
+	}
+	s[i] = index + 1
+}
 
 func newSenderDict(maxSeries int, budget *memory.Budget) *senderDict {
 	return &senderDict{maxSeries: maxSeries, budget: budget, seed: maphash.MakeSeed()}
 }
 
-// reset forgets all series. A large table is given back.
+// reset forgets all series. Large tables are given back.
 func (d *senderDict) reset() {
-	d.entries, d.next = d.entries[:0], 0
-	if len(d.slots) > 16*minSenderSlots {
+	d.entries, d.keyed, d.next, d.nextKeyed = d.entries[:0], d.keyed[:0], 0, 0
+	if len(d.origins)+len(d.keys) > 16*minSenderSlots {
 		d.free()
 		return
 	}
-	clear(d.slots)
+	clear(d.origins)
+	clear(d.keys)
 }
 
 func (d *senderDict) free() {
 	if d.budget != nil {
 		d.budget.Release(d.reserved)
 	}
-	d.reserved, d.slots, d.entries = 0, nil, nil
+	d.reserved, d.entries, d.origins, d.keys, d.keyed = 0, nil, nil, nil, nil
 }
 
 // full reports whether the table can take no more series.
 func (d *senderDict) full() bool { return len(d.entries) >= d.maxSeries }
 
-// lookup returns the number of the series, added when it is new. When there is
-// no memory for more, it returns ok = false and the dictionary must be reset
-// before the next request; the first table is always given.
-func (d *senderDict) lookup(hash uint64, key []byte) (ref uint32, isNew, ok bool) {
-	secret := maphash.Bytes(d.seed, key)
-	if ref = d.next; int(ref) < len(d.entries) {
-		if e := &d.entries[ref]; e.hash == hash && e.secret == secret {
-			d.next++
-			return ref, false, true
+// lookupOrigin returns the reference of a numbered series, added when it is new. When there is no memory
+// for more, it returns ok = false and the dictionary must be reset before the next request; the first
+// table is always given. Origin is not 0 and never that of another series.
+func (d *senderDict) lookupOrigin(origin uint64) (ref uint32, isNew, ok bool) {
+	if ref = d.next; int(ref) < len(d.entries) && d.entries[ref].origin == origin {
+		d.next++
+		return ref, false, true
+	}
+	hash := spread(origin)
+	if len(d.origins) > 0 {
+		mask := uint64(len(d.origins) - 1)
+		for i := hash & mask; d.origins[i] != 0; i = (i + 1) & mask {
+			if ref = d.origins[i] - 1; d.entries[ref].origin == origin {
+				d.next = ref + 1
+				return ref, false, true
+			}
 		}
 	}
-	if len(d.entries)*4 >= len(d.slots)*3 && !d.grow() && len(d.entries)*8 >= len(d.slots)*7 {
+	if !d.growOrigins() || !d.growEntries() {
 		return 0, false, false
 	}
-	mask := uint64(len(d.slots) - 1)
-	i := hash & mask
-	for ; d.slots[i] != 0; i = (i + 1) & mask {
-		ref = d.slots[i] - 1
-		if e := &d.entries[ref]; e.hash == hash && e.secret == secret {
-			d.next = ref + 1
-			return ref, false, true
-		}
-	}
-	ref = uint32(len(d.entries))
-	d.slots[i] = ref + 1
-	d.entries = append(d.entries, senderEntry{hash: hash, secret: secret})
-	d.next = ref + 1
+	ref = d.add(origin)
+	d.origins.put(hash, ref)
 	return ref, true, true
 }
 
-// grow doubles the table and the room for entries.
-func (d *senderDict) grow() bool {
-	n := max(minSenderSlots, 2*len(d.slots))
-	more := int64(n-len(d.slots)) * (senderSlotBytes + senderEntryBytes)
-	if d.budget != nil && len(d.slots) > 0 && d.budget.Reserve(more, "series announced to storage nodes") != nil {
+// spread makes a hash of an origin. Neighbours need not stay neighbours: the order of senders is met by next.
+func spread(origin uint64) uint64 {
+	origin *= 0x9e3779b97f4a7c15
+	return origin ^ origin>>32
+}
+
+// lookupKey is lookupOrigin for a series without a number.
+func (d *senderDict) lookupKey(hash uint64, key []byte) (ref uint32, isNew, ok bool) {
+	secret := maphash.Bytes(d.seed, key)
+	if i := d.nextKeyed; int(i) < len(d.keyed) && d.keyed[i].hash == hash && d.keyed[i].secret == secret {
+		return d.found(i), false, true
+	}
+	if len(d.keys) > 0 {
+		mask := uint64(len(d.keys) - 1)
+		for i := hash & mask; d.keys[i] != 0; i = (i + 1) & mask {
+			if s := &d.keyed[d.keys[i]-1]; s.hash == hash && s.secret == secret {
+				return d.found(d.keys[i] - 1), false, true
+			}
+		}
+	}
+	if !d.growKeys() || !d.growEntries() {
+		return 0, false, false
+	}
+	ref = d.add(0)
+	d.keys.put(hash, uint32(len(d.keyed)))
+	d.keyed = append(d.keyed, keyedSeries{hash: hash, secret: secret, ref: ref})
+	d.nextKeyed = uint32(len(d.keyed))
+	return ref, true, true
+}
+
+func (d *senderDict) found(keyed uint32) (ref uint32) {
+	d.nextKeyed = keyed + 1
+	ref = d.keyed[keyed].ref
+	d.next = ref + 1
+	return ref
+}
+
+func (d *senderDict) add(origin uint64) (ref uint32) {
+	ref = uint32(len(d.entries))
+	d.entries = append(d.entries, senderEntry{origin: origin})
+	d.next = ref + 1
+	return ref
+}
+
+// growEntries makes room for one more entry.
+func (d *senderDict) growEntries() bool {
+	n := cap(d.entries)
+	if len(d.entries) < n {
+		return true
+	}
+	more := max(n, minSenderSlots)
+	if !d.reserve(int64(more)*senderEntryBytes, n == 0) {
 		return false
 	}
-	if d.budget != nil && len(d.slots) == 0 {
-		d.budget.ForceReserve(more)
+	d.entries = append(make([]senderEntry, 0, n+more), d.entries...)
+	return true
+}
+
+// growOrigins makes room for one more numbered series.
+func (d *senderDict) growOrigins() bool {
+	numbered := len(d.entries) - len(d.keyed)
+	if numbered*4 < len(d.origins)*3 {
+		return true
 	}
-	d.reserved += more
-	d.slots = make([]uint32, n)
-	d.entries = append(make([]senderEntry, 0, n), d.entries...)
-	mask := uint64(n - 1)
+	n := max(minSenderSlots, 2*len(d.origins))
+	if !d.reserve(int64(n-len(d.origins))*senderSlotBytes, len(d.origins) == 0) {
+		return numbered*8 < len(d.origins)*7
+	}
+	d.origins = make(slots, n)
 	for ref := range d.entries {
-		i := d.entries[ref].hash & mask
-		for d.slots[i] != 0 {
-			i = (i + 1) & mask
+		if origin := d.entries[ref].origin; origin != 0 {
+			d.origins.put(spread(origin), uint32(ref))
 		}
-		d.slots[i] = uint32(ref) + 1
 	}
 	return true
 }
 
-// receiverDict holds the series a client has announced, by number. It has no
-// pointers per series for the garbage collector to follow.
-type receiverDict struct {
-	entries []receiverEntry
-	chunks  [][]byte // keys
-	bytes   int64    // memory held
-	budget  *memory.Budget
-}
-
-type receiverEntry struct {
-	hash  uint64
-	last  uint64 // bits of the last value received
-	chunk uint32
-	start uint32
-	size  uint32
-}
-
-const (
-	receiverEntryBytes = 32
-	keyChunkBytes      = 256 << 10
-)
-
-func (d *receiverDict) reset() {
-	if d.budget != nil {
-		d.budget.Release(d.bytes)
+// growKeys makes room for one more series without a number.
+func (d *senderDict) growKeys() bool {
+	if len(d.keyed)*4 < len(d.keys)*3 {
+		return true
 	}
-	d.entries, d.chunks, d.bytes = nil, nil, 0
-}
-
-// add takes the next series. The key is copied.
-func (d *receiverDict) add(hash uint64, key []byte) {
-	n := len(d.chunks)
-	if n == 0 || cap(d.chunks[n-1])-len(d.chunks[n-1]) < len(key) {
-		size := min(keyChunkBytes, max(1<<10, d.keyBytes()))
-		d.chunks = append(d.chunks, make([]byte, 0, max(size, len(key))))
-		d.account(int64(cap(d.chunks[n])))
-		n++
+	n := max(minSenderSlots, 2*len(d.keys))
+	if !d.reserve(int64(n-len(d.keys))*(senderSlotBytes+keyedSeriesBytes), len(d.keys) == 0) {
+		return len(d.keyed)*8 < len(d.keys)*7
 	}
-	chunk := d.chunks[n-1]
-	e := receiverEntry{hash: hash, chunk: uint32(n - 1), start: uint32(len(chunk)), size: uint32(len(key))}
-	d.chunks[n-1] = append(chunk, key...)
-	before := cap(d.entries)
-	d.entries = append(d.entries, e)
-	d.account(int64(cap(d.entries)-before) * receiverEntryBytes)
-}
-
-// keyBytes returns the size of the newest chunk times two, so that chunks grow
-// with the dictionary and a connection with few series stays small.
-func (d *receiverDict) keyBytes() int {
-	if len(d.chunks) == 0 {
-		return 0
+	d.keys = make(slots, n)
+	d.keyed = append(make([]keyedSeries, 0, n), d.keyed...)
+	for i := range d.keyed {
+		d.keys.put(d.keyed[i].hash, uint32(i))
 	}
-	return 2 * cap(d.chunks[len(d.chunks)-1])
+	return true
 }
 
-func (d *receiverDict) account(n int64) {
-	d.bytes += n
-	if d.budget != nil {
+func (d *senderDict) reserve(n int64, force bool) bool {
+	if d.budget != nil && force {
 		d.budget.ForceReserve(n)
+	} else if d.budget != nil && d.budget.Reserve(n, "series announced to storage nodes") != nil {
+		return false
 	}
-}
-
-func (d *receiverDict) key(e *receiverEntry) []byte {
-	return d.chunks[e.chunk][e.start : e.start+e.size]
+	d.reserved += n
+	return true
 }

@@ -4,8 +4,8 @@
 //
 // A connection has a dictionary: a series is announced once with its key, then
 // its samples travel under a small number together with differences to the series'
-// last value, about 3 bytes a sample. The server finds the key of a number by
-// indexing a slice. When the dictionary is full, or the server asks for it, the
+// last value, about 3 bytes a sample. The client finds the number by space and number of the series in its
+// batch, or by the key when it has none; at the server the dictionary is a model.Space. When the dictionary is full, or the server asks for it, the
 // client starts an empty one with its next request; a new connection starts empty.
 //
 // A request is answered once the server's Ingester has returned. A request which was
@@ -19,4 +19,8 @@
 //  2. Every key the server takes is checked to be a canonical series key, once,
 //     when it is announced; its hash is computed by the server.
 //  3. Nothing is allocated per sample on either side once buffers have grown.
+//  4. Calls read a snapshot of the dictionary, whose entries and keys never change, while later requests add to it. Its
+//     space ends when neither the dictionary nor a call uses it.
+//  5. The memory for a request is bounded whatever it holds: by its size, its samples, and the keys handed on at once.
+//  6. Locks of spaces are taken before the lock of a client.
 package insertrpc

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"vmcluster/lib/codec"
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
@@ -14,6 +15,8 @@ const (
 	maxEntryRows    = 8 << 10
 	// maxKeyBytes bounds a series key.
 	maxKeyBytes = 1 << 20
+	// maxReceivedRows bounds what a node takes in one request.
+	maxReceivedRows = 2 * (maxRequestRows + maxEntryRows)
 )
 
 const flagReset = 1 << 0
@@ -27,6 +30,8 @@ type position struct {
 // encoder makes the body of one request from the samples of a batch.
 type encoder struct {
 	dict        *senderDict
+	space       uint64 // of the batch, as part of origins; 0 when its series are not numbered
+	announced   int    // series announced in this request
 	dst         []byte
 	rows        int
 	nextRef     int64  // number expected next
@@ -36,8 +41,9 @@ type encoder struct {
 }
 
 // appendBody appends flags and entries beginning at p until the batch or the room in a
-// request ends, and returns where the next request goes on.
-func (e *encoder) appendBody(b *model.Batch, p position, reset bool) position {
+// request ends, and returns where the next request goes on. After an error the dictionary has series
+// which the node has not.
+func (e *encoder) appendBody(b *model.Batch, p position, reset bool) (position, error) {
 	flags := byte(0)
 	if reset {
 		flags |= flagReset
@@ -51,38 +57,58 @@ func (e *encoder) appendBody(b *model.Batch, p position, reset bool) position {
 			continue
 		}
 		n := min(len(samples)-p.sample, maxEntryRows)
-		if !e.appendEntry(b.Hash(p.series), b.Key(p.series), samples[p.sample:p.sample+n]) {
-			break
+		if more, err := e.appendEntry(b, p.series, samples[p.sample:p.sample+n]); !more {
+			return p, err
 		}
 		p.sample += n
 	}
-	return p
+	return p, nil
 }
 
-// appendEntry appends samples of one series; false when the dictionary is full.
-func (e *encoder) appendEntry(hash uint64, key []byte, samples []model.Sample) bool {
-	ref, isNew, ok := e.dict.lookup(hash, key)
+// appendEntry appends samples of one series; false when the dictionary is full, or on an error.
+func (e *encoder) appendEntry(b *model.Batch, series int, samples []model.Sample) (bool, error) {
+	var ref uint32
+	var isNew, ok bool
+	if number := b.Number(series); number != model.NoNumber && e.space != 0 {
+		ref, isNew, ok = e.dict.lookupOrigin(e.space<<32 | uint64(number))
+	} else {
+		ref, isNew, ok = e.dict.lookupKey(b.Hash(series), b.Key(series))
+	}
 	if !ok {
-		return false
+		return false, nil
 	}
 	many := uint64(0)
 	if len(samples) > 1 {
 		many = 1 << 1
 	}
 	if isNew {
-		shared := sharedPrefix(e.previousKey, key)
-		e.dst = codec.AppendUvarint(e.dst, uint64(shared)<<2|many|1)
-		e.dst = codec.AppendBytes(e.dst, key[shared:])
-		e.previousKey = key
+		if err := e.announce(b.Key(series), many); err != nil {
+			return false, err
+		}
+	} else if distance := int64(ref) - e.nextRef; distance == 0 {
+		e.dst = append(e.dst, byte(many))
 	} else {
-		e.dst = codec.AppendUvarint(e.dst, codec.ZigZag(int64(ref)-e.nextRef)<<2|many)
+		e.dst = codec.AppendUvarint(e.dst, codec.ZigZag(distance)<<2|many)
 	}
 	e.nextRef = int64(ref) + 1
 	if many != 0 {
 		e.dst = codec.AppendUvarint(e.dst, uint64(len(samples)))
 	}
 	e.appendSamples(&e.dict.entries[ref].last, samples)
-	return true
+	return true, nil
+}
+
+// announce appends the head of an entry with a key.
+func (e *encoder) announce(key []byte, many uint64) error {
+	if len(key) > maxKeyBytes {
+		return errkind.New(errkind.BadRequest, "cannot send series with a key of %d bytes: at most %d are allowed; send shorter labels", len(key), maxKeyBytes)
+	}
+	shared := sharedPrefix(e.previousKey, key)
+	e.dst = codec.AppendUvarint(e.dst, uint64(shared)<<2|many|1)
+	e.dst = codec.AppendBytes(e.dst, key[shared:])
+	e.previousKey = key
+	e.announced++
+	return nil
 }
 
 func (e *encoder) appendSamples(last *uint64, samples []model.Sample) {

@@ -14,7 +14,6 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
-	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/transport"
 )
@@ -53,6 +52,9 @@ func (c *ServerConfig) setDefaults(budget *memory.Budget) {
 	}
 	if c.Transport.MaxStreams <= 0 {
 		c.Transport.MaxStreams = 32
+	}
+	if c.Transport.MaxFrame <= 0 {
+		c.Transport.MaxFrame = 2 * (maxRequestBytes + maxKeyBytes)
 	}
 }
 
@@ -138,7 +140,7 @@ func (n *session) Accept(payload []byte) (transport.Call, error) {
 	if c == nil {
 		c = &call{server: s}
 	}
-	if err := n.decoder.decode(payload, &c.batch); err != nil {
+	if err := n.decoder.decode(payload, &c.received); err != nil {
 		return nil, err
 	}
 	s.rowsRead.Add(c.batch.Rows())
@@ -146,6 +148,7 @@ func (n *session) Accept(payload []byte) (transport.Call, error) {
 	held := n.decoder.dict.bytes
 	// What is under way when the client learns of the limit may still come.
 	if held > 2*limit+64<<20 {
+		c.Release()
 		return nil, errkind.New(errkind.Corrupt, "the client announced %d bytes of series and does not start anew at %d", held, limit)
 	}
 	tight := s.opts.Budget != nil && s.opts.Budget.Used() > s.opts.Budget.Limit() && held > 1<<20
@@ -166,8 +169,8 @@ func (n *session) Accept(payload []byte) (transport.Call, error) {
 
 // call is one request on its way to the Ingester. It is pooled.
 type call struct {
+	received
 	server   *Server
-	batch    model.Batch
 	reserved int64
 	ack      [1]byte
 }
@@ -178,7 +181,7 @@ func (c *call) Serve(ctx context.Context, out *transport.Responder) error {
 		return err
 	}
 	defer c.server.limiter.Release()
-	if err := c.server.opts.Ingester.Ingest(ctx, &c.batch); err != nil {
+	if err := c.ingest(ctx, c.server.opts.Ingester.Ingest); err != nil {
 		return err
 	}
 	if c.ack[0] != 0 {
@@ -193,9 +196,9 @@ func (c *call) Release() {
 		c.server.opts.Budget.Release(c.reserved)
 		c.reserved = 0
 	}
-	if c.batch.Size() > 16<<20 {
+	large := c.batch.Size() > 16<<20
+	if c.reset(); large {
 		return
 	}
-	c.batch.Reset()
 	c.server.calls.Put(c)
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math"
 	"strconv"
 
 	"vmcluster/lib/invariants"
@@ -35,16 +36,22 @@ type Batch struct {
 }
 
 type batchSeries struct {
-	hash        uint64
-	hint        uint64 // for the keyer
-	keyStart    int    // notMade while the keyer has not been asked
-	keyEnd      int
-	sampleStart int
-	samplesEnd  int
+	hash uint64
+	// where is the hint for the keyer, or, once the key is there, its start and end among the keys in 32 bits each.
+	where       uint64
+	sampleStart uint32
+	samplesEnd  uint32
 	number      uint32
+	made        bool // the key is there
 }
 
-const notMade = -1
+const batchSeriesBytes = 32
+
+// span returns start and end of keys or samples as they are kept. A batch is far smaller than 4 GiB.
+func span(start, end int) uint64 {
+	invariants.Check(uint64(end) <= math.MaxUint32, "batch of more than 4 GiB of keys")
+	return uint64(start)<<32 | uint64(end)
+}
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
@@ -62,7 +69,7 @@ func (b *Batch) Rows() int { return len(b.samples) }
 
 // Size returns the bytes of memory the batch's arrays hold, used or not.
 func (b *Batch) Size() int {
-	return cap(b.series)*56 + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32
+	return cap(b.series)*batchSeriesBytes + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32
 }
 
 // SetSpace sets the space of the numbers that AddNumbered gets, and who makes the keys. The batch is empty. The keyer is
@@ -86,7 +93,7 @@ func (b *Batch) AddSeries(t TenantID, labels []Label) error {
 		return err
 	}
 	b.keys = keys
-	b.push(batchSeries{hash: HashSeriesKey(b.keys[start:]), keyStart: start, keyEnd: len(b.keys), number: NoNumber})
+	b.push(batchSeries{hash: HashSeriesKey(b.keys[start:]), where: span(start, len(b.keys)), made: true, number: NoNumber})
 	return nil
 }
 
@@ -94,19 +101,19 @@ func (b *Batch) AddSeries(t TenantID, labels []Label) error {
 func (b *Batch) AddKey(key []byte, hash uint64) {
 	start := len(b.keys)
 	b.keys = append(b.keys, key...)
-	b.push(batchSeries{hash: hash, keyStart: start, keyEnd: len(b.keys), number: NoNumber})
+	b.push(batchSeries{hash: hash, where: span(start, len(b.keys)), made: true, number: NoNumber})
 }
 
 // AddNumbered starts a new series which has a number in the space of the batch. Hash is that of its key.
 func (b *Batch) AddNumbered(number uint32, hash, hint uint64) {
-	b.push(batchSeries{hash: hash, hint: hint, keyStart: notMade, number: number})
+	b.push(batchSeries{hash: hash, where: hint, number: number})
 }
 
 // SetNumber gives the series added last a number in the space of the batch.
 func (b *Batch) SetNumber(number uint32) { b.series[len(b.series)-1].number = number }
 
 func (b *Batch) push(s batchSeries) {
-	s.sampleStart = len(b.samples)
+	s.sampleStart = uint32(len(b.samples))
 	s.samplesEnd = s.sampleStart
 	b.series = append(b.series, s)
 }
@@ -115,7 +122,7 @@ func (b *Batch) push(s batchSeries) {
 func (b *Batch) AddSample(timestamp int64, value float64) {
 	invariants.Check(len(b.series) > 0, "sample added to a batch without series")
 	b.samples = append(b.samples, Sample{Timestamp: timestamp, Value: value})
-	b.series[len(b.series)-1].samplesEnd = len(b.samples)
+	b.series[len(b.series)-1].samplesEnd++
 }
 
 // Append adds series i of src with all its samples. While b is empty it takes over the space of src; series of another
@@ -128,25 +135,26 @@ func (b *Batch) Append(src *Batch, i int) {
 	switch {
 	case b.space != src.space || b.keyer != src.keyer:
 		b.AddKey(src.Key(i), s.hash)
-	case s.keyStart == notMade:
-		b.AddNumbered(s.number, s.hash, s.hint)
+	case !s.made:
+		b.AddNumbered(s.number, s.hash, s.where)
 	default:
 		b.AddKey(src.Key(i), s.hash)
 		b.SetNumber(s.number)
 	}
 	b.samples = append(b.samples, src.Samples(i)...)
-	b.series[len(b.series)-1].samplesEnd = len(b.samples)
+	b.series[len(b.series)-1].samplesEnd = uint32(len(b.samples))
 }
 
 // Key returns the canonical key of series i. It aliases the batch until the next series is added.
 func (b *Batch) Key(i int) []byte {
 	s := &b.series[i]
-	if s.keyStart == notMade {
-		s.keyStart = len(b.keys)
-		b.keys = b.keyer.AppendKey(b.keys, s.number, s.hint)
-		s.keyEnd = len(b.keys)
+	if !s.made {
+		start := len(b.keys)
+		b.keys = b.keyer.AppendKey(b.keys, s.number, s.where)
+		s.where, s.made = span(start, len(b.keys)), true
 	}
-	return b.keys[s.keyStart:s.keyEnd:s.keyEnd]
+	start, end := s.where>>32, s.where&math.MaxUint32
+	return b.keys[start:end:end]
 }
 
 // Hash returns HashSeriesKey of the key of series i.

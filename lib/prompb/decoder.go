@@ -39,13 +39,22 @@ type Skipped struct {
 //	err := d.Err()
 //
 // The zero value is ready for Reset and can be used again and again.
+//
+// Who needs the labels of few series calls NextRaw instead of Next, compares Raw, and asks
+// for Labels when it has not seen these bytes before.
 type Decoder[L ~struct{ Name, Value string }] struct {
 	body    []byte
 	pos     int
 	series  TimeSeries[L]
+	raw     span // of the label fields; empty when they are not one run at the front of the series
+	start   int  // of the message of the series
+	lazy    bool // the labels have not been decoded
 	skipped Skipped
 	err     error
 }
+
+// span is a part of the body.
+type span struct{ start, end int }
 
 // Reset starts over with a new body, which is read until the last use of a
 // series. Reset(nil) drops all references to the body.
@@ -58,6 +67,7 @@ func (d *Decoder[L]) Reset(body []byte) {
 	}
 	clear(d.series.Labels[:cap(d.series.Labels)])
 	d.body, d.pos, d.err = body, 0, nil
+	d.raw, d.lazy = span{}, false
 	d.series.Labels, d.series.Samples = d.series.Labels[:0], d.series.Samples[:0]
 	d.skipped = Skipped{}
 }
@@ -73,6 +83,7 @@ func (d *Decoder[L]) Skipped() Skipped { return d.skipped }
 
 // Next moves to the next series; false at the end or on an error.
 func (d *Decoder[L]) Next() bool {
+	d.raw, d.lazy = span{}, false
 	for d.err == nil && d.pos < len(d.body) {
 		r := reader{b: d.body, pos: d.pos, end: len(d.body)}
 		field, wire := r.tag()
@@ -117,14 +128,17 @@ const (
 func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 	labels, samples := d.series.Labels[:0], d.series.Samples[:0]
 	mostSamples := freeSamples + (r.end-r.pos)/minSampleBytes
+	raw := span{r.pos, r.pos}
 	for r.pos < r.end {
 		if len(labels) > maxLabels || len(samples) > mostSamples {
 			r.fail(r.pos, "the series has too many labels, or samples without time and value")
 			break
 		}
+		at := r.pos
 		if l, n := plainLabel(r.b[r.pos:r.end]); n > 0 {
 			labels = append(labels, L(l))
 			r.pos += n
+			raw.extend(at, r.pos)
 			continue
 		}
 		if sample, n := plainSample(r.b[r.pos:r.end]); n > 0 {
@@ -136,6 +150,7 @@ func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 		switch field {
 		case 1:
 			labels = append(labels, L(r.label(wire)))
+			raw.extend(at, r.pos)
 		case 2:
 			samples = append(samples, r.sample(wire))
 		case 3:
@@ -149,8 +164,19 @@ func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 		}
 	}
 	d.series.Labels, d.series.Samples = labels, samples
+	if raw.start >= 0 {
+		d.raw = raw
+	}
 	outer.adopt(&r)
 	return outer.fault == ""
+}
+
+// extend adds the label field from start to end. A span which is not one run of fields has a negative start.
+func (s *span) extend(start, end int) {
+	if start != s.end {
+		s.start = -1
+	}
+	s.end = end
 }
 
 // plainLabel reads a label field in the form which encoders write nearly always: name,
@@ -170,20 +196,28 @@ func plainLabel(b []byte) (l Label, size int) {
 	return Label{Name: bytesutil.String(b[nameAt:nameEnd]), Value: bytesutil.String(b[valueAt:size])}, size
 }
 
-// plainSample reads a sample field with value, then a timestamp from 1971 to 2109, as
+// plainSample reads a sample field with or without a value, then a timestamp from 1971 to 2109, as
 // plainLabel does: the timestamp then takes six bytes.
 func plainSample(b []byte) (s Sample, size int) {
 	const timeBytes = 6
-	if len(b) < 12+timeBytes || b[0] != 2<<3|wireBytes || b[1] != 10+timeBytes || b[2] != 1<<3|wireFixed64 || b[11] != 2<<3|wireVarint {
+	const valueBytes = 9
+	if len(b) < 3+timeBytes || b[0] != 2<<3|wireBytes {
 		return s, 0
 	}
-	if b[17] >= 0x80 || b[12]&b[13]&b[14]&b[15]&b[16] < 0x80 {
+	size = 3 + timeBytes // encoders leave out the value 0
+	if b[1] == valueBytes+1+timeBytes && b[2] == 1<<3|wireFixed64 && len(b) >= size+valueBytes {
+		s.Value = math.Float64frombits(binary.LittleEndian.Uint64(b[3:]))
+		size += valueBytes
+	} else if b[1] != 1+timeBytes {
 		return s, 0
 	}
-	s.Value = math.Float64frombits(binary.LittleEndian.Uint64(b[3:]))
-	s.Timestamp = int64(b[12]&0x7f) | int64(b[13]&0x7f)<<7 | int64(b[14]&0x7f)<<14 |
-		int64(b[15]&0x7f)<<21 | int64(b[16]&0x7f)<<28 | int64(b[17])<<35
-	return s, 12 + timeBytes
+	t := b[size-timeBytes-1 : size]
+	if t[0] != 2<<3|wireVarint || t[6] >= 0x80 || t[1]&t[2]&t[3]&t[4]&t[5] < 0x80 {
+		return s, 0
+	}
+	s.Timestamp = int64(t[1]&0x7f) | int64(t[2]&0x7f)<<7 | int64(t[3]&0x7f)<<14 |
+		int64(t[4]&0x7f)<<21 | int64(t[5]&0x7f)<<28 | int64(t[6])<<35
+	return s, size
 }
 
 // reader is a cursor over a message, which is b[pos:end]. After a fault its

@@ -18,4 +18,5 @@
 //  1. No input makes the decoder panic, and memory stays proportional to the body:
 //     every length is checked against the bytes which are there.
 //  2. Errors are of kind BadRequest and name the byte offset in the body.
+//  3. NextRaw with Labels for each series gives the same series, counts and errors as Next.
 package prompb

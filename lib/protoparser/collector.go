@@ -26,6 +26,11 @@ const (
 //	defer c.Release()
 //	if c.StartSeries(labels, rows) { c.Sample(timestamp, value) ... }
 //	return c.Finish()
+//
+// A format whose series can be recognised by the bytes of their labels gets a collector of CollectRaw and
+// decodes labels only when StartRaw does not know them:
+//
+//	if c.StartRaw(raw, at, rows) || c.StartNew(decode(raw), rows) { c.Sample(timestamp, value) ... }
 type Collector struct {
 	intake     *Intake
 	req        *Request
@@ -36,6 +41,7 @@ type Collector struct {
 	result     Result
 	nulls      int
 	err        error
+	raw        rawCollector
 }
 
 // Collect returns a collector for the request.
@@ -50,6 +56,7 @@ func (in *Intake) Collect(req *Request) *Collector {
 
 // Release gives the collector back. Rows which were not flushed are dropped.
 func (c *Collector) Release() {
+	c.endNumbers()
 	if c.nulls > 0 {
 		c.intake.Ignore(NullValue, c.nulls)
 	}
@@ -57,6 +64,7 @@ func (c *Collector) Release() {
 		return
 	}
 	c.batch.Reset()
+	c.raw.reset()
 	clear(c.labels)
 	c.labels = c.labels[:0]
 	c.req, c.labelBytes, c.result, c.nulls, c.err = nil, 0, Result{}, 0, nil
@@ -94,21 +102,11 @@ func (c *Collector) Invalid(reason string) {
 // the series must be left out, which it has then counted, or when the sink has failed. The labels are
 // reordered and their strings copied.
 func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
-	if rows == 0 || c.err != nil {
+	if rows == 0 || !c.makeRoom() {
 		return false
 	}
-	if c.batch.Rows() >= maxBatchRows || c.batch.Len() >= maxBatchRows || c.labelBytes >= maxBatchLabelBytes {
-		if c.flush(); c.err != nil {
-			return false
-		}
-	}
-	tenant := c.req.Tenant
-	if len(c.req.ExtraLabels) > 0 {
-		labels = c.addExtraLabels(labels)
-	}
-	if c.req.TenantFromLabels {
-		tenant, labels = c.cutTenant(labels)
-	}
+	var tenant model.TenantID
+	tenant, labels, c.labels = c.req.apply(labels, c.labels)
 	if r, detail := c.check(labels); r != reasonCount {
 		c.drop(r, rows, detail, labels)
 		return false
@@ -118,6 +116,17 @@ func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
 		return false
 	}
 	return true
+}
+
+// makeRoom gets the batch ready for one more series; false when the sink has failed.
+func (c *Collector) makeRoom() bool {
+	if c.batch.Rows() >= maxBatchRows || c.batch.Len() >= maxBatchRows || c.labelBytes >= maxBatchLabelBytes || len(c.raw.text) >= maxBatchLabelBytes {
+		c.flush()
+	}
+	if c.err == nil && c.batch.Len() == 0 {
+		c.beginNumbers()
+	}
+	return c.err == nil
 }
 
 // Null notes a sample without a value, which is left out.
@@ -136,10 +145,15 @@ func (c *Collector) Sample(timestamp int64, value float64) {
 // splitSeries flushes in the middle of a series and goes on with the same one.
 func (c *Collector) splitSeries() {
 	last := c.batch.Len() - 1
-	hash := c.batch.Hash(last)
+	hash, number, space := c.batch.Hash(last), c.batch.Number(last), c.batch.Space()
 	c.key = append(c.key[:0], c.batch.Key(last)...)
-	if c.flush(); c.err == nil {
-		c.batch.AddKey(c.key, hash)
+	if c.flush(); c.err != nil {
+		return
+	}
+	c.beginNumbers()
+	c.batch.AddKey(c.key, hash)
+	if number != model.NoNumber && c.batch.Space() == space {
+		c.batch.SetNumber(number)
 	}
 }
 
@@ -153,6 +167,7 @@ func (c *Collector) flush() {
 	}
 	c.batch.Reset()
 	c.labelBytes = 0
+	c.endNumbers()
 }
 
 // check returns the first limit or rule the labels break, or reasonCount. It does not
@@ -237,16 +252,24 @@ func cut(s string) string {
 	return s
 }
 
-// addExtraLabels returns the labels with those of the request.
-func (c *Collector) addExtraLabels(labels []model.Label) []model.Label {
-	c.labels = c.labels[:0]
-	for _, l := range labels {
-		if !hasName(c.req.ExtraLabels, l.Name) {
-			c.labels = append(c.labels, l)
+// apply returns tenant and labels of a series as the request wants them. Scratch is used for the labels when they are
+// not changed in place.
+func (req *Request) apply(labels, scratch []model.Label) (t model.TenantID, applied, rest []model.Label) {
+	if len(req.ExtraLabels) > 0 {
+		scratch = scratch[:0]
+		for _, l := range labels {
+			if !hasName(req.ExtraLabels, l.Name) {
+				scratch = append(scratch, l)
+			}
 		}
+		scratch = append(scratch, req.ExtraLabels...)
+		labels = scratch
 	}
-	c.labels = append(c.labels, c.req.ExtraLabels...)
-	return c.labels
+	if !req.TenantFromLabels {
+		return req.Tenant, labels, scratch
+	}
+	t, labels = cutTenant(labels)
+	return t, labels, scratch
 }
 
 func hasName(labels []model.Label, name string) bool {
@@ -259,7 +282,7 @@ func hasName(labels []model.Label, name string) bool {
 }
 
 // cutTenant splits the labels that name the tenant off the others.
-func (c *Collector) cutTenant(labels []model.Label) (t model.TenantID, rest []model.Label) {
+func cutTenant(labels []model.Label) (t model.TenantID, rest []model.Label) {
 	rest = labels[:0]
 	for _, l := range labels {
 		switch l.Name {

@@ -2,6 +2,9 @@
 // reading and decompressing bodies, splitting lines, the limits on labels, the counters
 // of rows, and the Collector which turns parsed series into batches of bounded size.
 //
+// Series which were stored before are recognised by a hash of the bytes of their labels (numbers.go, raw.go) and go
+// into batches by number, without being decoded.
+//
 // It knows no HTTP and no storage: a Request names a body and a sink for batches.
 // Each sub-package is one wire format.
 //
@@ -13,4 +16,6 @@
 //  2. A series which breaks a limit is left out as a whole, counted by reason and named
 //     in a throttled warning; the rest of its request is stored.
 //  3. No error or nil comes back before the sink has returned for every batch of the request.
+//  4. What is stored, dropped and counted is the same whether a series is known or not.
+//  5. A number belongs to one series as long as a batch uses its space; finding it takes no lock.
 package protoparser

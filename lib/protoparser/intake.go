@@ -8,6 +8,7 @@ import (
 
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 )
@@ -41,6 +42,7 @@ type Options struct {
 	Config  *Config
 	Logger  *logger.Logger
 	Metrics *metrics.Set
+	Budget  *memory.Budget // the table of known series is part of it; nil means none
 }
 
 // Intake is what all parsers of a process share. It is safe for concurrent use.
@@ -51,6 +53,7 @@ type Intake struct {
 	metrics    *metrics.Set
 	warn       *logger.Throttle
 	ignored    [reasonCount]*metrics.Counter
+	numbers    *numbers
 	collectors sync.Pool
 	lines      bytesutil.Pool
 }
@@ -61,6 +64,7 @@ func New(o Options) *Intake {
 		Bodies:  newBodies(int64(o.Config.MaxInsertRequestSize)),
 		config:  *o.Config,
 		metrics: o.Metrics,
+		numbers: newNumbers(o.Budget, o.Metrics),
 		warn:    logger.NewThrottle(o.Logger, 5*time.Second),
 	}
 	for r := range reasonCount {

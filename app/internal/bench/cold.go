@@ -36,7 +36,7 @@ func (o *RunOptions) coldQueries(ctx context.Context, s *server, ask QueryOption
 			continue
 		}
 		s.stopAll()
-		if res.Method, err = dropPageCache(s.dir); err != nil {
+		if res.Method, err = dropPageCache(s.dir, o.ColdFiles); err != nil {
 			return nil, err
 		}
 		started := time.Now()
@@ -93,13 +93,21 @@ func (s *server) restartAll(ctx context.Context) error {
 // dropCachesFile empties the page cache of the whole machine.
 const dropCachesFile = "/proc/sys/vm/drop_caches"
 
-// dropPageCache removes the files of a folder, which no process has open, from memory and tells how.
-func dropPageCache(dir string) (method string, err error) {
+// dropPageCache removes the files of a folder, which no process has open, from memory and tells how. With the
+// privilege it empties the page cache of the whole machine, unless filesOnly is set.
+func dropPageCache(dir string, filesOnly bool) (method string, err error) {
 	syncDisks()
+	if filesOnly {
+		return "fadvise", dropFiles(dir)
+	}
 	if err := os.WriteFile(dropCachesFile, []byte("3\n"), 0); err == nil {
 		return "drop_caches", nil
 	}
-	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+	return "fadvise", dropFiles(dir)
+}
+
+func dropFiles(dir string) error {
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
@@ -110,7 +118,7 @@ func dropPageCache(dir string) (method string, err error) {
 		return errors.Join(dropPages(f), f.Close())
 	})
 	if err != nil {
-		return "", fmt.Errorf("cannot empty the page cache of %s: %w; run as root, or give -cold= to leave cold queries out", dir, err)
+		return fmt.Errorf("cannot empty the page cache of %s: %w; run as root, or give -cold= to leave cold queries out", dir, err)
 	}
-	return "fadvise", nil
+	return nil
 }

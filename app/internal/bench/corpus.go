@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,8 +87,8 @@ func loadRecording(name string) (*recording, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open recording: %w", err)
 	}
-	defer file.Close()
-	return readRecording(file)
+	rec, err := readRecording(file)
+	return rec, errors.Join(err, file.Close())
 }
 
 // replayAll writes the recordings as they are, as targets of one host.
@@ -115,36 +116,47 @@ func (o *CorpusOptions) replayAll(c *collector, exporters []string) error {
 
 // replayOne writes a recording; all of it goes to one shard. A series that ends gets a stale marker.
 func replayOne(c *collector, rec *recording, job string, number int, rng *rand.Rand) error {
-	labels := make([][]byte, len(rec.order))
-	for i, key := range rec.order {
-		list, err := seriesLabels(key)
-		if err != nil {
-			return err
-		}
-		e := encodeLabels(&target{templates: []template{{labels: list}}})
-		labels[i] = e[0].append(nil, "recorded", &target{job: job, port: 9100 + number})
+	names, err := labelsOf(rec.order)
+	if err != nil {
+		return err
 	}
-	c.m.Active, c.m.Series = c.m.Active+len(labels), c.m.Series+int64(len(labels))
+	labels := make([][]byte, len(names))
+	for i := range names {
+		e := encodeLabels(&target{templates: []template{{labels: names[i]}}})
+		labels[i] = e[0].append(nil, "recorded", &target{job: job, port: 9100 + number})
+		if slices.ContainsFunc(rec.values[rec.order[i]][:c.m.Scrapes], func(v string) bool { return v != "" }) {
+			c.m.Active++
+			c.m.Series++
+		}
+	}
 	offsetMs := rng.Int64N(scrapeSeconds * 1000)
-	for scrape := range c.m.Scrapes {
-		c.scrape = scrape
-		timestampMs := c.m.StartMs + int64(scrape)*scrapeSeconds*1000 + offsetMs
+	for c.scrape = range c.m.Scrapes {
+		timestampMs := c.m.StartMs + int64(c.scrape)*scrapeSeconds*1000 + offsetMs
 		if rng.Float64() < 0.01 {
 			timestampMs += 3 + rng.Int64N(20)
 		}
 		for i, key := range rec.order {
-			values := rec.values[key]
-			switch {
-			case values[scrape] != "":
-				v, err := strconv.ParseFloat(values[scrape], 64)
-				if err != nil {
-					return err
-				}
-				c.add(0, labels[i], v, timestampMs)
-			case scrape > 0 && values[scrape-1] != "":
-				c.addStale(0, labels[i], timestampMs)
+			if err := c.replay(labels[i], rec.values[key], timestampMs); err != nil {
+				return err
 			}
 		}
 	}
 	return c.flushAll()
+}
+
+// replay adds what a series was at the current scrape: a value, its end or nothing.
+func (c *collector) replay(labels []byte, values []string, timestampMs int64) error {
+	text := values[c.scrape]
+	if text == "" {
+		if c.scrape > 0 && values[c.scrape-1] != "" {
+			c.addStale(0, labels, timestampMs)
+		}
+		return nil
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return err
+	}
+	c.add(0, labels, v, timestampMs)
+	return nil
 }

@@ -195,17 +195,12 @@ func compareRaw(sent, got rawSamples, untilMs int64) *Exactness {
 		for t, want := range samples {
 			e.Compared++
 			v, ok := got[key][t]
-			switch {
-			case !ok:
+			if !ok {
 				e.Missing++
 				e.note("%s at %d: missing", key, t)
-			case math.Float64bits(v) != math.Float64bits(want):
-				e.Unequal++
-				e.note("%s at %d: %v instead of %v", key, t, v, want)
-				if d := math.Abs(v-want) / max(math.Abs(v), math.Abs(want)); d < math.MaxFloat64 { // JSON holds no infinities
-					e.MaxError = max(e.MaxError, d)
-				}
+				continue
 			}
+			e.compare(key, t, v, want)
 		}
 	}
 	for key, samples := range got {
@@ -217,4 +212,15 @@ func compareRaw(sent, got rawSamples, untilMs int64) *Exactness {
 		}
 	}
 	return e
+}
+
+func (e *Exactness) compare(key string, timestampMs int64, v, want float64) {
+	if math.Float64bits(v) == math.Float64bits(want) {
+		return
+	}
+	e.Unequal++
+	e.note("%s at %d: %v instead of %v", key, timestampMs, v, want)
+	if d := math.Abs(v-want) / max(math.Abs(v), math.Abs(want)); d < math.MaxFloat64 { // JSON holds no infinities
+		e.MaxError = max(e.MaxError, d)
+	}
 }

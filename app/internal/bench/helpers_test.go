@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -134,18 +136,28 @@ func (f *fakeDB) write(body io.Reader) error {
 	return d.Err()
 }
 
-// read writes the series with the writer that is named in the selector, as lines of an export or results of a query.
+// read writes the series that a selector of a writer or of an instance means, as lines of an export or results of a query.
 func (f *fakeDB) read(w io.Writer, selector, line string) {
-	_, writer, _ := strings.Cut(selector, `writer="`)
-	writer, _, _ = strings.Cut(writer, `"`)
+	_, label, _ := strings.Cut(selector, `writer=`)
+	part := `"writer":` + strings.TrimSuffix(label, "}")
+	if _, instance, ok := strings.Cut(selector, `instance=~"`); ok {
+		part = `"instance":"` + strings.TrimSuffix(instance, `.*"}`)
+	}
 	for _, key := range f.order {
-		if !strings.Contains(key, `"writer":"`+writer+`"`) || len(f.series[key]) == 0 {
+		if !strings.Contains(key, part) || len(f.series[key]) == 0 {
 			continue
 		}
 		var values, timestamps, pairs []string
 		for _, s := range f.series[key] {
-			values, timestamps = append(values, fmt.Sprint(s.Value)), append(timestamps, fmt.Sprint(s.Timestamp))
-			pairs = append(pairs, fmt.Sprintf(`[%.3f,"%v"]`, float64(s.Timestamp)/1000, s.Value))
+			value := strconv.FormatFloat(s.Value, 'g', -1, 64)
+			pairs = append(pairs, fmt.Sprintf(`[%.3f,"%s"]`, float64(s.Timestamp)/1000, value))
+			switch {
+			case math.IsNaN(s.Value):
+				value = "null"
+			case math.IsInf(s.Value, 0):
+				value = `"` + value + `"`
+			}
+			values, timestamps = append(values, value), append(timestamps, strconv.FormatInt(s.Timestamp, 10))
 		}
 		if line != "" {
 			fmt.Fprintf(w, line, key, strings.Join(values, ","), strings.Join(timestamps, ","))

@@ -21,7 +21,6 @@ type kube struct {
 	rng     *rand.Rand
 	pods    []*kubePod
 	offsets []int64 // of scrapes within the interval, by node
-	labels  []byte
 }
 
 // kubePod is a pod with its series.
@@ -63,19 +62,26 @@ func newKube(o *CorpusOptions, c *collector) *kube {
 // write writes all scrapes.
 func (k *kube) write() {
 	for k.c.scrape = range k.opts.Scrapes {
-		for i, p := range k.pods {
-			timestampMs := k.c.m.StartMs + int64(k.c.scrape)*scrapeSeconds*1000 + k.offsets[p.node]
-			if k.c.scrape > 0 && k.rng.Float64() < 1.0/2000 {
-				for _, s := range p.series {
-					k.c.addStale(p.node%len(k.c.shards), s.labels, timestampMs)
-				}
-				p = k.newPod(p.node, timestampMs/1000)
-				k.pods[i] = p
-			}
-			for j := range p.series {
-				k.c.add(p.node%len(k.c.shards), p.series[j].labels, k.step(&p.series[j]), timestampMs)
-			}
+		for i := range k.pods {
+			k.scrapePod(i)
 		}
+	}
+}
+
+// scrapePod writes one scrape of a pod, which is now and then replaced.
+func (k *kube) scrapePod(i int) {
+	p := k.pods[i]
+	shard := p.node % len(k.c.shards)
+	timestampMs := k.c.m.StartMs + int64(k.c.scrape)*scrapeSeconds*1000 + k.offsets[p.node]
+	if k.c.scrape > 0 && k.rng.Float64() < 1.0/2000 {
+		for _, s := range p.series {
+			k.c.addStale(shard, s.labels, timestampMs)
+		}
+		p = k.newPod(p.node, timestampMs/1000)
+		k.pods[i] = p
+	}
+	for j := range p.series {
+		k.c.add(shard, p.series[j].labels, k.step(&p.series[j]), timestampMs)
 	}
 }
 

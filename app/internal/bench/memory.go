@@ -199,7 +199,7 @@ func (r *MemoryResult) table(b *strings.Builder) {
 			strconv.FormatInt(s.Anon/int64(r.Series), 10), strconv.FormatInt(s.AnonPeak/int64(r.Series), 10),
 			strconv.FormatFloat(s.CPUPerM, 'f', 3, 64), strconv.FormatFloat(s.PerSecond/1e6, 'f', 2, 64), strconv.FormatFloat(s.MaxMs, 'f', 0, 64), strconv.FormatInt(s.Retries, 10))
 	}
-	fmt.Fprintf(b, "\nWithout the registration %.3f CPU-s per M samples; peak %d MiB. ", r.cpuPerM(), r.anonPeak()/mib)
+	fmt.Fprintf(b, "\nWithout the registration %.3f CPU-s per M samples; peak %d MiB%s. ", r.cpuPerM(), r.anonPeak()/mib, r.ofBudget())
 	switch {
 	case r.Error != "":
 		fmt.Fprintf(b, "It did not survive: %s\n", r.Error)
@@ -208,6 +208,18 @@ func (r *MemoryResult) table(b *strings.Builder) {
 	default:
 		fmt.Fprintf(b, "After a flush %d MiB. All samples stored: %s.\n", r.Flushed.Anon/mib, yesOrHowMany(r.Stored, r.Expected))
 	}
+}
+
+// ofBudget formats the peak as a part of what the processes are allowed.
+func (r *MemoryResult) ofBudget() string {
+	if r.Budget == 0 {
+		return ""
+	}
+	processes := int64(1)
+	if r.Peer == "ours-cluster" {
+		processes = 2
+	}
+	return fmt.Sprintf(", %.2f times what the storage is allowed", float64(r.anonPeak())/float64(r.Budget*processes))
 }
 
 // yesOrHowMany formats whether everything was stored.

@@ -69,13 +69,23 @@ func (r *recording) add(page []byte) error {
 	return nil
 }
 
-// series returns the labels of a series, sorted.
-func seriesLabels(key string) ([]prompb.Label, error) {
-	s, err := parseScrape([]byte(key + "} 0"))
-	if err != nil || len(s.order) != 1 {
-		return nil, fmt.Errorf("%q is no series", key)
+// labelsOf returns the labels of series, sorted.
+func labelsOf(keys []string) ([][]prompb.Label, error) {
+	if len(keys) == 0 {
+		return nil, nil
 	}
-	return s.series[s.order[0]].labels, nil
+	s, err := parseScrape([]byte(strings.Join(keys, "} 0\n") + "} 0"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot parse the names of series: %w", err)
+	}
+	if !slices.Equal(s.order, keys) {
+		return nil, errors.New("cannot parse the names of series: some are none")
+	}
+	var list [][]prompb.Label
+	for _, key := range keys {
+		list = append(list, s.series[key].labels)
+	}
+	return list, nil
 }
 
 // write writes the recording.
@@ -182,9 +192,6 @@ func parseRecording(text []byte) (*recording, error) {
 	}
 	for line := range strings.Lines(string(rest)) {
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if _, err := seriesLabels(f[0]); err != nil {
-			return nil, fmt.Errorf("cannot read recording: %w", err)
-		}
 		values, err := lengthen(f[1:])
 		if err != nil {
 			return nil, fmt.Errorf("cannot read recording of %s: %w", f[0], err)
@@ -194,6 +201,9 @@ func parseRecording(text []byte) (*recording, error) {
 		}
 		rec.order = append(rec.order, f[0])
 		rec.values[f[0]] = values
+	}
+	if _, err := labelsOf(rec.order); err != nil {
+		return nil, fmt.Errorf("cannot read recording: %w", err)
 	}
 	return rec, nil
 }

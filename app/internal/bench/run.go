@@ -29,6 +29,8 @@ type RunOptions struct {
 	Rate     float64
 	Cold     string // names of queries, separated by commas
 
+	ColdFiles bool
+
 	Settle    time.Duration
 	FlushWait time.Duration
 	IdleEvery time.Duration
@@ -44,6 +46,7 @@ func (o *RunOptions) RegisterFlags(fs *flag.FlagSet) {
 	fs.DurationVar(&o.FlushWait, "flush-wait", 10*time.Second, "how long after the flush to wait, for servers that write in the background")
 	fs.DurationVar(&o.IdleEvery, "idle-every", time.Second, "a server counts as idle when it uses less than a tenth of a CPU for two such intervals")
 	fs.StringVar(&o.Cold, "cold", "cpu_by_mode,heavy_cpu,count_by_name", "queries to be timed cold: the server restarted and the page cache of its data dropped before each; empty is none")
+	fs.BoolVar(&o.ColdFiles, "cold-files", false, "empty the page cache of the server's files only (POSIX_FADV_DONTNEED), even as root, who else empties all of it (drop_caches)")
 	o.registerOutput(fs)
 	o.registerShared(fs)
 }

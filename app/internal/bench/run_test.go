@@ -247,7 +247,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestReadResultsRefusals(t *testing.T) {
-	for _, text := range []string{"{", `{"peer":"x"}`, "x"} {
+	for _, text := range []string{"{", `{"peer":"x"}`, "x", `{"kind":"nosuch"}`, `{"kind":"scale"}`, `{"kind":"churn"}`, `{"kind":"soak"}`, `{"kind":"memory"}`} {
 		if err := new(Records).Read(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "vmbench run") {
 			t.Errorf("%s: got %v", text, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // runs are the repeated measurements of one peer with one dataset.
@@ -25,7 +26,8 @@ func runTables(b *strings.Builder, results []Result, base string) {
 			}
 		}
 		one := &list[0]
-		fmt.Fprintf(b, "\n### Dataset %s\n\n%s samples of %s series, sent on %d CPUs; %s.\n\n", one.Dataset, thousands(one.Sent.Samples), thousands(one.Sent.Series), one.CPUs, t.runsOfPeers())
+		fmt.Fprintf(b, "\n### Dataset %s\n\n%s samples of %s series, sent on %d CPUs; %s.\n", one.Dataset, thousands(one.Sent.Samples), thousands(one.Sent.Series), one.CPUs, t.runsOfPeers())
+		b.WriteString(t.versions() + "\n")
 		t.main(b)
 		t.queries(b)
 	}
@@ -49,6 +51,26 @@ func (t *runTable) runsOfPeers() string {
 		text += "; no ratios, as " + t.base + " was not measured"
 	}
 	return text
+}
+
+// versions tells what was measured when.
+func (t *runTable) versions() string {
+	var parts []string
+	last := t.peers[0][0].Started
+	for _, rs := range t.peers {
+		for i := range rs {
+			if rs[i].Started.After(last) {
+				last = rs[i].Started
+			}
+		}
+		if v := rs[0].Version; v != "" {
+			parts = append(parts, rs[0].Peer+" is "+v)
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "Measured until " + last.Format(time.DateOnly) + "; " + strings.Join(parts, "; ") + ".\n"
 }
 
 // header writes the header with a column for each peer, and one for its ratio to the base.

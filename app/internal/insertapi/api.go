@@ -12,6 +12,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
@@ -28,6 +29,7 @@ type Options struct {
 	Metrics   *metrics.Set
 	Config    *Config
 	PathStyle PathStyle
+	Budget    *memory.Budget // of the process; nil means none
 }
 
 // API answers write requests. It is safe for concurrent use, starts no goroutines and needs no Close.
@@ -61,7 +63,7 @@ func New(o Options) *API {
 		limiter:       newLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(), o.Metrics),
 		unsupported:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
 	}
-	in := protoparser.New(protoparser.Options{Config: &o.Config.Limits, Logger: o.Logger, Metrics: o.Metrics})
+	in := protoparser.New(protoparser.Options{Config: &o.Config.Limits, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
 	a.addRoute(o.Metrics, remoteWrite, remotewrite.Format, remotewrite.New(in).Parse)
 	a.addRoute(o.Metrics, textImport, exposition.Format, exposition.New(in).Parse)
 	a.addRoute(o.Metrics, jsonImport, jsonline.Format, jsonline.New(in).Parse)

@@ -15,6 +15,7 @@ type row struct {
 	value        float64
 	timestamp    int64 // Unix milliseconds
 	hasTimestamp bool
+	labelsEnd    int    // in the line, of name and labels
 	scratch      []byte // unescaped strings
 }
 
@@ -32,13 +33,42 @@ func (r *row) parse(line []byte) (fault string) {
 	case end > 0:
 		r.addMetric(bytesutil.String(line[:end]))
 	}
+	r.labelsEnd = end
 	rest := trimLeft(line[end:])
 	if len(rest) > 0 && rest[0] == '{' {
 		if rest, fault = r.parseLabels(rest[1:]); fault != "" {
 			return fault
 		}
+		r.labelsEnd = len(line) - len(rest)
 	}
 	return r.parseNumbers(rest)
+}
+
+// rawLabels returns the bytes of a line which are metric name and labels, or nothing when they are not simple to find. It
+// may be wrong for lines that parse refuses, and tells as parse does for all lines which begin with the same bytes.
+func rawLabels(line []byte) []byte {
+	i := 0
+	for i < len(line) && line[i] != '{' && !isSpace(line[i]) {
+		i++
+	}
+	if i < len(line) && line[i] != '{' {
+		if rest := trimLeft(line[i:]); len(rest) > 0 && rest[0] == '{' {
+			return nil
+		}
+		return line[:i]
+	}
+	quoted := false
+	for ; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case c == '}' && !quoted:
+			return line[:i+1]
+		}
+	}
+	return nil
 }
 
 func (r *row) addMetric(name string) {

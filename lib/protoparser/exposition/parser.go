@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 
+	"vmcluster/lib/invariants"
+	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
 )
 
@@ -35,16 +37,12 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer body.Close()
-	c := p.intake.Collect(req)
+	c := p.intake.CollectRaw(req, p, nil)
 	defer c.Release()
 	lines := p.intake.Lines(body, maxLineLen)
 	defer lines.Release()
-	r, ok := p.rows.Get().(*row)
-	if !ok {
-		r = &row{}
-	}
-	defer p.rows.Put(r)
-	defer func() { clear(r.labels[:cap(r.labels)]) }()
+	r := p.getRow()
+	defer p.putRow(r)
 
 	read := 0
 	for c.Err() == nil && lines.Next() {
@@ -52,12 +50,11 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		if fault := r.parse(line); fault != "" {
+		if fault := p.store(c, r, line, req.DefaultTimestamp); fault != "" {
 			p.invalid(c, line, fault)
 			continue
 		}
 		read++
-		p.store(c, r, req.DefaultTimestamp)
 	}
 	for range lines.TooLong() {
 		p.invalid(c, nil, fmt.Sprintf("the line is longer than %d bytes", maxLineLen))
@@ -71,14 +68,31 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	return result, err
 }
 
-func (p *Parser) store(c *protoparser.Collector, r *row, defaultTimestamp int64) {
-	if !c.StartSeries(r.labels, 1) {
-		return
+// store stores the sample of a line and returns what is wrong with it, or nothing.
+func (p *Parser) store(c *protoparser.Collector, r *row, line []byte, defaultTimestamp int64) (fault string) {
+	started := false
+	raw := rawLabels(line)
+	if len(raw) > 0 {
+		r.hasTimestamp = false
+		started = r.parseNumbers(line[len(raw):]) == "" && c.StartRaw(raw, 0, 1)
+	}
+	if !started {
+		if fault = r.parse(line); fault != "" {
+			return fault
+		}
+		if r.labelsEnd == len(raw) {
+			started = c.StartNew(r.labels, 1)
+		} else {
+			started = c.StartSeries(r.labels, 1)
+		}
 	}
 	if !r.hasTimestamp {
 		r.timestamp = defaultTimestamp
 	}
-	c.Sample(r.timestamp, r.value)
+	if started {
+		c.Sample(r.timestamp, r.value)
+	}
+	return ""
 }
 
 func (p *Parser) invalid(c *protoparser.Collector, line []byte, fault string) {
@@ -86,4 +100,28 @@ func (p *Parser) invalid(c *protoparser.Collector, line []byte, fault string) {
 	text := fmt.Sprintf("cannot parse line %q: %s", line[:min(len(line), 200)], fault)
 	c.Invalid(text)
 	p.intake.Warnf("%s; it is skipped and counted in vm_rows_invalid_total{type=%q}", text, Format)
+}
+
+func (p *Parser) getRow() *row {
+	if r, ok := p.rows.Get().(*row); ok {
+		return r
+	}
+	return &row{}
+}
+
+func (p *Parser) putRow(r *row) {
+	clear(r.labels[:cap(r.labels)])
+	p.rows.Put(r)
+}
+
+// Name implements protoparser.Format.
+func (p *Parser) Name() string { return Format }
+
+// UseLabels implements protoparser.Format.
+func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
+	r := p.getRow()
+	defer p.putRow(r)
+	fault := r.parse(append(raw[:len(raw):len(raw)], " 0"...))
+	invariants.Check(fault == "", "labels of a known series: %s", fault)
+	use(r.labels)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
 )
@@ -37,23 +38,17 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer body.Close()
-	c := p.intake.Collect(req)
+	c := p.intake.CollectRaw(req, p, nil)
 	defer c.Release()
 	maxLineLen := p.intake.MaxImportLineLen()
 	lines := p.intake.Lines(body, maxLineLen)
 	defer lines.Release()
-	l, ok := p.lines.Get().(*line)
-	if !ok {
-		l = &line{}
-	}
-
+	l := p.getLine()
 	read := 0
 	for c.Err() == nil && lines.Next() {
 		read += p.storeLine(c, l, lines.At())
 	}
-	if cap(l.samples) <= maxPooledSamples && l.longest <= maxPooledLine {
-		p.lines.Put(l) // a parser which has seen a huge line is left to the garbage collector
-	}
+	p.putLine(l)
 	for range lines.TooLong() {
 		p.invalid(c, nil, fmt.Sprintf("the line is longer than -import.maxLineLen=%d bytes", maxLineLen))
 	}
@@ -71,11 +66,12 @@ func (p *Parser) storeLine(c *protoparser.Collector, l *line, text []byte) int {
 	if isBlank(text) {
 		return 0
 	}
-	if fault := l.parse(text); fault != "" {
+	started, fault := l.start(c, text)
+	if fault != "" {
 		p.invalid(c, text, fault)
 		return 0
 	}
-	if c.StartSeries(l.labels, len(l.samples)) {
+	if started {
 		for _, s := range l.samples {
 			c.Sample(s.Timestamp, s.Value)
 		}
@@ -84,6 +80,34 @@ func (p *Parser) storeLine(c *protoparser.Collector, l *line, text []byte) int {
 		c.Null()
 	}
 	return len(l.samples) + l.nulls
+}
+
+func (p *Parser) getLine() *line {
+	if l, ok := p.lines.Get().(*line); ok {
+		return l
+	}
+	return &line{}
+}
+
+func (p *Parser) putLine(l *line) {
+	if cap(l.samples) <= maxPooledSamples && l.longest <= maxPooledLine {
+		p.lines.Put(l) // a parser which has seen a huge line is left to the garbage collector
+	}
+}
+
+// Name implements protoparser.Format.
+func (p *Parser) Name() string { return Format }
+
+// UseLabels implements protoparser.Format.
+func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
+	l := p.getLine()
+	defer p.putLine(l)
+	v, err := l.parser.ParseBytes(raw)
+	invariants.Check(err == nil, "labels of a known series: %v", err)
+	l.labels, l.longest = l.labels[:0], max(l.longest, len(raw))
+	fault := l.parseMetric(v.GetObject())
+	invariants.Check(fault == "", "labels of a known series: %s", fault)
+	use(l.labels)
 }
 
 func isBlank(b []byte) bool {
@@ -117,29 +141,63 @@ type line struct {
 	longest int // bytes of a line
 }
 
-// parse reads one line and returns what is wrong with it, or nothing.
-func (l *line) parse(text []byte) (fault string) {
+// start reads one line and begins its series, unless something is wrong with it.
+func (l *line) start(c *protoparser.Collector, text []byte) (started bool, fault string) {
+	metric, fault := l.parse(text)
+	if metric == nil {
+		return false, fault
+	}
+	if fault == "" && c.StartRaw(rawMetric(text), 0, len(l.samples)) {
+		return true, ""
+	}
+	if metricFault := l.parseMetric(metric); metricFault != "" {
+		return false, metricFault
+	}
+	return fault == "" && c.StartNew(l.labels, len(l.samples)), fault
+}
+
+// parse reads a line but for its labels, and returns the object which has them, and what is wrong with the
+// line, or nothing. The object is nil when what is wrong comes before the labels.
+func (l *line) parse(text []byte) (metric *fastjson.Object, fault string) {
 	l.labels, l.samples, l.nulls = l.labels[:0], l.samples[:0], 0
 	l.longest = max(l.longest, len(text))
 	v, err := l.parser.ParseBytes(text)
 	if err != nil {
-		return "it is not JSON: " + shorten(err.Error())
+		return nil, "it is not JSON: " + shorten(err.Error())
 	}
-	metric := v.Get("metric")
-	if metric == nil || metric.Type() != fastjson.TypeObject {
-		return `there is no object "metric"`
+	m := v.Get("metric")
+	if m == nil || m.Type() != fastjson.TypeObject {
+		return nil, `there is no object "metric"`
 	}
 	values, timestamps := v.Get("values"), v.Get("timestamps")
 	if values == nil || values.Type() != fastjson.TypeArray {
-		return `there is no array "values"`
+		return nil, `there is no array "values"`
 	}
 	if timestamps == nil || timestamps.Type() != fastjson.TypeArray {
-		return `there is no array "timestamps"`
+		return nil, `there is no array "timestamps"`
 	}
-	if fault = l.parseMetric(metric.GetObject()); fault != "" {
-		return fault
+	return m.GetObject(), l.parseSamples(values.GetArray(), timestamps.GetArray())
+}
+
+// rawMetric returns the bytes of the object with the labels when it comes first in a line, as it does in all that
+// exports write; else nothing. Labels are strings, so the first brace outside of strings ends the object.
+func rawMetric(text []byte) []byte {
+	const start = `{"metric":`
+	if len(text) <= len(start) || string(text[:len(start)]) != start || text[len(start)] != '{' {
+		return nil
 	}
-	return l.parseSamples(values.GetArray(), timestamps.GetArray())
+	quoted := false
+	for i := len(start) + 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case c == '}' && !quoted:
+			return text[len(start) : i+1]
+		}
+	}
+	return nil
 }
 
 func (l *line) parseMetric(metric *fastjson.Object) (fault string) {

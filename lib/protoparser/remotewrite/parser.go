@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
 	"vmcluster/lib/prompb"
 	"vmcluster/lib/protoparser"
@@ -17,11 +18,12 @@ type Parser struct {
 	intake   *protoparser.Intake
 	counters *protoparser.Counters
 	decoders sync.Pool // *prompb.Decoder[model.Label]
+	format   *format
 }
 
 // New returns a parser which counts in the intake's metrics.
 func New(in *protoparser.Intake) *Parser {
-	return &Parser{intake: in, counters: in.NewCounters(Format)}
+	return &Parser{intake: in, counters: in.NewCounters(Format), format: &format{}}
 }
 
 // Parse stores all samples of the request. Errors are of kind BadRequest or TooLarge,
@@ -43,22 +45,32 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		d.Reset(nil)
 		p.decoders.Put(d)
 	}()
-	return p.collect(d, req)
+	return p.collect(d, buf.B, req)
 }
 
-func (p *Parser) collect(d *prompb.Decoder[model.Label], req *protoparser.Request) (protoparser.Result, error) {
-	c := p.intake.Collect(req)
+func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *protoparser.Request) (protoparser.Result, error) {
+	c := p.intake.CollectRaw(req, p.format, body)
 	defer c.Release()
 	rows, series := 0, 0
-	for c.Err() == nil && d.Next() {
-		s := d.At()
+	for c.Err() == nil && d.NextRaw() {
+		samples := d.At().Samples
+		start, end := d.Raw()
+		started := c.StartRaw(body[start:end], start, len(samples))
+		if !started {
+			labels, ok := d.Labels()
+			if !ok {
+				break
+			}
+			samples = d.At().Samples
+			started = c.StartNew(labels, len(samples))
+		}
 		series++
-		rows += len(s.Samples)
-		if !c.StartSeries(s.Labels, len(s.Samples)) {
+		rows += len(samples)
+		if !started {
 			continue
 		}
-		for i := range s.Samples {
-			c.Sample(s.Samples[i].Timestamp, s.Samples[i].Value)
+		for i := range samples {
+			c.Sample(samples[i].Timestamp, samples[i].Value)
 		}
 	}
 	skipped := d.Skipped()
@@ -83,4 +95,24 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], req *protoparser.Reques
 		}
 	}
 	return result, err
+}
+
+// format makes the labels of known series again.
+type format struct {
+	scratch sync.Pool // *[]model.Label
+}
+
+func (f *format) Name() string { return Format }
+
+func (f *format) UseLabels(raw []byte, use func([]model.Label)) {
+	labels, ok := f.scratch.Get().(*[]model.Label)
+	if !ok {
+		labels = new([]model.Label)
+	}
+	var err error
+	*labels, err = prompb.AppendLabels((*labels)[:0], raw)
+	invariants.Check(err == nil, "labels of a known series: %v", err)
+	use(*labels)
+	clear(*labels)
+	f.scratch.Put(labels)
 }

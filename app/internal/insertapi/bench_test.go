@@ -1,0 +1,91 @@
+package insertapi
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"syscall"
+	"testing"
+
+	"github.com/golang/snappy"
+
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/prompb"
+)
+
+// discard takes batches and asks for nothing, as a consumer does that knows all series.
+type discard struct{}
+
+func (discard) Ingest(context.Context, *model.Batch) error { return nil }
+
+// benchmarkBody returns a compressed request of one sample for each of n series of a node exporter, from the given one on.
+func benchmarkBody(first, n, round int) []byte {
+	var body []byte
+	for i := first; i < first+n; i++ {
+		s := prompb.TimeSeries[label]{Labels: []label{
+			{Name: "__name__", Value: "node_cpu_seconds_total"}, {Name: "cluster", Value: "production-eu"}, {Name: "cpu", Value: fmt.Sprint(i % 64)},
+			{Name: "env", Value: "prod"}, {Name: "instance", Value: fmt.Sprintf("10.0.%d.%d:9100", i/16000, i/64%250)}, {Name: "job", Value: "node-exporter"},
+			{Name: "mode", Value: "idle"}, {Name: "series", Value: fmt.Sprint(i)},
+		}, Samples: []prompb.Sample{{Timestamp: 1717200000000 + int64(round)*15000, Value: float64(i*round) * 1.5}}}
+		body = prompb.AppendTimeSeries(body, &s)
+	}
+	return snappy.Encode(nil, body)
+}
+
+// BenchmarkSeries counts time per sample of requests of 5000 series each, from the HTTP handler to a consumer
+// which does nothing.
+func BenchmarkSeries(b *testing.B) {
+	const perBody = 5000
+	for _, series := range []int{5000, 100_000, 500_000} {
+		b.Run(fmt.Sprintf("known=%d", series), func(b *testing.B) { benchmarkSeries(b, series/perBody, perBody, false) })
+	}
+	b.Run("new", func(b *testing.B) { benchmarkSeries(b, 100, perBody, true) })
+}
+
+func benchmarkSeries(b *testing.B, bodies, perBody int, isNew bool) {
+	var cfg Config
+	cfg.RegisterFlags(flag.NewFlagSet("test", flag.ContinueOnError))
+	newAPI := func() *API {
+		return New(Options{Ingester: discard{}, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: &cfg, PathStyle: SingleNode})
+	}
+	var requests [][]byte
+	for i := range bodies {
+		requests = append(requests, benchmarkBody(i*perBody, perBody, 1))
+	}
+	api := newAPI()
+	send := func(body []byte) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", "/api/v1/write", bytes.NewReader(body))
+		api.Handle(w, r)
+		if w.Code != 204 {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+	for _, r := range requests {
+		send(r)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var before, after syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; b.Loop(); i++ {
+		if isNew && i%bodies == 0 {
+			b.StopTimer()
+			api = newAPI()
+			b.StartTimer()
+		}
+		send(requests[i%bodies])
+	}
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+		b.Fatal(err)
+	}
+	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(cpu)/float64(b.N)/float64(perBody), "cpu-ns/sample")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(perBody), "ns/sample")
+}

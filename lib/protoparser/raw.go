@@ -1,0 +1,154 @@
+package protoparser
+
+import (
+	"vmcluster/lib/invariants"
+	"vmcluster/lib/model"
+)
+
+// Format is what must be known of a wire format to recognise a series by the bytes of its labels.
+type Format interface {
+	// Name differs between formats.
+	Name() string
+	// UseLabels calls use with the labels of bytes which the format took for those of a series before. Several
+	// goroutines may call it at a time.
+	UseLabels(raw []byte, use func(labels []model.Label))
+}
+
+// rawCollector is the part of a collector which recognises series.
+type rawCollector struct {
+	format        Format // nil: the request has no raw labels
+	circumstances seriesID
+	body          []byte // raw labels are parts of it; nil: they are copied to text
+	text          []byte
+	numbers       *generation // of the batch; nil when nothing is numbered
+	next          uint32      // number expected next: senders repeat their order
+	id            seriesID    // of the series given to StartRaw last
+	isNew         bool        // it awaits a number
+	full          bool        // there are no more numbers
+	hits          int
+	misses        int
+}
+
+const maxPooledText = 1 << 20
+
+func (r *rawCollector) reset() {
+	text := r.text[:0]
+	if cap(text) > maxPooledText {
+		text = nil
+	}
+	*r = rawCollector{text: text}
+}
+
+// CollectRaw returns a collector which recognises series. Body is what the raw labels given to it are parts of, and is
+// left alone until the collector is released; nil when they are only valid for the call.
+func (in *Intake) CollectRaw(req *Request, format Format, body []byte) *Collector {
+	c := in.Collect(req)
+	c.raw.format, c.raw.body = format, body
+	c.raw.circumstances = in.numbers.circumstances(req, format.Name())
+	return c
+}
+
+// Raw labels are named by where they are and how long they are, in 64 bits.
+const (
+	rawSizeBits = 24
+	maxRawSize  = 1<<rawSizeBits - 1
+	maxRawStart = 1<<(64-rawSizeBits) - 1
+)
+
+// StartRaw begins a series whose labels are the given bytes, which are at the given place in the body. When it returns false,
+// the series is not known, and StartNew decides what becomes of it.
+func (c *Collector) StartRaw(raw []byte, at, rows int) bool {
+	r := &c.raw
+	r.isNew = false
+	if rows == 0 || len(raw) == 0 || len(raw) > maxRawSize || at > maxRawStart || !c.makeRoom() || r.numbers == nil {
+		return false
+	}
+	n := c.intake.numbers
+	number := r.next
+	r.id[0] = n.half(0, raw, &r.circumstances)
+	known := r.numbers.guess(number, r.id[0])
+	if known == nil {
+		r.id[1] = n.half(1, raw, &r.circumstances)
+		number, known = r.numbers.find(&r.id)
+	}
+	if known == nil {
+		r.misses++
+		r.isNew = !r.full
+		return false
+	}
+	r.hits++
+	r.next = number + 1
+	if r.body == nil {
+		at = len(r.text)
+		r.text = append(r.text, raw...)
+	}
+	c.batch.AddNumbered(number, known.hash, uint64(at)<<rawSizeBits|uint64(len(raw)))
+	return true
+}
+
+// StartNew begins the series which StartRaw has just not known. It does what StartSeries does, and the series is known
+// from then on unless it is left out.
+func (c *Collector) StartNew(labels []model.Label, rows int) bool {
+	isNew := c.raw.isNew
+	c.raw.isNew = false
+	if !c.StartSeries(labels, rows) {
+		return false
+	}
+	if isNew {
+		c.giveNumber()
+	}
+	return true
+}
+
+// giveNumber gives a number to the series begun last, which has passed all checks.
+func (c *Collector) giveNumber() {
+	number, ok := c.raw.numbers.add(&c.raw.id, c.batch.Hash(c.batch.Len()-1))
+	if !ok {
+		c.raw.full = true
+		return
+	}
+	c.batch.SetNumber(number)
+	c.raw.next = number + 1
+}
+
+// beginNumbers sets the space of the batch, which is empty.
+func (c *Collector) beginNumbers() {
+	if c.raw.format == nil || c.raw.numbers != nil {
+		return
+	}
+	if c.raw.numbers = c.intake.numbers.acquire(); c.raw.numbers != nil {
+		c.batch.SetSpace(c.raw.numbers.space, c)
+	}
+}
+
+// endNumbers is called when the batch is used no more.
+func (c *Collector) endNumbers() {
+	r := &c.raw
+	if r.numbers == nil {
+		return
+	}
+	c.intake.numbers.release(r.numbers)
+	c.intake.numbers.hits.Add(r.hits)
+	c.intake.numbers.misses.Add(r.misses)
+	r.numbers, r.full, r.hits, r.misses, r.text = nil, false, 0, 0, r.text[:0]
+}
+
+// AppendKey makes the key of a known series in the batch; it implements model.Keyer. Several goroutines may call
+// it at a time.
+func (c *Collector) AppendKey(dst []byte, number uint32, hint uint64) []byte {
+	r := &c.raw
+	text := r.body
+	if text == nil {
+		text = r.text
+	}
+	start, size := hint>>rawSizeBits, hint&maxRawSize
+	keyStart := len(dst)
+	r.format.UseLabels(text[start:start+size], func(labels []model.Label) {
+		tenant, labels, _ := c.req.apply(labels, nil)
+		var err error
+		dst, err = model.AppendSeriesKey(dst, tenant, labels)
+		invariants.Check(err == nil, "a known series has no key: %v", err)
+	})
+	invariants.Check(model.HashSeriesKey(dst[keyStart:]) == r.numbers.at(number).hash, "series number %d has another key", number)
+	return dst
+}
