@@ -38,6 +38,12 @@ func ValuesFacts(column []byte) Facts {
 
 // FactsOf finds the facts of one or more values.
 func FactsOf(values []float64) Facts {
+	if isConst(values) {
+		if len(values) > 0 && values[0] != values[0] {
+			return Constant | NeverDecreases
+		}
+		return Constant | NoNaN | NeverDecreases
+	}
 	// Most columns either never decrease or do so early: each loop runs over the
 	// column about once, and does one comparison a value.
 	facts := NoNaN | NeverDecreases
@@ -58,9 +64,6 @@ func FactsOf(values []float64) Facts {
 		if v := values[i]; v != v {
 			facts &^= NoNaN
 		}
-	}
-	if isConst(values) {
-		facts |= Constant
 	}
 	return facts
 }

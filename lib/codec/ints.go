@@ -2,6 +2,7 @@ package codec
 
 import (
 	"math/bits"
+	"slices"
 
 	"vmcluster/lib/errkind"
 )
@@ -9,18 +10,34 @@ import (
 // MaxColumnLen is the largest number of integers or values in a column.
 const MaxColumnLen = 1 << 16
 
-// The predictors of an integer column, its first byte.
+// The first byte of an integer column: the predictor in bits 0 and 1, the packing of the residuals
+// in bits 2 and 3, in bit 4 whether there is a divisor. All is in reverse order: the
+// last integer comes first, so that the end of a column is read without the rest of it.
 const (
-	predictNone   = 0 // first, divisor, groups of (x-first)/divisor
-	predictDelta  = 1 // first, divisor, groups of the deltas of (x-first)/divisor
-	predictDelta2 = 2 // first, divisor, first delta, groups of the deltas of deltas of (x-first)/divisor
-	predictLinear = 3 // first, step: x = first + i*step
+	predictNone   = 0 // last, (divisor), residuals (x-last)/divisor
+	predictDelta  = 1 // last, (divisor), residuals: deltas of (x-last)/divisor
+	predictDelta2 = 2 // last, (divisor), last delta, residuals: deltas of deltas of (x-last)/divisor
+	predictLinear = 3 // last, step: x = last + i*step, counted from the last
+	predictorMask = 3
+
+	packGroups     = 0 << 2
+	packTokens     = 1 << 2
+	packZeroTokens = 2 << 2
+	packMask       = 3 << 2
+
+	hasDivisor = 1 << 4
 )
 
 // Encoder encodes columns. It keeps scratch memory, so reusing it saves
 // allocations; the zero value is ready to use.
 type Encoder struct {
-	ints []int64
+	ints      []int64
+	units     []int64
+	column    []byte
+	reversed  []int64
+	residuals []int64
+	symbols   []uint8
+	plan      tokenPlan // of the latest column
 }
 
 // AppendInts appends a column of at most MaxColumnLen integers.
@@ -28,22 +45,56 @@ func (e *Encoder) AppendInts(dst []byte, xs []int64) []byte {
 	if len(xs) == 0 {
 		return dst
 	}
-	first := xs[0]
-	step, linear := linearStep(xs)
-	if linear {
-		dst = AppendVarint(append(dst, predictLinear), first)
-		return AppendVarint(dst, step)
+	last := xs[len(xs)-1]
+	if step, linear := linearStep(xs); linear {
+		dst = AppendVarint(append(dst, predictLinear), last)
+		return AppendVarint(dst, -step)
 	}
 	divisor := commonDivisor(xs)
-	if divisor > 1 {
-		e.ints = resizeInts(e.ints, len(xs)) // xs may be e.ints itself
-		divideInts(e.ints, xs, divisor)
-		xs = e.ints
+	e.reversed = resizeInts(e.reversed, len(xs))
+	reverseInts(e.reversed, xs, divisor)
+	predictor, groupBytes := choosePredictor(e.reversed)
+	start := len(dst)
+	dst = AppendVarint(append(dst, predictor), last)
+	if divisor != 1 {
+		dst[start] |= hasDivisor
+		dst = AppendUvarint(dst, uint64(divisor))
 	}
-	predictor := choosePredictor(xs)
-	dst = AppendVarint(append(dst, predictor), first)
-	dst = AppendUvarint(dst, uint64(divisor))
-	return appendGroups(dst, xs, predictor)
+	if predictor == predictDelta2 {
+		dst = AppendVarint(dst, e.reversed[1])
+	}
+	e.residuals = resizeInts(e.residuals, len(xs))
+	fillResiduals(e.residuals, e.reversed, predictor)
+	reverseRuns(e.residuals)
+	dst, packing := e.appendResiduals(dst, groupBytes)
+	dst[start] |= packing
+	return dst
+}
+
+// appendResiduals appends residuals in the packing which takes the fewest bytes. As groups they
+// take about groupBytes.
+func (e *Encoder) appendResiduals(dst []byte, groupBytes int) ([]byte, byte) {
+	rs := e.residuals
+	e.plan.bits = 0
+	if len(rs) < tokensFrom {
+		return appendGroups(dst, rs), packGroups
+	}
+	if cap(e.symbols) < len(rs) {
+		e.symbols = make([]uint8, len(rs))
+	}
+	planTokens(&e.plan, rs, e.symbols)
+	start := len(dst)
+	if e.plan.bits > 8*(groupBytes+groupBytes/16) || e.plan.bits < len(rs)*5/4 {
+		dst = appendGroups(dst, rs)
+		if (len(dst)-start)*8 <= e.plan.bits {
+			return dst, packGroups
+		}
+	}
+	dst = appendTokens(dst[:start], rs, e.symbols, &e.plan)
+	if e.plan.zero {
+		return dst, packZeroTokens
+	}
+	return dst, packTokens
 }
 
 func linearStep(xs []int64) (step int64, linear bool) {
@@ -86,42 +137,52 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// divideInts sets dst to (x-first)/divisor.
-func divideInts(dst, xs []int64, divisor int64) {
-	first := xs[0]
-	if divisor&(divisor-1) == 0 {
+// reverseInts sets dst to (x-last)/divisor in reverse order.
+func reverseInts(dst, xs []int64, divisor int64) {
+	dst = dst[:len(xs)]
+	end := len(xs) - 1
+	last := xs[end]
+	switch {
+	case divisor == 1:
+		for i, x := range xs {
+			dst[end-i] = x - last
+		}
+	case divisor&(divisor-1) == 0:
 		shift := uint(bits.TrailingZeros64(uint64(divisor)))
 		for i, x := range xs {
-			dst[i] = (x - first) >> shift
+			dst[end-i] = (x - last) >> shift
 		}
-		return
-	}
-	for i, x := range xs {
-		dst[i] = (x - first) / divisor
+	default:
+		for i, x := range xs {
+			dst[end-i] = (x - last) / divisor
+		}
 	}
 }
 
-// choosePredictor estimates the size under each predictor. Of long columns it looks at three pieces.
-func choosePredictor(xs []int64) byte {
+// choosePredictor estimates the size under each predictor, and returns the least. Of long columns it looks at three pieces.
+func choosePredictor(xs []int64) (predictor byte, size int) {
 	const piece = groupLen / 2
 	if len(xs) < 3 {
-		return predictDelta
+		return predictDelta, 0
 	}
 	var s predictorSizes
-	if len(xs) < 3*piece {
+	looked := len(xs)
+	if looked < 3*piece {
 		s.add(xs)
 	} else {
 		s.add(xs[:piece])
 		s.add(xs[len(xs)/2-piece/2:][:piece])
 		s.add(xs[len(xs)-piece:])
+		looked = 3 * piece
 	}
+	predictor, size = predictDelta2, s.delta2
 	switch {
 	case s.delta <= s.plain && s.delta <= s.delta2:
-		return predictDelta
+		predictor, size = predictDelta, s.delta
 	case s.plain <= s.delta2:
-		return predictNone
+		predictor, size = predictNone, s.plain
 	}
-	return predictDelta2
+	return predictor, size * len(xs) / looked
 }
 
 // predictorSizes are estimates in bytes.
@@ -156,41 +217,46 @@ func (s *predictorSizes) add(xs []int64) {
 	s.delta2 += delta2.best(n).size
 }
 
-// appendGroups appends the residuals. Those of the integers that the header gives
+// fillResiduals sets dst to what the predictor leaves of xs. The residuals of integers which the header gives
 // already are replaced by the next one, so that they disturb no frame.
-func appendGroups(dst []byte, xs []int64, predictor byte) []byte {
-	var residuals [groupLen]int64
-	first, previous, previousDelta := xs[0], xs[0], int64(0)
-	known := 1
-	if predictor == predictDelta2 {
-		dst = AppendVarint(dst, xs[1]-xs[0])
-		known = 2
+func fillResiduals(dst, xs []int64, predictor byte) {
+	dst = dst[:len(xs)]
+	switch predictor {
+	case predictNone:
+		copy(dst, xs)
+		dst[0] = dst[1]
+	case predictDelta:
+		previous := xs[0]
+		for i, x := range xs {
+			dst[i] = x - previous
+			previous = x
+		}
+		dst[0] = dst[1]
+	default:
+		previous, previousDelta := xs[0], int64(0)
+		for i, x := range xs {
+			d := x - previous
+			dst[i] = d - previousDelta
+			previous, previousDelta = x, d
+		}
+		dst[0], dst[1] = dst[2], dst[2]
 	}
-	for len(xs) > 0 {
-		n := min(len(xs), groupLen)
-		group := residuals[:n]
-		switch predictor {
-		case predictNone:
-			for i, x := range xs[:n] {
-				group[i] = x - first
-			}
-		case predictDelta:
-			for i, x := range xs[:n] {
-				group[i] = x - previous
-				previous = x
-			}
-		default:
-			for i, x := range xs[:n] {
-				d := x - previous
-				group[i] = d - previousDelta
-				previous, previousDelta = x, d
-			}
-		}
-		for ; known > 0; known-- {
-			group[known-1] = group[known]
-		}
-		dst = appendGroup(dst, group)
-		xs = xs[n:]
+}
+
+// reverseRuns brings the residuals of each run of 128 back to the order of time, so that decoders write forwards.
+func reverseRuns(rs []int64) {
+	for len(rs) > 0 {
+		n := min(len(rs), groupLen)
+		slices.Reverse(rs[:n])
+		rs = rs[n:]
+	}
+}
+
+func appendGroups(dst []byte, rs []int64) []byte {
+	for len(rs) > 0 {
+		n := min(len(rs), groupLen)
+		dst = appendGroup(dst, rs[:n])
+		rs = rs[n:]
 	}
 	return dst
 }
@@ -203,12 +269,12 @@ func DecodeInts(dst []int64, src []byte, n int) ([]int64, error) {
 	}
 	start := len(dst)
 	dst = growInts(dst, n)
-	for at := start; at < len(dst); {
-		m := min(len(dst)-at, groupLen)
-		if err := d.next(dst[at : at+m]); err != nil {
+	for left := dst[start:]; len(left) > 0; {
+		at := max(0, len(left)-groupLen)
+		if err := d.next(left[at:]); err != nil {
 			return dst[:start], err
 		}
-		at += m
+		left = left[:at]
 	}
 	if err := d.finish(); err != nil {
 		return dst[:start], err
@@ -216,15 +282,17 @@ func DecodeInts(dst []int64, src []byte, n int) ([]int64, error) {
 	return dst, nil
 }
 
-// intsDecoder decodes an integer column in runs of up to 128.
+// intsDecoder decodes an integer column in runs of up to 128, from the end of the column to its start.
 type intsDecoder struct {
 	src       []byte
 	predictor byte
+	packing   byte
 	started   bool
-	first     int64
+	last      int64
 	divisor   int64
-	value     int64 // the last one, before it is multiplied
+	value     int64 // the latest one, before it is multiplied
 	delta     int64
+	tokens    tokenReader
 }
 
 func (d *intsDecoder) init(src []byte, n int) error {
@@ -235,42 +303,54 @@ func (d *intsDecoder) init(src []byte, n int) error {
 		d.src, d.predictor = src, predictLinear
 		return nil
 	}
-	if len(src) == 0 || src[0] > predictLinear {
-		return errkind.New(errkind.Corrupt, "cannot decode column of integers of %d bytes: its predictor is missing or unknown", len(src))
+	if len(src) == 0 || src[0] > predictorMask|packMask|hasDivisor || src[0]&packMask > packZeroTokens {
+		return errkind.New(errkind.Corrupt, "cannot decode column of integers of %d bytes: its first byte is missing or unknown", len(src))
 	}
-	d.predictor = src[0]
+	head := src[0]
+	d.predictor, d.packing = head&predictorMask, head&packMask
 	var err error
-	if d.first, src, err = CutVarint(src[1:]); err != nil {
+	if d.last, src, err = CutVarint(src[1:]); err != nil {
 		return err
 	}
 	if d.predictor == predictLinear {
+		if head != predictLinear {
+			return errkind.New(errkind.Corrupt, "cannot decode column of integers: first byte %d is unknown", head)
+		}
 		d.delta, d.src, err = CutVarint(src)
-		d.value, d.divisor = -d.delta, 1
+		d.value = -d.delta
 		return err
 	}
-	divisor, src, err := CutUvarint(src)
-	if err != nil {
-		return err
+	d.divisor = 1
+	if head&hasDivisor != 0 {
+		var divisor uint64
+		if divisor, src, err = CutUvarint(src); err != nil {
+			return err
+		}
+		d.divisor = int64(divisor)
 	}
 	if n < 2 || (n < 3 && d.predictor == predictDelta2) {
 		return errkind.New(errkind.Corrupt, "cannot decode column of integers: predictor %d does not go with %d of them", d.predictor, n)
 	}
-	d.divisor = int64(divisor)
 	if d.predictor == predictDelta2 {
-		d.delta, src, err = CutVarint(src)
+		if d.delta, src, err = CutVarint(src); err != nil {
+			return err
+		}
+	}
+	if d.packing != packGroups {
+		return d.tokens.init(src, n, d.packing == packZeroTokens)
 	}
 	d.src = src
-	return err
+	return nil
 }
 
-// next fills dst. Every call but the last of a column must ask for 128
-// integers, so that runs and groups stay in step.
+// next fills dst with the integers before those of the call before. Every call but the
+// last of a column must ask for 128, so that runs and groups stay in step.
 func (d *intsDecoder) next(dst []int64) error {
 	if d.predictor == predictLinear {
-		value, delta, first := d.value, d.delta, d.first
-		for i := range dst {
+		value, delta, last := d.value, d.delta, d.last
+		for i := len(dst) - 1; i >= 0; i-- {
 			value += delta
-			dst[i] = first + value
+			dst[i] = last + value
 		}
 		d.value = value
 		return nil
@@ -278,37 +358,41 @@ func (d *intsDecoder) next(dst []int64) error {
 	return d.nextRun(dst)
 }
 
-// nextRun decodes the group under dst and undoes predictor, division and offset.
+// nextRun decodes the residuals under dst and undoes predictor, division and offset.
 func (d *intsDecoder) nextRun(dst []int64) error {
-	tail, err := decodeGroup(dst, d.src)
+	var err error
+	if d.packing == packGroups {
+		d.src, err = decodeGroup(dst, d.src)
+	} else {
+		err = d.tokens.next(dst)
+	}
 	if err != nil {
 		return err
 	}
-	d.src = tail
 	if !d.started {
 		d.start(dst)
 	}
-	first, divisor, value := d.first, d.divisor, d.value
+	last, divisor, value := d.last, d.divisor, d.value
 	switch d.predictor {
 	case predictNone:
 		for i, r := range dst {
-			dst[i] = first + r*divisor
+			dst[i] = last + r*divisor
 		}
 	case predictDelta:
 		if divisor == 1 {
-			value = sumDeltas(dst, first, value)
+			value = sumDeltas(dst, last, value)
 			break
 		}
-		for i, r := range dst {
-			value += r
-			dst[i] = first + value*divisor
+		for i := len(dst) - 1; i >= 0; i-- {
+			value += dst[i]
+			dst[i] = last + value*divisor
 		}
 	default:
 		delta := d.delta
-		for i, r := range dst {
-			delta += r
+		for i := len(dst) - 1; i >= 0; i-- {
+			delta += dst[i]
 			value += delta
-			dst[i] = first + value*divisor
+			dst[i] = last + value*divisor
 		}
 		d.delta = delta
 	}
@@ -317,30 +401,35 @@ func (d *intsDecoder) nextRun(dst []int64) error {
 }
 
 // sumDeltas is the commonest case of nextRun.
-func sumDeltas(dst []int64, first, value int64) int64 {
-	sum := first + value
-	for i, r := range dst {
-		sum += r
+func sumDeltas(dst []int64, last, value int64) int64 {
+	sum := last + value
+	for i := len(dst) - 1; i >= 0; i-- {
+		sum += dst[i]
 		dst[i] = sum
 	}
-	return sum - first
+	return sum - last
 }
 
 // start sets the state so that the residuals of the integers given by the header lead to them.
 func (d *intsDecoder) start(residuals []int64) {
 	d.started = true
+	last := len(residuals) - 1
 	switch d.predictor {
 	case predictNone:
-		residuals[0] = 0
+		residuals[last] = 0
 	case predictDelta:
-		d.value = -residuals[0]
+		d.value = -residuals[last]
 	default:
-		d.delta -= residuals[0] + residuals[1]
-		d.value = -(d.delta + residuals[0])
+		d.delta -= residuals[last] + residuals[last-1]
+		d.value = -(d.delta + residuals[last])
 	}
 }
 
+// finish checks that the column has been decoded to its last byte.
 func (d *intsDecoder) finish() error {
+	if d.packing != packGroups && d.predictor != predictLinear {
+		return d.tokens.finish()
+	}
 	if len(d.src) > 0 {
 		return errkind.New(errkind.Corrupt, "cannot decode column of integers: %d bytes are left over", len(d.src))
 	}

@@ -13,6 +13,7 @@ const (
 	valuesConst   = 1 // 8 bytes once
 	valuesDecimal = 2 // scale, exceptions, integer column of value*10^scale
 	valuesBits    = 3 // integer column of ordered bit patterns
+	valuesSplit   = 4 // scale, exceptions, integer columns of value*10^scale and of units in the last place
 )
 
 // maxScale is the largest number of decimals that is tried. More cannot be
@@ -30,7 +31,7 @@ func (e *Encoder) AppendValues(dst []byte, values []float64) []byte {
 	}
 	facts := FactsOf(values)
 	if facts.Has(Constant) {
-		return binary.LittleEndian.AppendUint64(append(dst, formatByte(valuesConst, facts)), math.Float64bits(values[0]))
+		return appendConst(append(dst, formatByte(valuesConst, facts)), values[0])
 	}
 	start := len(dst)
 	dst = e.appendAsInts(dst, values)
@@ -45,7 +46,7 @@ func (e *Encoder) AppendValues(dst []byte, values []float64) []byte {
 	return dst
 }
 
-// appendAsInts appends the column as decimals or as ordered bits. Both are
+// appendAsInts appends the column as decimals, as ordered bits or split. All are
 // tried when decimals are long or do not fit many of the values.
 func (e *Encoder) appendAsInts(dst []byte, values []float64) []byte {
 	start := len(dst)
@@ -53,20 +54,30 @@ func (e *Encoder) appendAsInts(dst []byte, values []float64) []byte {
 	if promising {
 		exceptions := 0
 		dst, exceptions = e.appendDecimal(dst, values, scale)
-		if scale < 14 && exceptions <= len(values)/8 {
+		if scale < 14 && exceptions <= len(values)/32 {
 			return dst
 		}
 	}
-	middle := len(dst)
+	best := start // the end of the smallest so far; start when there is none
+	if promising {
+		best = len(dst)
+	}
+	keep := func() {
+		if size := len(dst) - best; best == start || size < best-start {
+			copy(dst[start:], dst[best:])
+			best = start + size
+		}
+		dst = dst[:best]
+	}
+	split := false
+	if scale, split = chooseSplit(values); split {
+		dst = e.appendSplit(dst, values, scale)
+		keep()
+	}
 	e.ints = resizeInts(e.ints, len(values))
 	dst = e.AppendInts(append(dst, valuesBits), orderedBits(e.ints, values))
-	if !promising {
-		return dst
-	}
-	if middle-start <= len(dst)-middle {
-		return dst[:middle]
-	}
-	return append(dst[:start], dst[middle:]...)
+	keep()
+	return dst
 }
 
 func isConst(values []float64) bool {
@@ -172,8 +183,7 @@ func appendExceptions(dst []byte, values []float64, power float64) []byte {
 		if _, exact := scaled(v, power); exact {
 			continue
 		}
-		dst = AppendUvarint(dst, uint64(i-next))
-		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+		dst = appendException(dst, i-next, v)
 		next = i + 1
 	}
 	return dst
@@ -190,62 +200,102 @@ func orderedBits(dst []int64, values []float64) []int64 {
 // flipNegative maps the bits of a float to its rank and back.
 func flipNegative(x int64) int64 { return x ^ int64(uint64(x>>63)>>1) }
 
+// appendConst appends the bits of a value, highest byte first, without the zero bytes at the end.
+func appendConst(dst []byte, value float64) []byte {
+	for b := math.Float64bits(value); b != 0; b <<= 8 {
+		dst = append(dst, byte(b>>56))
+	}
+	return dst
+}
+
+// constOf reads what appendConst wrote.
+func constOf(src []byte) (value float64, err error) {
+	if len(src) > 8 || len(src) > 0 && src[len(src)-1] == 0 {
+		return 0, errkind.New(errkind.Corrupt, "cannot decode constant of %d bytes: want at most 8, the last of them not 0", len(src))
+	}
+	var b [8]byte
+	copy(b[:], src)
+	return math.Float64frombits(binary.BigEndian.Uint64(b[:])), nil
+}
+
 // DecodeValues appends the n values of a column to dst. Src is the whole
 // column. Errors are of kind Corrupt; dst is then returned unchanged.
 func DecodeValues(dst []float64, src []byte, n int) ([]float64, error) {
-	if len(src) == 0 || n < 0 || n > MaxColumnLen {
-		return dst, errkind.New(errkind.Corrupt, "cannot decode column of %d values from %d bytes: the format byte is missing or there are more than %d", n, len(src), MaxColumnLen)
+	return DecodeValuesFrom(dst, src, n, 0)
+}
+
+// DecodeValuesFrom is DecodeValues for the values from index from on. The fewer they are,
+// the less of the column is decoded; damage in the rest is not noticed.
+func DecodeValuesFrom(dst []float64, src []byte, n, from int) ([]float64, error) {
+	if len(src) == 0 || src[0] >= 0x80 || n < 0 || n > MaxColumnLen || from < 0 || from > n {
+		return dst, errkind.New(errkind.Corrupt, "cannot decode %d values from the %dth on from %d bytes: the format byte is missing or unknown, or there are more than %d",
+			n, from, len(src), MaxColumnLen)
 	}
 	format, src := src[0]&formatMask, src[1:]
 	start := len(dst)
+	dst = growFloats(dst, n-from)
+	out := dst[start:]
 	var err error
 	switch {
 	case format == valuesRaw && len(src) == 8*n:
-		dst = growFloats(dst, n)
-		for i := range dst[start:] {
-			dst[start+i] = math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:]))
+		for i := range out {
+			out[i] = math.Float64frombits(binary.LittleEndian.Uint64(src[8*(from+i):]))
 		}
-	case format == valuesConst && len(src) == 8:
-		dst = growFloats(dst, n)
-		v := math.Float64frombits(binary.LittleEndian.Uint64(src))
-		for i := range dst[start:] {
-			dst[start+i] = v
+	case format == valuesConst:
+		var v float64
+		v, err = constOf(src)
+		for i := range out {
+			out[i] = v
 		}
 	case format == valuesDecimal:
-		dst, err = decodeDecimal(dst, src, n)
+		err = decodeDecimal(out, src, n)
 	case format == valuesBits:
-		dst, err = decodeIntsAsValues(dst, src, n, -1)
+		err = decodeIntsAsValues(out, src, n, -1)
+	case format == valuesSplit:
+		err = decodeSplit(out, src, n)
 	default:
-		return dst, errkind.New(errkind.Corrupt, "cannot decode column of %d values: format %d does not go with %d bytes", n, format, len(src)+1)
+		err = errkind.New(errkind.Corrupt, "format %d does not go with %d bytes", format, len(src)+1)
 	}
 	if err != nil {
-		return dst[:start], errkind.New(errkind.Corrupt, "cannot decode values: %w", err)
+		return dst[:start], errkind.New(errkind.Corrupt, "cannot decode column of %d values: %w", n, err)
 	}
 	return dst, nil
 }
 
-func decodeDecimal(dst []float64, src []byte, n int) ([]float64, error) {
-	if len(src) == 0 || src[0] > maxScale {
-		return dst, errkind.New(errkind.Corrupt, "cannot decode decimals: their scale is missing or more than %d", maxScale)
+// ValueAt returns the value at index i of the n values of a column; i must be less
+// than n. Errors are of kind Corrupt.
+func ValueAt(src []byte, n, i int) (float64, error) {
+	if len(src) > 0 && src[0]&formatMask == valuesConst {
+		return constOf(src[1:])
 	}
-	scale := int(src[0])
-	exceptions, src, err := CutUvarint(src[1:])
+	var buf [groupLen]float64
+	var d []float64
+	if n-i > len(buf) {
+		d = make([]float64, 0, n-i)
+	} else {
+		d = buf[:0]
+	}
+	d, err := DecodeValuesFrom(d, src, n, i)
 	if err != nil {
-		return dst, err
+		return 0, err
 	}
-	list := src
-	if src, err = walkExceptions(nil, list, exceptions, n); err != nil {
-		return dst, err
-	}
-	start := len(dst)
-	if dst, err = decodeIntsAsValues(dst, src, n, scale); err != nil {
-		return dst, err
-	}
-	_, err = walkExceptions(dst[start:], list, exceptions, n)
-	return dst, err
+	return d[0], nil
 }
 
-// walkExceptions reads the exceptions of n values, puts them into dst unless that is nil, and returns what follows.
+// decodeDecimal decodes the last len(dst) of n values.
+func decodeDecimal(dst []float64, src []byte, n int) error {
+	h, src, err := cutDecimalHeader(src, n)
+	if err != nil {
+		return err
+	}
+	if err := decodeIntsAsValues(dst, src, n, h.scale); err != nil {
+		return err
+	}
+	_, err = walkExceptions(dst, h.list, h.exceptions, n)
+	return err
+}
+
+// walkExceptions reads the exceptions of n values, puts them into dst, which has the last of the values, and returns what follows.
 func walkExceptions(dst []float64, src []byte, count uint64, n int) (tail []byte, err error) {
 	at := uint64(0)
 	for range count {
@@ -257,8 +307,8 @@ func walkExceptions(dst []float64, src []byte, count uint64, n int) (tail []byte
 			return src, errkind.New(errkind.Corrupt, "cannot decode exceptions of decimals: one lies behind the end or is cut off")
 		}
 		at += gap
-		if dst != nil {
-			dst[at] = math.Float64frombits(binary.LittleEndian.Uint64(src))
+		if skipped := n - len(dst); at >= uint64(skipped) {
+			dst[at-uint64(skipped)] = math.Float64frombits(binary.LittleEndian.Uint64(src))
 		}
 		src = src[8:]
 		at++
@@ -266,23 +316,26 @@ func walkExceptions(dst []float64, src []byte, count uint64, n int) (tail []byte
 	return src, nil
 }
 
-// decodeIntsAsValues decodes an integer column and divides by 10^scale, or with
+// decodeIntsAsValues decodes the last len(dst) of n integers and divides by 10^scale, or with
 // a scale below 0 takes the integers for ordered bits.
-func decodeIntsAsValues(dst []float64, src []byte, n, scale int) ([]float64, error) {
+func decodeIntsAsValues(dst []float64, src []byte, n, scale int) error {
 	var d intsDecoder
 	if err := d.init(src, n); err != nil {
-		return dst, err
+		return err
 	}
-	start := len(dst)
-	dst = growFloats(dst, n)
+	whole := len(dst) == n
 	power := math.Pow10(max(scale, 0))
 	var buf [groupLen]int64
-	for at := start; at < len(dst); {
-		run := buf[:min(len(dst)-at, groupLen)]
+	for len(dst) > 0 {
+		run := buf[:min(n, groupLen)]
 		if err := d.next(run); err != nil {
-			return dst[:start], err
+			return err
 		}
-		out := dst[at : at+len(run)]
+		n -= len(run)
+		run = run[len(run)-min(len(run), len(dst)):]
+		out := dst[len(dst)-len(run):]
+		dst = dst[:len(dst)-len(run)]
+		out = out[:len(run)]
 		switch {
 		case scale < 0:
 			for i, x := range run {
@@ -297,9 +350,11 @@ func decodeIntsAsValues(dst []float64, src []byte, n, scale int) ([]float64, err
 				out[i] = float64(x) / power
 			}
 		}
-		at += len(run)
 	}
-	return dst, d.finish()
+	if !whole {
+		return nil
+	}
+	return d.finish()
 }
 
 func growFloats(dst []float64, n int) []float64 {
@@ -309,16 +364,4 @@ func growFloats(dst []float64, n int) []float64 {
 		dst = grown
 	}
 	return dst[:len(dst)+n]
-}
-
-// ValueAt returns value i of the n values of a column.
-func ValueAt(src []byte, n, i int) (float64, error) {
-	if len(src) == 9 && src[0]&formatMask == valuesConst {
-		return math.Float64frombits(binary.LittleEndian.Uint64(src[1:])), nil
-	}
-	values, err := DecodeValues(nil, src, n)
-	if err != nil {
-		return 0, err
-	}
-	return values[i], nil
 }

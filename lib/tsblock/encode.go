@@ -132,6 +132,15 @@ func (b *Block) DecodeValues(dst []float64) ([]float64, error) {
 	return codec.DecodeValues(dst, b.Values, b.Count)
 }
 
+// DecodeValuesFrom appends the values from index from on, which must be at most Count. The fewer they are, the
+// less is decoded; damage in the rest is not noticed. A damaged column is an error of kind Corrupt.
+func (b *Block) DecodeValuesFrom(dst []float64, from int) ([]float64, error) {
+	if err := b.check(); err != nil {
+		return dst, err
+	}
+	return codec.DecodeValuesFrom(dst, b.Values, b.Count, from)
+}
+
 func (b *Block) check() error {
 	if b.Count < 1 || b.Count > MaxSamplesPerBlock || b.MinTimestamp > b.MaxTimestamp {
 		return errkind.New(errkind.Corrupt, "cannot decode block %s: want 1 to %d samples and a time range", b, MaxSamplesPerBlock)

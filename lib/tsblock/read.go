@@ -128,31 +128,39 @@ func (s *Scratch) readOverlapping(dst *Samples, blocks []Block, r model.TimeRang
 	return nil
 }
 
-// decodeRange appends the samples of one block which lie within r.
+// decodeRange appends the samples of one block which lie within r. Values before r are not even decoded.
 func (s *Scratch) decodeRange(dst *Samples, b *Block, r model.TimeRange) error {
 	start := dst.Len()
-	if err := s.decode(dst, b); err != nil {
+	if err := s.decodeTimestamps(dst, b); err != nil {
 		return err
 	}
+	timestamps := dst.Timestamps[start:]
+	skip := 0
+	if b.MinTimestamp < r.Min {
+		skip = sort.Search(len(timestamps), func(i int) bool { return timestamps[i] >= r.Min })
+		copy(timestamps, timestamps[skip:])
+	}
+	values, err := b.DecodeValuesFrom(dst.Values, skip)
+	if err != nil {
+		dst.Timestamps = dst.Timestamps[:start]
+		return err
+	}
+	dst.Values = values
+	dst.truncate(len(values))
 	if b.MaxTimestamp > r.Max {
 		tail := dst.Timestamps[start:]
 		dst.truncate(start + sort.Search(len(tail), func(i int) bool { return tail[i] > r.Max }))
 	}
-	if b.MinTimestamp < r.Min {
-		tail := dst.Timestamps[start:]
-		skip := sort.Search(len(tail), func(i int) bool { return tail[i] >= r.Min })
-		copy(tail, tail[skip:])
-		copy(dst.Values[start:], dst.Values[start+skip:])
-		dst.truncate(dst.Len() - skip)
-	}
 	return nil
 }
 
-// decode is Block.Decode, but looks for the timestamps in the cache.
-func (s *Scratch) decode(dst *Samples, b *Block) error {
+// decodeTimestamps is Block.DecodeTimestamps, but looks for them in the cache.
+func (s *Scratch) decodeTimestamps(dst *Samples, b *Block) error {
 	const worthwhile = 32 // bytes; smaller columns decode as fast as they compare
 	if len(b.Timestamps) < worthwhile {
-		return b.Decode(dst)
+		timestamps, err := b.DecodeTimestamps(dst.Timestamps)
+		dst.Timestamps = timestamps
+		return err
 	}
 	c := s.columns.slot(b)
 	if !c.holds(b) {
@@ -164,11 +172,6 @@ func (s *Scratch) decode(dst *Samples, b *Block) error {
 		c.timestamps = timestamps
 		c.encoded = append(c.encoded[:0], b.Timestamps...)
 	}
-	values, err := b.DecodeValues(dst.Values)
-	if err != nil {
-		return err
-	}
-	dst.Values = values
 	dst.Timestamps = append(dst.Timestamps, c.timestamps...)
 	return nil
 }

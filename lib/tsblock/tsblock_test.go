@@ -246,7 +246,7 @@ func TestDecodeRejects(t *testing.T) {
 	for name, change := range map[string]func(b *Block){
 		"no samples":          func(b *Block) { b.Count = 0 },
 		"too many samples":    func(b *Block) { b.Count = MaxSamplesPerBlock + 1 },
-		"another count":       func(b *Block) { b.Count = 4 },
+		"another count":       func(b *Block) { b.Count = 400 },
 		"another start":       func(b *Block) { b.MinTimestamp-- },
 		"another end":         func(b *Block) { b.MaxTimestamp++ },
 		"a reversed range":    func(b *Block) { b.MinTimestamp, b.MaxTimestamp = b.MaxTimestamp, b.MinTimestamp },

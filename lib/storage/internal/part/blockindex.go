@@ -2,6 +2,8 @@ package part
 
 import (
 	"encoding/binary"
+	"math"
+	"math/bits"
 	"slices"
 
 	"vmcluster/lib/codec"
@@ -17,20 +19,43 @@ const chunkSize = 64 << 10
 func chunksOf(size int64) int { return int((size + chunkSize - 1) / chunkSize) }
 
 // blockIndex is the blocks file, read in place. Series have ranks, their
-// positions in the part; blocks are numbered in the order of the values file, columns in that
-// of the timestamps file.
+// positions in the part; blocks are numbered series by series, columns in the order of their file.
 type blockIndex struct {
 	ids         codec.Packed // rank -> series id
 	byID        codec.Packed // ranks, sorted by series id
 	extraBlocks codec.Packed // rank -> first block minus rank; one more entry for the end
-	blockColumn codec.Packed // block -> column
-	values      runs         // block -> where its values are
+	blockColumn codec.Packed // block -> column of timestamps
+	repeats     repeats      // block -> column of values
+	values      runs         // column -> where its values are
 	timestamps  runs         // column -> where its timestamps are
 	columnMin   codec.Packed // column -> first timestamp
 	columnSpan  codec.Packed // column -> last minus first timestamp
 	columnCount codec.Packed // column -> samples
 	valuesCRC   codec.Packed // chunk -> CRC32C
 	timesCRC    codec.Packed // chunk -> CRC32C
+}
+
+// repeats tell which blocks have a column of values of their own. The columns come in the order of these blocks;
+// each other block repeats an earlier column, byte for byte.
+type repeats struct {
+	words   codec.Packed // a bit for each block, 64 in a word: it repeats a column
+	before  codec.Packed // word -> repeating blocks before it
+	columns codec.Packed // repeating block -> column
+}
+
+const wordBits = 64
+
+// columnOf returns the number of the column of values of a block.
+func (r *repeats) columnOf(block int) uint64 {
+	word, bit := r.words.At(block/wordBits), uint(block%wordBits)
+	before := r.before.At(block/wordBits) + uint64(bits.OnesCount64(word&(1<<bit-1)))
+	if word>>bit&1 == 0 {
+		return uint64(block) - before
+	}
+	if before >= uint64(r.columns.Len()) {
+		return math.MaxUint64 // only in a file which is wrong in spite of its checksum
+	}
+	return r.columns.At(int(before))
 }
 
 // runs are adjacent byte ranges of a file.
@@ -53,11 +78,37 @@ type indexBuilder struct {
 	ids         []uint32
 	extraBlocks []uint32
 	blockColumn []uint32
+	repeatWords []uint64
+	repeated    []uint32 // repeating block -> column
 	valueSizes  []uint32
 	columnSizes []uint32
 	columnMin   []uint64
 	columnSpan  []uint64
 	columnCount []uint16
+}
+
+// addRepeat notes that the next block repeats a column of values.
+func (b *indexBuilder) addRepeat(column uint32) {
+	block := len(b.blockColumn)
+	for len(b.repeatWords) <= block/wordBits {
+		b.repeatWords = append(b.repeatWords, 0)
+	}
+	b.repeatWords[block/wordBits] |= 1 << (block % wordBits)
+	b.repeated = append(b.repeated, column)
+}
+
+func (b *indexBuilder) appendRepeats(dst []byte) []byte {
+	words := make([]uint64, (len(b.blockColumn)+wordBits-1)/wordBits)
+	copy(words, b.repeatWords)
+	before := make([]uint32, len(words))
+	n := 0
+	for i, w := range words {
+		before[i] = uint32(n)
+		n += bits.OnesCount64(w)
+	}
+	dst = codec.AppendPacked(dst, words)
+	dst = codec.AppendPacked(dst, before)
+	return codec.AppendPacked(dst, b.repeated)
 }
 
 // appendTo appends the blocks file without its checksum.
@@ -78,13 +129,14 @@ func (b *indexBuilder) appendTo(dst []byte, valuesCRC, timesCRC []uint32) ([]byt
 		}
 	}
 	dst = append(dst, fileHeader(blocksName)...)
-	for _, n := range []int{len(b.ids), len(b.blockColumn), len(b.columnSizes), len(valuesCRC), len(timesCRC)} {
+	for _, n := range []int{len(b.ids), len(b.blockColumn), len(b.columnSizes), len(b.repeated), len(valuesCRC), len(timesCRC)} {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(n))
 	}
 	dst = codec.AppendPacked(dst, b.ids)
 	dst = codec.AppendPacked(dst, byID)
 	dst = codec.AppendPacked(dst, append(b.extraBlocks, uint32(len(b.blockColumn)-len(b.ids))))
 	dst = codec.AppendPacked(dst, b.blockColumn)
+	dst = b.appendRepeats(dst)
 	dst = appendRuns(dst, b.valueSizes)
 	dst = appendRuns(dst, b.columnSizes)
 	dst = codec.AppendPacked(dst, b.columnMin)
@@ -109,7 +161,7 @@ func appendRuns(dst []byte, sizes []uint32) []byte {
 
 // parse reads a blocks file whose checksum has been verified. It still bounds all it reads.
 func (x *blockIndex) parse(data []byte, valuesSize, timestampsSize int64) error {
-	const counts = 5
+	const counts = 6
 	if len(data) < headerSize+counts*8 {
 		return errIndex("it is cut off")
 	}
@@ -121,20 +173,22 @@ func (x *blockIndex) parse(data []byte, valuesSize, timestampsSize int64) error 
 		}
 		n[i] = int(c)
 	}
-	series, blocks, columns := n[0], n[1], n[2]
-	if n[3] != chunksOf(valuesSize) || n[4] != chunksOf(timestampsSize) || blocks < series || columns > blocks {
+	series, blocks, columns, repeating := n[0], n[1], n[2], n[3]
+	if n[4] != chunksOf(valuesSize) || n[5] != chunksOf(timestampsSize) || blocks < series || columns > blocks || repeating > blocks {
 		return errIndex("its counts do not go together")
 	}
 	src := data[headerSize+counts*8:]
+	own, words := blocks-repeating, (blocks+wordBits-1)/wordBits
 	for _, f := range []struct {
 		array *codec.Packed
 		n     int
 	}{
 		{&x.ids, series}, {&x.byID, series}, {&x.extraBlocks, series + 1}, {&x.blockColumn, blocks},
-		{&x.values.sizes, blocks}, {&x.values.offsets, (blocks + offsetEvery - 1) / offsetEvery},
+		{&x.repeats.words, words}, {&x.repeats.before, words}, {&x.repeats.columns, repeating},
+		{&x.values.sizes, own}, {&x.values.offsets, (own + offsetEvery - 1) / offsetEvery},
 		{&x.timestamps.sizes, columns}, {&x.timestamps.offsets, (columns + offsetEvery - 1) / offsetEvery},
 		{&x.columnMin, columns}, {&x.columnSpan, columns}, {&x.columnCount, columns},
-		{&x.valuesCRC, n[3]}, {&x.timesCRC, n[4]},
+		{&x.valuesCRC, n[4]}, {&x.timesCRC, n[5]},
 	} {
 		var err error
 		if *f.array, src, err = codec.CutPacked(src, f.n); err != nil {
@@ -192,6 +246,15 @@ func (x *blockIndex) columnOf(block int) (int, error) {
 	column := x.blockColumn.At(block)
 	if column >= uint64(x.columnMin.Len()) {
 		return 0, errIndex("a block has no column of timestamps")
+	}
+	return int(column), nil
+}
+
+// valuesOf returns the number of the column of values of a block.
+func (x *blockIndex) valuesOf(block int) (int, error) {
+	column := x.repeats.columnOf(block)
+	if column >= uint64(x.values.sizes.Len()) {
+		return 0, errIndex("a block has no column of values")
 	}
 	return int(column), nil
 }

@@ -231,7 +231,11 @@ func (p *Part) readColumns(b *tsblock.Block, block, column int) (err error) {
 	if b.Timestamps, err = p.times.bytes(offset, size, &p.index.timesCRC); err != nil {
 		return err
 	}
-	offset, size = p.index.values.at(block)
+	values, err := p.index.valuesOf(block)
+	if err != nil {
+		return err
+	}
+	offset, size = p.index.values.at(values)
 	b.Values, err = p.values.bytes(offset, size, &p.index.valuesCRC)
 	return err
 }

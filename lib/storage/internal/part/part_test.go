@@ -96,6 +96,10 @@ func randomPart(r *rand.Rand, ids int) []series {
 			for i := range values {
 				values[i] = float64(r.IntN(50))
 			}
+			if n := len(all); n > 0 && r.IntN(4) == 0 { // as another series has them
+				other := all[r.IntN(n)].blocks
+				copy(values, other[r.IntN(len(other))].Values)
+			}
 			s.blocks = append(s.blocks, tsblock.Samples{Timestamps: target.Timestamps, Values: values})
 		}
 		all = append(all, s)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"path/filepath"
 
@@ -22,6 +23,7 @@ type Writer struct {
 	times   *columnWriter
 	index   indexBuilder
 	columns columnTable
+	recent  recentColumns
 	meta    Meta
 	lastMin int64 // of the current series
 }
@@ -63,15 +65,30 @@ func (w *Writer) AddBlock(id uint32, b *tsblock.Block) error {
 	if err != nil {
 		return err
 	}
-	if err := w.values.write(b.Values); err != nil {
+	if err := w.addValues(b.Values); err != nil {
 		return err
 	}
 	x.blockColumn = append(x.blockColumn, column)
-	x.valueSizes = append(x.valueSizes, uint32(len(b.Values)))
 	w.meta.Rows += int64(b.Count)
 	w.meta.MinTimestamp = min(w.meta.MinTimestamp, b.MinTimestamp)
 	w.meta.MaxTimestamp = max(w.meta.MaxTimestamp, b.MaxTimestamp)
 	return nil
+}
+
+// addValues writes the values of the next block, unless an equal column has been written lately.
+func (w *Writer) addValues(column []byte) error {
+	x := &w.index
+	const worthwhile = 4 // bytes; a reference takes about as much as a smaller column
+	if len(column) >= worthwhile {
+		slot := w.recent.slot(column)
+		if slot.key == w.recent.key {
+			x.addRepeat(slot.column)
+			return nil
+		}
+		*slot = recentColumn{key: w.recent.key, column: uint32(len(x.valueSizes))}
+	}
+	x.valueSizes = append(x.valueSizes, uint32(len(column)))
+	return w.values.write(column)
 }
 
 // addColumn returns the number of the column of timestamps, which it writes unless an equal one is at hand.
@@ -236,6 +253,33 @@ func (c *columnWriter) close() error {
 	f := c.file
 	c.file = nil
 	return f.Close()
+}
+
+// recentColumns finds columns of values which have been written before. Equal ones are near each other as a
+// rule (metrics which say the same, labels which make no difference), so a newer column displaces an older
+// one of the same place. Columns are known by 128 bits of keyed hashes: the seeds are random,
+// so nobody can make two columns collide, and by chance it does not happen.
+type recentColumns struct {
+	seeds [2]maphash.Seed
+	slots []recentColumn
+	key   [2]uint64 // of the column last looked for
+}
+
+type recentColumn struct {
+	key    [2]uint64
+	column uint32
+}
+
+const recentSlots = 1 << 14 // 400 KiB
+
+// slot returns the only place where the column may be, and sets key.
+func (r *recentColumns) slot(column []byte) *recentColumn {
+	if r.slots == nil {
+		r.slots = make([]recentColumn, recentSlots)
+		r.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	}
+	r.key = [2]uint64{maphash.Bytes(r.seeds[0], column), maphash.Bytes(r.seeds[1], column)}
+	return &r.slots[r.key[0]%recentSlots]
 }
 
 // columnTable finds equal columns among those written before. It is bounded: when
