@@ -32,6 +32,10 @@ type load struct {
 	results [loadWriters]map[int]bool  // acknowledged or not, by number of the request; read after stop
 	last    [loadWriters]error         // failure, for messages
 	slowest [loadWriters]time.Duration // request that was acknowledged
+	mu      struct {
+		sync.Mutex
+		acked [loadWriters][]int // numbers of acknowledged requests, for those who read meanwhile
+	}
 }
 
 // startLoad starts the writers, which are stopped at the end of the test at the latest.
@@ -72,6 +76,9 @@ func (l *load) write(w int) {
 		}
 		l.results[w][r] = err == nil
 		if err == nil {
+			l.mu.Lock()
+			l.mu.acked[w] = append(l.mu.acked[w], r)
+			l.mu.Unlock()
 			l.acked.Add(1)
 			l.slowest[w] = max(l.slowest[w], time.Since(began))
 		} else {

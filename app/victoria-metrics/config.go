@@ -41,7 +41,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 // Start opens the storage, then the port.
 func (c *component) Start(env *service.Env) error {
 	env.Logger.Infof("opening storage at %q with -retentionPeriod=%s", c.storage.DataPath, c.storage.RetentionPeriod.String())
-	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
+	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, OnFailure: env.Abort})
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type Env struct {
 	Metrics *metrics.Set
 	Budget  *memory.Budget
 	stops   []stop
+	aborts  chan error // of Abort; room for one
 }
 
 type stop struct {
@@ -45,6 +46,15 @@ type stop struct {
 // OnStop registers a function to be called at shutdown. The function that was
 // registered last is called first.
 func (e *Env) OnStop(what string, f func() error) { e.stops = append(e.stops, stop{what, f}) }
+
+// Abort stops the process with a status other than 0, for a fault that only a restart can mend: whoever looks after the process
+// starts it again. Reasons after the first are ignored. It is safe for concurrent use.
+func (e *Env) Abort(reason error) {
+	select {
+	case e.aborts <- reason:
+	default:
+	}
+}
 
 // stopAll calls all stop functions and returns whether all succeeded.
 func (e *Env) stopAll() bool {
@@ -67,10 +77,14 @@ func Main(name, version string, c Component) int {
 	// A second signal finds the default action restored and ends the process.
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
-	m.wait = func() string {
-		sig := <-ch
-		signal.Stop(ch)
-		return sig.String()
+	m.wait = func(aborts <-chan error) (string, error) {
+		defer signal.Stop(ch)
+		select {
+		case sig := <-ch:
+			return sig.String(), nil
+		case err := <-aborts:
+			return "", err
+		}
 	}
 	return m.run()
 }
@@ -81,7 +95,7 @@ type runner struct {
 	args           []string
 	lookup         lookupEnv
 	stdout, stderr io.Writer
-	wait           func() string // returns when it is time to stop, with the reason
+	wait           func(aborts <-chan error) (signal string, abort error) // returns when it is time to stop
 }
 
 func (m *runner) run() int {
@@ -117,7 +131,7 @@ func (m *runner) run() int {
 		m.say(m.stderr, err.Error())
 		return 2
 	}
-	env := &Env{Name: m.name, Version: m.version, Flags: fs, Logger: l, Metrics: set, Budget: memoryConfig.NewBudget()}
+	env := &Env{Name: m.name, Version: m.version, Flags: fs, Logger: l, Metrics: set, Budget: memoryConfig.NewBudget(), aborts: make(chan error, 1)}
 	return m.serve(env)
 }
 
@@ -131,10 +145,14 @@ func (m *runner) serve(env *Env) int {
 		env.stopAll()
 		return 1
 	}
-	reason := m.wait()
+	signal, abort := m.wait(env.aborts)
 	start := time.Now()
-	env.Logger.Infof("received signal %s; shutting down", reason)
-	ok := env.stopAll()
+	if abort != nil {
+		env.Logger.Errorf("shutting down with status 1, to be started again: %s", abort)
+	} else {
+		env.Logger.Infof("received signal %s; shutting down", signal)
+	}
+	ok := env.stopAll() && abort == nil
 	env.Logger.Infof("the %s has been stopped in %.3f seconds", env.Name, time.Since(start).Seconds())
 	if !ok {
 		return 1

@@ -101,8 +101,9 @@ func TestFlagErrorsSayWhatToDo(t *testing.T) {
 
 // component records the order of its life.
 type component struct {
-	log  *[]string
-	fail error
+	log   *[]string
+	fail  error
+	abort error
 }
 
 func (c component) RegisterFlags(fs *flag.FlagSet) { fs.Bool("x", false, "a flag of the component") }
@@ -115,15 +116,24 @@ func (c component) Start(env *Env) error {
 			return nil
 		})
 	}
+	if c.abort != nil {
+		env.Abort(c.abort)
+		env.Abort(errors.New("a second reason"))
+	}
 	return c.fail
 }
 
 func run(t *testing.T, c component, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	m := runner{name: "test", version: "v1", component: c, args: args, lookup: os.LookupEnv, stdout: &out, stderr: &err, wait: func() string {
+	m := runner{name: "test", version: "v1", component: c, args: args, lookup: os.LookupEnv, stdout: &out, stderr: &err, wait: func(aborts <-chan error) (string, error) {
 		*c.log = append(*c.log, "wait")
-		return "terminated"
+		select {
+		case err := <-aborts:
+			return "", err
+		default:
+			return "terminated", nil
+		}
 	}}
 	return m.run(), out.String(), err.String()
 }
@@ -133,6 +143,16 @@ func TestStopsInReverseOrder(t *testing.T) {
 	status, _, stderr := run(t, component{log: &log})
 	want := []string{"start first", "start second", "wait", "stop second", "stop first"}
 	if status != 0 || !slices.Equal(log, want) {
+		t.Errorf("status %d, log %q\n%s", status, log, stderr)
+	}
+}
+
+// TestAbort: a fault which only a restart can mend stops everything in order, with a status that makes somebody restart it.
+func TestAbort(t *testing.T) {
+	var log []string
+	status, _, stderr := run(t, component{log: &log, abort: errors.New("the disk has failed")})
+	want := []string{"start first", "start second", "wait", "stop second", "stop first"}
+	if status != 1 || !slices.Equal(log, want) || !strings.Contains(stderr, "to be started again: the disk has failed") {
 		t.Errorf("status %d, log %q\n%s", status, log, stderr)
 	}
 }

@@ -86,6 +86,9 @@ type Options struct {
 	Metrics *metrics.Set
 	Budget  *memory.Budget
 	Now     func() time.Time // nil means time.Now
+	// OnFailure, which may be nil, is called once when no samples can be taken any more until the process has been restarted,
+	// since nobody knows what the disk has kept of the log. It must not wait for the storage.
+	OnFailure func(reason error)
 }
 
 // bytesPerFoundSeries is what a found series is taken to need in memory while a search is going on.

@@ -40,10 +40,21 @@ func (s *Storage) flush(ctx context.Context) error {
 		return nil
 	}
 	s.m.flushErrors.Inc()
-	if errors.Is(err, syscall.ENOSPC) && !s.readOnly.Swap(true) {
-		s.logger.Warnf("storage %q enters read-only mode, since the disk is full: %s", s.cfg.DataPath, err)
+	if diskFull(err) {
+		s.enterReadOnly(err)
 	}
 	return err
+}
+
+func diskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// enterReadOnly refuses samples until checkSpace finds that the disk can be written again.
+func (s *Storage) enterReadOnly(cause error) {
+	if !s.readOnly.Swap(true) {
+		s.logger.Warnf("storage %q enters read-only mode, since the disk is full: %s", s.cfg.DataPath, cause)
+	}
 }
 
 func (s *Storage) flushLocked(ctx context.Context) error {
@@ -139,10 +150,16 @@ func (s *Storage) sleep(d time.Duration) {
 func (s *Storage) watchLoop() {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
+	failed := s.log.Failed()
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-failed:
+			failed = nil
+			if s.o.OnFailure != nil {
+				s.o.OnFailure(s.log.Err())
+			}
 		case <-ticker.C:
 			s.watch()
 		}
@@ -174,6 +191,9 @@ func (s *Storage) checkSpace() {
 		return
 	}
 	low := space.Free < int64(s.cfg.MinFreeDiskSpaceBytes)
+	if !low && s.log.Resume() != nil {
+		return // it has told why: it is full, or has failed for good
+	}
 	if s.readOnly.Swap(low) == low {
 		return
 	}

@@ -64,8 +64,12 @@ func (s *Storage) admit(ctx context.Context) error {
 	return nil
 }
 
-// logErr gives failures of the log a kind which lets clients go elsewhere.
+// logErr gives failures of the log a kind which lets clients go elsewhere. A log which a full disk holds up makes the storage
+// read-only at once: what is refused from now on does not wait in memory.
 func (s *Storage) logErr(err error) error {
+	if errkind.Of(err) == errkind.ReadOnly {
+		s.enterReadOnly(err)
+	}
 	if errkind.Of(err) == errkind.Internal {
 		return errkind.New(errkind.Unavailable, "storage %q takes no samples: %w", s.cfg.DataPath, err)
 	}

@@ -38,6 +38,7 @@ type replayer struct {
 	key     []byte
 	rows    int
 	lost    int
+	full    bool            // the disk took no parts
 	refused map[uint64]bool // month and id of series whose records contradict the index
 
 	// The month being replayed.
@@ -71,12 +72,23 @@ func (r *replayer) settle() {
 	r.delta.Reset()
 }
 
-// relieve writes the heads to parts, since the log is larger than memory. The log stays as it is.
+// relieve writes the heads to parts, since the log is larger than memory. The log stays as it is. On a full disk everything stays in
+// memory, which takes more than its share then: the node can be read, and takes samples once there is space.
 func (r *replayer) relieve() error {
+	if r.full {
+		return nil
+	}
 	for _, p := range r.s.table.Load().sorted {
 		p.Freeze()
 	}
-	if err := r.s.flushFrozen(context.Background()); err != nil {
+	err := r.s.flushFrozen(context.Background())
+	if diskFull(err) {
+		r.full = true
+		r.s.flushOwed.Store(true)
+		r.s.logger.Warnf("recovered samples stay in memory, since the disk is full: %s", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write recovered samples to parts: %w", err)
 	}
 	return nil

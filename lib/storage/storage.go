@@ -315,6 +315,10 @@ func (s *Storage) Close() error {
 	if s.log.Err() == nil {
 		err = s.flush(context.Background())
 	}
+	if diskFull(err) {
+		s.logger.Warnf("storage %q is closed with recent samples in the log, since the disk is full; they will be recovered at the next start: %s", s.cfg.DataPath, err)
+		err = nil
+	}
 	err = errors.Join(err, s.closeFiles())
 	if err != nil {
 		return fmt.Errorf("cannot close storage %q cleanly: %w", s.cfg.DataPath, err)
@@ -328,7 +332,7 @@ func (s *Storage) closeFiles() error {
 	var errs []error
 	if s.log != nil {
 		failed := s.log.Err() != nil // then Close says so again; it has been told
-		if err := s.log.Close(); !failed {
+		if err := s.log.Close(); !failed && !diskFull(err) {
 			errs = append(errs, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"testing"
 
 	"vmcluster/lib/vfs"
@@ -24,6 +25,7 @@ type model struct {
 	mem  *memfs.FS
 	next uint32
 
+	free       func()   // ends a fault
 	awaited    Position // what the next wait is for; frames below awaitedEnd
 	awaitedEnd uint32
 
@@ -97,8 +99,14 @@ func (m *model) live(t *testing.T) (found *memfs.FS) {
 		found = m.mem.Crash(crashRng)
 	})
 	if m.rng.IntN(3) == 0 {
-		fault.SetFault(faultfs.Fault{At: int64(1 + m.rng.IntN(80)), Short: m.rng.IntN(2) == 0})
+		f := faultfs.Fault{At: int64(1 + m.rng.IntN(80)), Short: m.rng.IntN(2) == 0}
+		if m.rng.IntN(2) == 0 {
+			f.Err, f.Kinds = syscall.ENOSPC, []faultfs.Kind{faultfs.Write, faultfs.Create}
+			f.Sticky = m.rng.IntN(2) == 0
+		}
+		fault.SetFault(f)
 	}
+	m.free = func() { fault.SetFault(faultfs.Fault{}) }
 	o := options(fault)
 	o.SegmentBytes = int64(200 + m.rng.IntN(30000))
 	l, err := Open(o)
@@ -131,8 +139,17 @@ func (m *model) use(t *testing.T, l *Log) {
 	m.awaited, m.awaitedEnd = 0, 0
 	defer l.Close()
 	for range m.rng.IntN(80) {
-		if m.step(l) != nil {
+		if err := m.step(l); err == nil {
+			continue
+		}
+		if l.Full() == nil {
 			return
+		}
+		if m.rng.IntN(2) == 0 {
+			m.free()
+		}
+		if l.Resume() == nil { // what was appended before is durable now
+			m.acknowledge(m.next)
 		}
 	}
 	if m.rng.IntN(2) == 0 && l.Close() == nil {

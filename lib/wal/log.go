@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"vmcluster/lib/errkind"
@@ -30,6 +31,8 @@ type Options struct {
 	Window time.Duration
 	// SegmentBytes is the size at which a new segment is begun; 0 means 64 MiB.
 	SegmentBytes int64
+	// OnDamage, which may be nil, is called during Replay between the frames before and after a damaged place.
+	OnDamage func(Damage)
 }
 
 // Position is a place in the log. It grows with every frame of a process.
@@ -44,6 +47,7 @@ type Log struct {
 	window       time.Duration
 	segmentBytes int64
 	bufferBytes  int // maxBuffered, or less in tests
+	onDamage     func(Damage)
 	m            logMetrics
 	failed       chan struct{}
 
@@ -55,6 +59,7 @@ type Log struct {
 		replayed bool
 		closed   bool
 		err      error // set once
+		full     error // set while the disk has no space for what is pending
 		busy     bool  // somebody holds the baton: the right to use l.out
 
 		pending  batch
@@ -74,6 +79,7 @@ type Log struct {
 // batch are frames on their way to the file.
 type batch struct {
 	bytes []byte
+	done  int // bytes that are durable
 	cuts  []cut
 }
 
@@ -87,12 +93,16 @@ type cut struct {
 type output struct {
 	file    vfs.File // nil before the first frame
 	segment uint64
-	dirty   bool // there are writes after the last fsync
+	salt    uint32
+	durable int64 // bytes as of the last fsync
+	size    int64 // bytes, those of a write that failed not included
+	dirty   bool  // there are writes after the last fsync
+	broken  bool  // a write has failed: there may be a piece of it behind durable
 }
 
 type logMetrics struct {
-	frames, written, fsyncs, errors, damaged, replayed *metrics.Counter
-	fsyncSeconds                                       *metrics.Histogram
+	frames, written, fsyncs, errors, full, damaged, lostBytes, torn, replayed *metrics.Counter
+	fsyncSeconds                                                              *metrics.Histogram
 }
 
 // Open opens the log in a directory. Call Replay before anything else.
@@ -103,13 +113,17 @@ func Open(o Options) (*Log, error) {
 	l := &Log{
 		fs: o.FS, dir: o.Dir, logger: o.Logger, window: o.Window, segmentBytes: o.SegmentBytes,
 		bufferBytes: maxBuffered,
+		onDamage:    o.OnDamage,
 		failed:      make(chan struct{}),
 		m: logMetrics{
 			frames:       o.Metrics.Counter("vm_wal_frames_total"),
 			written:      o.Metrics.Counter("vm_wal_written_bytes_total"),
 			fsyncs:       o.Metrics.Counter("vm_wal_fsyncs_total"),
 			errors:       o.Metrics.Counter("vm_wal_errors_total"),
+			full:         o.Metrics.Counter("vm_wal_disk_full_total"),
 			damaged:      o.Metrics.Counter("vm_wal_damaged_segments_total"),
+			lostBytes:    o.Metrics.Counter("vm_wal_lost_bytes_total"),
+			torn:         o.Metrics.Counter("vm_wal_torn_bytes_total"),
 			replayed:     o.Metrics.Counter("vm_wal_replayed_frames_total"),
 			fsyncSeconds: o.Metrics.Histogram("vm_wal_fsync_duration_seconds"),
 		},
@@ -139,6 +153,9 @@ func (l *Log) beginSegmentLocked(number uint64) {
 // WaitDurable of the returned position has returned nil. Concurrent calls are ordered as they
 // happen to come. Append waits for the disk only when more than 1 MiB is
 // waiting to be written.
+//
+// While the disk is full (see Full), frames are still taken, and wait in memory: others that come later may rest on
+// them. Whoever has a choice asks Full first and appends nothing.
 func (l *Log) Append(frame []byte) (Position, error) {
 	if len(frame) > MaxFrameBytes {
 		return 0, errkind.New(errkind.TooLarge, "cannot append a frame of %d bytes to the log: the limit is %d; write fewer samples at once", len(frame), MaxFrameBytes)
@@ -148,7 +165,7 @@ func (l *Log) Append(frame []byte) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	invariants.Check(l.mu.replayed, "append to a log which was not replayed")
-	for len(l.mu.pending.bytes) >= l.bufferBytes && l.usableLocked() == nil {
+	for len(l.mu.pending.bytes) >= l.bufferBytes && l.mu.full == nil && l.usableLocked() == nil {
 		l.writeThroughLocked()
 	}
 	if err := l.usableLocked(); err != nil {
@@ -190,11 +207,12 @@ func (l *Log) writeThroughLocked() {
 		l.mu.changed.Wait()
 		return
 	}
-	l.commitLocked(false)
+	l.commitLocked()
 }
 
 // WaitDurable returns when everything up to p is durable, or with the error
-// that made the log fail. It is the waiting callers that write and fsync, one for all.
+// that made the log fail, or with that of Full: then the frames may become durable later, or be lost.
+// It is the waiting callers that write and fsync, one for all.
 func (l *Log) WaitDurable(p Position) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,6 +223,8 @@ func (l *Log) WaitDurable(p Position) error {
 			return l.mu.err
 		case l.mu.busy:
 			l.mu.changed.Wait()
+		case l.mu.full != nil:
+			return l.mu.full
 		default:
 			l.joinLocked()
 		}
@@ -221,12 +241,12 @@ func (l *Log) joinLocked() {
 		l.mu.Lock()
 		l.mu.busy = false
 	}
-	l.commitLocked(true)
+	l.commitLocked()
 }
 
-// commitLocked takes the baton and writes what is pending; with sync, it is durable
-// afterwards unless mu.err is set. The mutex is free meanwhile. Nobody may hold the baton.
-func (l *Log) commitLocked(sync bool) {
+// commitLocked takes the baton and writes what is pending, which is durable afterwards unless mu.err or mu.full is set. The
+// mutex is free meanwhile. Nobody may hold the baton.
+func (l *Log) commitLocked() {
 	invariants.Check(!l.mu.busy, "two writers of the log in %q", l.dir)
 	if l.mu.err != nil {
 		return
@@ -237,19 +257,19 @@ func (l *Log) commitLocked(sync bool) {
 	l.mu.spare = batch{}
 	l.mu.Unlock()
 	err := l.write(&taken)
-	if err == nil && sync {
-		err = l.sync()
-	}
 	l.mu.Lock()
 	l.mu.busy = false
-	if cap(taken.bytes) <= 2*maxBuffered { // memory of a huge frame is not kept
-		l.mu.spare = taken
-	}
 	switch {
+	case errors.Is(err, errNoSpace):
+		l.keepLocked(taken, err)
 	case err != nil:
 		l.failLocked(err)
-	case sync:
+	default:
 		l.mu.durable = end
+		l.mu.full = nil
+		if cap(taken.bytes) <= 2*maxBuffered { // memory of a huge frame is not kept
+			l.mu.spare = batch{bytes: taken.bytes, cuts: taken.cuts}
+		}
 	}
 	l.mu.changed.Broadcast()
 }
@@ -258,39 +278,113 @@ func (l *Log) commitLocked(sync bool) {
 func (l *Log) failLocked(err error) {
 	l.m.errors.Inc()
 	l.mu.err = errkind.New(errkind.Internal,
-		"cannot write to the log in %q: %w; it takes nothing more: repair or free the disk and restart the process, which recovers everything acknowledged", l.dir, err)
+		"cannot write to the log in %q: %w; it takes nothing more: repair the disk and restart the process, which recovers everything acknowledged", l.dir, err)
 	l.logger.Errorf("%s", l.mu.err)
 	close(l.failed)
 }
 
-// write writes a batch and begins new segments where it is cut.
+// keepLocked puts back what a full disk did not take, before what has come meanwhile.
+func (l *Log) keepLocked(taken batch, err error) {
+	for _, c := range l.mu.pending.cuts {
+		taken.cuts = append(taken.cuts, cut{offset: len(taken.bytes) + c.offset, segment: c.segment})
+	}
+	taken.bytes = append(taken.bytes, l.mu.pending.bytes...)
+	l.mu.pending = taken
+	if l.mu.full == nil {
+		l.m.full.Inc()
+		l.logger.Errorf("cannot write to the log in %q: %s; nothing acknowledged is lost; writes are accepted again once there is space", l.dir, err)
+	}
+	l.mu.full = errkind.New(errkind.ReadOnly, "cannot write to the log in %q: %w; free some disk space, then writes are accepted again", l.dir, err)
+}
+
+// errNoSpace marks a write or the creation of a file that failed for lack of space. No fsync has failed then, so it is known what
+// is on the disk: everything up to the last fsync, and perhaps a piece of what follows, which is cut off.
+var errNoSpace = errors.New("the disk is full")
+
+// noSpace marks err when that is its cause.
+func noSpace(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", errNoSpace, err)
+	}
+	return err
+}
+
+// write makes a batch durable, and begins new segments where it is cut. After an error, b holds what is not durable.
 func (l *Log) write(b *batch) error {
-	from := 0
-	for _, c := range b.cuts {
-		if err := l.writeBytes(b.bytes[from:c.offset]); err != nil {
+	if err := l.mend(); err != nil {
+		return err
+	}
+	for len(b.cuts) > 0 {
+		c := b.cuts[0]
+		if err := l.writeFrames(b.bytes[b.done:c.offset]); err != nil {
 			return err
 		}
+		if err := l.closeOutput(); err != nil {
+			return err
+		}
+		b.done = c.offset
 		if err := l.createSegment(c.segment); err != nil {
 			return err
 		}
-		from = c.offset
+		b.cuts = b.cuts[1:]
 	}
-	return l.writeBytes(b.bytes[from:])
+	if err := l.writeFrames(b.bytes[b.done:]); err != nil {
+		return err
+	}
+	return l.sync()
 }
 
-func (l *Log) writeBytes(p []byte) error {
+// mend cuts off what a failed write may have left, durably, so that the segment can be continued.
+func (l *Log) mend() error {
+	if !l.out.broken {
+		return nil
+	}
+	path := segmentPath(l.dir, l.out.segment)
+	if l.out.file != nil {
+		err := l.out.file.Close()
+		l.out.file = nil
+		if err != nil {
+			return err
+		}
+	}
+	if err := l.fs.Truncate(path, l.out.durable); err != nil {
+		return noSpace(err)
+	}
+	file, err := l.fs.OpenAppend(path)
+	if err != nil {
+		return noSpace(err)
+	}
+	l.out.file, l.out.size, l.out.dirty = file, l.out.durable, true
+	if err := l.sync(); err != nil {
+		return err
+	}
+	l.out.broken = false
+	return nil
+}
+
+// writeFrames writes frames, the first of which says that all before it are durable.
+func (l *Log) writeFrames(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
+	markDurableBefore(p, l.out.salt)
+	return l.writeBytes(p)
+}
+
+func (l *Log) writeBytes(p []byte) error {
 	l.out.dirty = true
 	n, err := l.out.file.Write(p)
 	l.m.written.Add(n)
 	if err != nil {
-		return fmt.Errorf("cannot write segment %d: %w", l.out.segment, err)
+		l.out.broken = true
+		return noSpace(fmt.Errorf("cannot write segment %d: %w", l.out.segment, err))
 	}
+	l.out.size += int64(n)
 	return nil
 }
 
+// sync makes the segment being written durable. An error is never taken for a full disk, whatever its cause: what the system
+// kept of the data is unknown.
 func (l *Log) sync() error {
 	if !l.out.dirty {
 		return nil
@@ -302,6 +396,7 @@ func (l *Log) sync() error {
 	l.m.fsyncs.Inc()
 	l.m.fsyncSeconds.UpdateDuration(start)
 	l.out.dirty = false
+	l.out.durable = l.out.size
 	return nil
 }
 
@@ -319,19 +414,17 @@ func (l *Log) closeOutput() error {
 }
 
 // createSegment begins a segment once all before it are durable. Its header and name
-// are durable before a frame goes into it.
+// are durable before a frame goes into it. When the disk is full, calling again starts over.
 func (l *Log) createSegment(number uint64) error {
-	if err := l.closeOutput(); err != nil {
-		return err
-	}
 	file, err := l.fs.Create(segmentPath(l.dir, number))
 	if err != nil {
-		return err
+		return noSpace(err)
 	}
-	l.out = output{file: file, segment: number}
-	header, _ := appendHeader(nil, number)
+	header, salt := appendHeader(nil, number)
+	l.out = output{file: file, segment: number, salt: salt}
 	if err := l.writeBytes(header); err != nil {
-		return err
+		l.out = output{}
+		return errors.Join(err, file.Close())
 	}
 	if err := l.sync(); err != nil {
 		return err
@@ -340,7 +433,7 @@ func (l *Log) createSegment(number uint64) error {
 }
 
 // Rotate lets frames appended from now on go to the returned segment or later
-// ones, and those before to earlier ones. It does not wait for the disk.
+// ones, and those before to earlier ones. It does not wait for the disk, and works when that is full.
 func (l *Log) Rotate() (segment uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -385,9 +478,12 @@ func (l *Log) retire(segment uint64) ([]uint64, error) {
 	for l.mu.busy {
 		l.mu.changed.Wait()
 	}
-	l.commitLocked(true)
+	l.commitLocked()
 	if err := l.usableLocked(); err != nil {
 		return nil, err
+	}
+	if l.mu.full != nil {
+		return nil, l.mu.full
 	}
 	// Nobody can have taken the baton: the mutex was held since the commit.
 	if l.out.file != nil && l.out.segment < segment {
@@ -423,11 +519,37 @@ func (l *Log) Err() error {
 	return l.mu.err
 }
 
+// Full returns why nothing can be written at present, while the disk is full: then WaitDurable fails and Resume helps. It is of
+// kind ReadOnly.
+func (l *Log) Full() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.full
+}
+
+// Resume tries to write what a full disk has kept waiting. Without Full it does nothing.
+func (l *Log) Resume() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.mu.busy {
+		l.mu.changed.Wait()
+	}
+	if l.mu.full == nil || l.mu.closed {
+		return l.mu.err
+	}
+	l.commitLocked()
+	if l.mu.err == nil && l.mu.full == nil {
+		l.logger.Infof("the log in %q has been written again, since there is disk space", l.dir)
+	}
+	return errors.Join(l.mu.err, l.mu.full)
+}
+
 // Failed returns a channel which is closed when the log fails, see Err.
 func (l *Log) Failed() <-chan struct{} { return l.failed }
 
 // Close makes everything appended durable and closes the log. Calls that wait
-// are served first; later ones fail with kind Draining.
+// are served first; later ones fail with kind Draining. On a full disk frames which were not acknowledged are given up, and the
+// error is that of Full.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -438,11 +560,12 @@ func (l *Log) Close() error {
 	for l.mu.busy {
 		l.mu.changed.Wait()
 	}
-	l.commitLocked(true)
+	l.commitLocked()
+	failed := errors.Join(l.mu.err, l.mu.full)
 	if l.out.file == nil {
-		return l.mu.err
+		return failed
 	}
 	err := l.out.file.Close()
 	l.out.file = nil
-	return errors.Join(l.mu.err, err)
+	return errors.Join(failed, err)
 }

@@ -1,7 +1,7 @@
 package wal
 
 import (
-	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,19 +20,18 @@ type ReplayReport struct {
 	Damaged   []Damage
 }
 
-// Damage is the part of a segment which could not be read. A copy of the segment is kept
+// Damage is a part of a segment which could not be read. A copy of the segment is kept
 // beside it, with the suffix .damaged.
 type Damage struct {
 	Segment   uint64
-	Offset    int64 // of the first damaged byte
-	LostBytes int64 // from there to the end of the segment
+	Offset    int64 // of the first frame that is lost
+	LostBytes int64 // from there to the next intact frame, or to the end of the segment
 }
 
 // Replay calls f with every frame in the order of Append; the frame is valid
 // during the call. It must be called once, before anything else. A torn tail of
-// the last segment is cut off. After a damaged frame elsewhere the rest of the
-// segment is skipped and a copy of the file is kept. Both are reported and logged, and are no
-// errors. An error of f, or of reading a file, ends the replay; the log is of no use then.
+// the last segment is cut off. A damaged frame elsewhere is skipped and a copy of the file is kept. Both are
+// reported and logged, and are no errors. An error of f, or of reading a file, ends the replay; the log is of no use then.
 func (l *Log) Replay(f func(frame []byte) error) (ReplayReport, error) {
 	l.mu.Lock()
 	invariants.Check(!l.mu.replayed && !l.mu.closed, "log in %q replayed twice or after Close", l.dir)
@@ -98,64 +97,122 @@ func (p *replayer) noteGap(before, number uint64) {
 }
 
 func (p *replayer) segment(s segmentInfo, last bool) error {
-	file, err := p.l.fs.Open(segmentPath(p.l.dir, s.number))
+	closer, err := p.r.open(p.l.fs, segmentPath(p.l.dir, s.number), s.size)
 	if err != nil {
 		return err
 	}
-	if p.r.r == nil {
-		p.r.r = bufio.NewReaderSize(nil, readBufferBytes)
-	}
-	p.r.r.Reset(file)
-	p.r.offset, p.r.size, p.r.resume = 0, s.size, 0
 	p.report.Segments++
-	err = p.frames(s.number)
-	if errors.Is(err, errDamaged) {
-		return errors.Join(p.damage(s, last), file.Close())
-	}
-	return errors.Join(err, file.Close())
+	return errors.Join(p.frames(s, last), closer.Close())
 }
 
 // frames hands out the frames of one segment.
-func (p *replayer) frames(number uint64) error {
-	if err := p.r.header(number); err != nil {
-		return err
-	}
-	for {
-		frame, err := p.r.next()
-		if errors.Is(err, io.EOF) {
-			return nil
+func (p *replayer) frames(s segmentInfo, last bool) error {
+	err := p.r.header(s.number)
+	if errors.Is(err, errDamaged) {
+		if last && s.size <= headerBytes {
+			return p.dropUnborn(s)
 		}
+		err = p.passDamage(s, 0)
+	}
+	for err == nil {
+		offset := p.r.offset
+		var frame []byte
+		frame, err = p.r.next()
+		switch {
+		case err == nil:
+			err = p.hand(frame)
+		case errors.Is(err, errDamaged):
+			err = p.damage(s, offset, last)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// damage deals with damage which begins at offset. The error is io.EOF when nothing is left of the segment.
+func (p *replayer) damage(s segmentInfo, offset int64, last bool) error {
+	if last {
+		durable, err := p.durableAfter(s)
 		if err != nil {
 			return err
 		}
-		p.report.Frames++
-		p.report.Bytes += int64(len(frame))
-		p.l.m.replayed.Inc()
-		if err := p.f(frame); err != nil {
-			return fmt.Errorf("cannot use the frame which ends at byte %d: %w", p.r.offset, err)
+		if !durable {
+			return cmp.Or(p.cutTail(s, offset), io.EOF)
 		}
 	}
+	return p.passDamage(s, offset)
 }
 
-// damage deals with a segment which is intact up to p.r.offset only.
-func (p *replayer) damage(s segmentInfo, last bool) error {
-	offset := p.r.offset
-	switch {
-	case last && offset == 0 && s.size <= headerBytes:
-		return p.dropUnborn(s)
-	case last && offset > 0 && !p.r.intactAfter():
-		return p.cutTail(s, offset)
+// hand hands out a frame.
+func (p *replayer) hand(frame []byte) error {
+	p.report.Frames++
+	p.report.Bytes += int64(len(frame))
+	p.l.m.replayed.Inc()
+	if err := p.f(frame); err != nil {
+		return fmt.Errorf("cannot use the frame which ends at byte %d: %w", p.r.offset, err)
 	}
-	d := Damage{Segment: s.number, Offset: offset, LostBytes: s.size - offset}
-	p.report.Damaged = append(p.report.Damaged, d)
-	p.l.m.damaged.Inc()
-	path := segmentPath(p.l.dir, s.number)
-	p.l.logger.Errorf("log segment %q is damaged at byte %d; the %d bytes from there on are skipped; a copy is kept as %q; check the disk, then delete the copy",
-		path, offset, d.LostBytes, path+damagedSuffix)
-	if err := p.l.fs.Link(path, path+damagedSuffix); err != nil && !errors.Is(err, fs.ErrExist) {
+	return nil
+}
+
+// durableAfter looks for a frame behind damage which tells that everything before it was durable: then it is no write which a
+// crash interrupted, but a disk that has lost something. It leaves p.r alone.
+func (p *replayer) durableAfter(s segmentInfo) (found bool, err error) {
+	var r segmentReader
+	closer, err := r.open(p.l.fs, segmentPath(p.l.dir, s.number), s.size)
+	if err != nil {
+		return false, err
+	}
+	err = r.skip(int(p.r.offset))
+	r.salt = p.r.salt
+	for err == nil && !found {
+		if _, _, err = r.search(); err == nil {
+			found = r.head.durableBefore
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return found, errors.Join(err, closer.Close())
+}
+
+// passDamage reports damage from offset on, and hands out the intact frame behind it. The error is io.EOF when there is none.
+func (p *replayer) passDamage(s segmentInfo, offset int64) error {
+	frame, next, err := p.r.search()
+	end := next
+	if errors.Is(err, io.EOF) {
+		end = s.size
+	} else if err != nil {
 		return err
 	}
-	return p.l.fs.SyncDir(p.l.dir)
+	if err := p.noteDamage(Damage{Segment: s.number, Offset: offset, LostBytes: end - offset}); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return p.hand(frame)
+}
+
+// noteDamage reports damage and keeps a copy of the segment.
+func (p *replayer) noteDamage(d Damage) error {
+	l := p.l
+	p.report.Damaged = append(p.report.Damaged, d)
+	l.m.damaged.Inc()
+	l.m.lostBytes.Add(int(d.LostBytes))
+	path := segmentPath(l.dir, d.Segment)
+	l.logger.Errorf("log segment %q is damaged at byte %d; the %d bytes from there on are skipped; a copy is kept as %q; check the disk, then delete the copy",
+		path, d.Offset, d.LostBytes, path+damagedSuffix)
+	if l.onDamage != nil {
+		l.onDamage(d)
+	}
+	if err := l.fs.Link(path, path+damagedSuffix); err != nil && !errors.Is(err, fs.ErrExist) {
+		// A disk that is full or broken must not keep the node from serving what there is.
+		l.logger.Errorf("cannot keep a copy of the damaged log segment %q, which will be deleted with the next flush: %s", path, err)
+		return nil
+	}
+	return l.fs.SyncDir(l.dir)
 }
 
 // dropUnborn forgets a segment whose creation a crash interrupted. It never had a
@@ -179,6 +236,7 @@ func (p *replayer) dropUnborn(s segmentInfo) error {
 func (p *replayer) cutTail(s segmentInfo, offset int64) error {
 	p.report.TornBytes += s.size - offset
 	l := p.l
+	l.m.torn.Add(int(s.size - offset))
 	path := segmentPath(l.dir, s.number)
 	l.logger.Warnf("cut %d bytes at the end of log segment %q, which a crash left half written", s.size-offset, path)
 	if err := l.fs.Truncate(path, offset); err != nil {

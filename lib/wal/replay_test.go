@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,12 +16,24 @@ import (
 	"vmcluster/lib/vfs/memfs"
 )
 
-// segmentBytes returns a segment file with the given frames.
+// segmentBytes returns a segment file with the given frames, each durable before the next was written.
 func segmentBytes(number uint64, frames ...string) []byte {
+	data, salt := appendHeader(nil, number)
+	for _, f := range frames {
+		start := len(data)
+		data = appendFrame(data, []byte(f), frameChecksum([]byte(f)), salt)
+		markDurableBefore(data[start:], salt)
+	}
+	return data
+}
+
+// groupBytes returns a segment file with the given frames, which were written at once.
+func groupBytes(number uint64, frames ...string) []byte {
 	data, salt := appendHeader(nil, number)
 	for _, f := range frames {
 		data = appendFrame(data, []byte(f), frameChecksum([]byte(f)), salt)
 	}
+	markDurableBefore(data[headerBytes:], salt)
 	return data
 }
 
@@ -47,7 +60,7 @@ func flipped(data []byte, at int) []byte {
 func TestTornTailIsCut(t *testing.T) {
 	rng := newRand(t)
 	whole := segmentBytes(2, "b", "cc", "ddd")
-	ends := map[int]int{headerBytes: 0, headerBytes + 9: 1, headerBytes + 19: 2, len(whole): 3}
+	ends := map[int]int{headerBytes: 0, headerBytes + frameHeadBytes + 1: 1, headerBytes + 2*frameHeadBytes + 3: 2, len(whole): 3}
 	for size := range len(whole) + 1 {
 		for _, junk := range []string{"", "\x00\x00\x00", strings.Repeat("\x00", 40), strings.Repeat("\xff", 12)} {
 			mem := logWith(t, segmentBytes(1, "a"), append(bytes.Clone(whole[:size]), junk...))
@@ -78,27 +91,30 @@ func TestTornTailIsCut(t *testing.T) {
 	}
 }
 
-func TestDamagedSegmentIsSkippedAndKept(t *testing.T) {
-	first := segmentBytes(1, "a", "bb", "ccc")
+// TestDamagedFrameIsSkipped flips a bit of every byte of a segment: one frame is lost, or none when it is the header.
+func TestDamagedFrameIsSkipped(t *testing.T) {
+	list := []string{"a", "bb", "ccc"}
+	first := segmentBytes(1, list...)
+	ends := []int{headerBytes}
+	for _, f := range list {
+		ends = append(ends, ends[len(ends)-1]+frameHeadBytes+len(f))
+	}
 	for at := range first {
+		lost := slices.IndexFunc(ends, func(end int) bool { return at < end }) // 0 is the header
+		want := slices.Clone(list)
+		damage := Damage{Segment: 1, LostBytes: int64(headerBytes)}
+		if lost > 0 {
+			want = slices.Delete(want, lost-1, lost)
+			damage.Offset, damage.LostBytes = int64(ends[lost-1]), int64(ends[lost]-ends[lost-1])
+		}
 		mem := logWith(t, flipped(first, at), segmentBytes(2, "d"))
-		l, frames, report := openLog(t, options(mem))
-		intact, offset := 0, 0
-		for _, end := range []int{headerBytes, headerBytes + 9, headerBytes + 19} {
-			if at >= end {
-				offset = end
-			}
-		}
-		if at >= headerBytes+9 {
-			intact++
-		}
-		if at >= headerBytes+19 {
-			intact++
-		}
-		wantFrames(t, frames, append([]string{"a", "bb"}[:intact:intact], "d")...)
-		want := Damage{Segment: 1, Offset: int64(offset), LostBytes: int64(len(first) - offset)}
-		if len(report.Damaged) != 1 || report.Damaged[0] != want {
-			t.Fatalf("byte %d: report %+v; want %+v", at, report, want)
+		var noted []Damage
+		o := options(mem)
+		o.OnDamage = func(d Damage) { noted = append(noted, d) }
+		l, frames, report := openLog(t, o)
+		wantFrames(t, frames, append(want, "d")...)
+		if !slices.Equal(report.Damaged, []Damage{damage}) || !slices.Equal(noted, report.Damaged) {
+			t.Fatalf("byte %d: report %+v, noted %+v; want %+v", at, report, noted, damage)
 		}
 		appendFrames(t, l, "new")
 		next, err := l.Rotate()
@@ -117,19 +133,36 @@ func TestDamagedSegmentIsSkippedAndKept(t *testing.T) {
 	}
 }
 
-// TestRotInLastSegment: what follows shows that the damage is no torn write.
+// TestRotInLastSegment: a frame that was written once everything before it was durable shows that the damage is no torn write.
 func TestRotInLastSegment(t *testing.T) {
 	data := segmentBytes(1, "a", "bb", "ccc")
-	mem := logWith(t, flipped(data, headerBytes+9+frameHeadBytes))
-	l, frames, report := openLog(t, options(mem))
-	wantFrames(t, frames, "a")
-	if len(report.Damaged) != 1 || report.TornBytes != 0 {
-		t.Errorf("report %+v", report)
+	for at := headerBytes + frameHeadBytes + 1; at < headerBytes+2*frameHeadBytes+3; at++ {
+		mem := logWith(t, flipped(data, at))
+		l, frames, report := openLog(t, options(mem))
+		wantFrames(t, frames, "a", "ccc")
+		if len(report.Damaged) != 1 || report.TornBytes != 0 {
+			t.Errorf("report %+v", report)
+		}
+		appendFrames(t, l, "new")
+		must(t, l.Close())
+		_, frames, _ = openLog(t, options(mem))
+		wantFrames(t, frames, "a", "ccc", "new")
 	}
-	appendFrames(t, l, "new")
-	must(t, l.Close())
-	_, frames, _ = openLog(t, options(mem))
-	wantFrames(t, frames, "a", "new")
+}
+
+// TestTornGroup: of frames which were written at once the first may be torn and the second whole. None was acknowledged.
+func TestTornGroup(t *testing.T) {
+	data := groupBytes(1, "a", "bb", "ccc")
+	for at := headerBytes; at < len(data); at++ {
+		mem := logWith(t, flipped(data, at))
+		_, frames, report := openLog(t, options(mem))
+		if want := []string{"a", "bb", "ccc"}[:len(frames)]; !slices.Equal(frames, want) || len(frames) == 3 {
+			t.Errorf("byte %d: replayed %q", at, frames)
+		}
+		if len(report.Damaged) > 0 || report.TornBytes == 0 {
+			t.Errorf("byte %d: report %+v", at, report)
+		}
+	}
 }
 
 func TestMissingSegmentsAreReported(t *testing.T) {
@@ -191,7 +224,7 @@ func TestGoldenSegment(t *testing.T) {
 	must(t, l.Close())
 	data, err := mem.ReadFile(segmentPath(testDir, 1))
 	must(t, err)
-	checkGolden(t, "segment.v1.hex", data)
+	checkGolden(t, "segment.v2.hex", data)
 }
 
 // TestOnDisk runs on the real file system.
@@ -229,10 +262,14 @@ func FuzzSegment(f *testing.F) {
 				if err != nil {
 					break
 				}
+				start := len(rebuilt)
 				rebuilt = appendFrame(rebuilt, frame, frameChecksum(frame), salt)
-			}
-			if int64(len(rebuilt)) != r.offset || !bytes.Equal(rebuilt, data[:r.offset]) {
-				t.Fatalf("frames up to byte %d do not add up", r.offset)
+				if r.head.durableBefore {
+					markDurableBefore(rebuilt[start:], salt)
+				}
+				if !bytes.Equal(rebuilt, data[:r.offset]) {
+					t.Fatalf("frames up to byte %d do not add up", r.offset)
+				}
 			}
 		}
 		// A log with this segment, last or not, opens and takes frames.

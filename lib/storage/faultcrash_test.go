@@ -1,0 +1,85 @@
+package storage_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// seedVariable replays one history, minutesVariable sets how long `make crash-long` runs.
+const (
+	seedVariable    = "VMCLUSTER_CRASH_SEED"
+	minutesVariable = "VMCLUSTER_CRASH_MINUTES"
+)
+
+// wantPoints is the number of crashes that a run of the tests recovers from.
+const wantPoints = 2000
+
+// live runs the history of a seed and returns how many crashes it recovered from.
+func live(t *testing.T, seed uint64) (points int) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, seed)
+		w.crashes.every = 12
+		w.run(120)
+		points = w.points
+	})
+	return points
+}
+
+// TestCrashPoints lives through random histories and cuts the power at thousands of file operations: recovery opens, everything acknowledged
+// is there, nothing is that was not sent.
+func TestCrashPoints(t *testing.T) {
+	if text := os.Getenv(seedVariable); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("bad %s: %s", seedVariable, err)
+		}
+		t.Logf("%d crash points", live(t, seed))
+		return
+	}
+	want := wantPoints
+	if testing.Short() {
+		want /= 10
+	}
+	points, histories := 0, 0
+	for start := time.Now(); points < want && !t.Failed(); histories++ {
+		points += live(t, rand.Uint64())
+		if time.Since(start) > 10*time.Minute {
+			t.Fatalf("only %d crash points in 10 minutes", points)
+		}
+	}
+	t.Logf("recovered from %d crashes in %d histories", points, histories)
+	fmt.Printf("crash points: %d in %d histories\n", points, histories)
+}
+
+// TestCrashSeeds lives through histories which once failed, or which are interesting for what happens in them.
+func TestCrashSeeds(t *testing.T) {
+	for _, seed := range []uint64{1, 2, 3} {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { live(t, seed) })
+	}
+}
+
+// TestCrashLong goes on for as many minutes as the environment says: make crash-long.
+func TestCrashLong(t *testing.T) {
+	text := os.Getenv(minutesVariable)
+	if text == "" {
+		t.Skipf("run it with `make crash-long MINUTES=60`, which sets %s", minutesVariable)
+	}
+	minutes, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		t.Fatalf("bad %s: %s", minutesVariable, err)
+	}
+	points, histories, start := 0, 0, time.Now()
+	for last := start; time.Since(start) < time.Duration(minutes*float64(time.Minute)) && !t.Failed(); histories++ {
+		points += live(t, rand.Uint64())
+		if time.Since(last) > time.Minute {
+			fmt.Printf("%s: recovered from %d crashes in %d histories\n", time.Since(start).Round(time.Second), points, histories)
+			last = time.Now()
+		}
+	}
+	fmt.Printf("crash points: %d in %d histories, %s\n", points, histories, time.Since(start).Round(time.Second))
+}

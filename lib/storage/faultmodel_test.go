@@ -1,0 +1,221 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"vmcluster/lib/model"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/tsblock"
+)
+
+// event is one sample that was sent. Moments are numbers of the history's steps.
+type event struct {
+	bits    uint64
+	sentAt  int
+	ackedAt int // 0: never acknowledged
+}
+
+// oracle is the naive model: everything that was ever sent and accepted, and when.
+type oracle struct {
+	series map[string]map[int64][]event // by key and timestamp
+}
+
+func newOracle() *oracle { return &oracle{series: map[string]map[int64][]event{}} }
+
+// moment is what has to hold at a point of the history: samples acknowledged up to acked must be
+// there when they are inside of retention; what is there must have been sent up to sent.
+type moment struct {
+	acked, sent int
+	keepFrom    int64 // Unix ms, the limit of retention
+}
+
+// send notes the samples of b inside of the accepted range.
+func (o *oracle) send(b *model.Batch, at int, accepted model.TimeRange) {
+	for i := range b.Len() {
+		for _, x := range b.Samples(i) {
+			if !accepted.Contains(x.Timestamp) {
+				continue
+			}
+			key := string(b.Key(i))
+			if o.series[key] == nil {
+				o.series[key] = map[int64][]event{}
+			}
+			o.series[key][x.Timestamp] = append(o.series[key][x.Timestamp], event{bits: math.Float64bits(x.Value), sentAt: at})
+		}
+	}
+}
+
+// acknowledge notes that what was sent at a moment was acknowledged at another.
+func (o *oracle) acknowledge(b *model.Batch, sentAt, at int) {
+	for i := range b.Len() {
+		samples := o.series[string(b.Key(i))]
+		for _, x := range b.Samples(i) {
+			for j, e := range samples[x.Timestamp] {
+				if e.sentAt == sentAt {
+					samples[x.Timestamp][j].ackedAt = at
+				}
+			}
+		}
+	}
+}
+
+// smp is a sample that was read.
+type smp struct {
+	ts   int64
+	bits uint64
+}
+
+// answer is what a search found.
+type answer struct {
+	series  map[string][]smp
+	order   []string
+	partial bool
+}
+
+// search runs a query and decodes everything. Keys out of order, of another tenant or twice are errors.
+func search(s storageapi.Searcher, q *model.SearchQuery) (*answer, error) {
+	it, err := s.Search(context.Background(), q)
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{series: map[string][]smp{}}
+	err = a.readAll(it, q)
+	return a, errors.Join(err, it.Close())
+}
+
+func (a *answer) readAll(it storageapi.SeriesIterator, q *model.SearchQuery) error {
+	var scratch tsblock.Scratch
+	previous := []byte(nil)
+	for it.Next() {
+		key := it.At().Key
+		if bytes.Compare(key, previous) <= 0 && previous != nil {
+			return fmt.Errorf("series %s after %s", model.SeriesKeyString(key), model.SeriesKeyString(previous))
+		}
+		if tenant := model.SeriesKeyTenant(key); tenant != q.Tenant {
+			return fmt.Errorf("series %s of tenant %s in an answer for %s", model.SeriesKeyString(key), tenant, q.Tenant)
+		}
+		previous = append(previous[:0], key...)
+		var samples tsblock.Samples
+		if err := tsblock.ReadRange(&samples, it.At().Blocks, q.Range, 0, &scratch); err != nil {
+			a.partial = true // a reader says so as well
+			continue
+		}
+		a.add(string(key), &samples)
+	}
+	a.partial = a.partial || it.Coverage().Partial
+	return it.Err()
+}
+
+func (a *answer) add(key string, samples *tsblock.Samples) {
+	list := make([]smp, samples.Len())
+	for i := range list {
+		list[i] = smp{samples.Timestamps[i], math.Float64bits(samples.Values[i])}
+	}
+	a.series[key] = list
+	a.order = append(a.order, key)
+}
+
+// equal compares two answers to the same question.
+func (a *answer) equal(b *answer) error {
+	if !slices.Equal(a.order, b.order) {
+		return fmt.Errorf("%d and %d series", len(a.order), len(b.order))
+	}
+	for key, list := range a.series {
+		if !slices.Equal(list, b.series[key]) {
+			return fmt.Errorf("two answers for %s: %d and %d samples", model.SeriesKeyString([]byte(key)), len(list), len(b.series[key]))
+		}
+	}
+	return nil
+}
+
+// missing finds what an answer should hold and does not; wanted tells which series are in question.
+func (o *oracle) missing(a *answer, m moment, r model.TimeRange, wanted func(key string) bool) error {
+	for key, samples := range o.series {
+		if !wanted(key) {
+			continue
+		}
+		got := a.series[key]
+		for ts, events := range samples {
+			best, ok := bestAcked(events, m.acked)
+			if !ok || ts < m.keepFrom || !r.Contains(ts) {
+				continue
+			}
+			i, found := slices.BinarySearchFunc(got, ts, func(x smp, ts int64) int { return compareInt(x.ts, ts) })
+			if !found {
+				return fmt.Errorf("the acknowledged sample at %d of %s is missing; the answer has %d samples of the series", ts, model.SeriesKeyString([]byte(key)), len(got))
+			}
+			if have := got[i].bits; have != best && !tsblock.Better(math.Float64frombits(have), math.Float64frombits(best)) {
+				return fmt.Errorf("the sample at %d of %s has bits %x, which lose against the acknowledged %x", ts, model.SeriesKeyString([]byte(key)), have, best)
+			}
+		}
+	}
+	return nil
+}
+
+// foreign finds what an answer holds and should not.
+func (o *oracle) foreign(a *answer, m moment, r model.TimeRange, wanted func(key string) bool) error {
+	for key, list := range a.series {
+		if !wanted(key) {
+			return fmt.Errorf("series %s does not match", model.SeriesKeyString([]byte(key)))
+		}
+		for i, x := range list {
+			if i > 0 && list[i-1].ts >= x.ts {
+				return fmt.Errorf("sample at %d of %s after that at %d", x.ts, model.SeriesKeyString([]byte(key)), list[i-1].ts)
+			}
+			sent := slices.ContainsFunc(o.series[key][x.ts], func(e event) bool { return e.bits == x.bits && e.sentAt <= m.sent })
+			if !sent || !r.Contains(x.ts) {
+				return fmt.Errorf("the sample at %d of %s with bits %x was never sent, or was not asked for", x.ts, model.SeriesKeyString([]byte(key)), x.bits)
+			}
+		}
+	}
+	return nil
+}
+
+// bestAcked returns the value that stays, of those acknowledged up to a moment.
+func bestAcked(events []event, acked int) (bits uint64, ok bool) {
+	for _, e := range events {
+		if e.ackedAt == 0 || e.ackedAt > acked {
+			continue
+		}
+		if !ok || tsblock.Better(math.Float64frombits(e.bits), math.Float64frombits(bits)) {
+			bits, ok = e.bits, true
+		}
+	}
+	return bits, ok
+}
+
+func compareInt(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// keysSent returns the series of a tenant with a sample in r sent until the moment; with acked, with one that must be there.
+func (o *oracle) keysIn(t model.TenantID, r model.TimeRange, m moment, acked bool) map[string]bool {
+	keys := map[string]bool{}
+	for key, samples := range o.series {
+		if model.SeriesKeyTenant([]byte(key)) != t {
+			continue
+		}
+		for ts, events := range samples {
+			if !r.Contains(ts) {
+				continue
+			}
+			_, ok := bestAcked(events, m.acked)
+			if acked && ok && ts >= m.keepFrom || !acked && events[0].sentAt <= m.sent {
+				keys[key] = true
+				break
+			}
+		}
+	}
+	return keys
+}
