@@ -51,7 +51,7 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	searcher, err := gather.New(gather.Options{Nodes: []gather.Node{{Name: local, Searcher: db}}, Logger: env.Logger, Metrics: env.Metrics})
+	searcher, err := gather.New(gather.Options{Nodes: []gather.Node{{Name: local, Searcher: db, Catalog: db}}, Logger: env.Logger, Metrics: env.Metrics})
 	if err != nil {
 		return err
 	}
@@ -61,9 +61,9 @@ func (c *component) Start(env *service.Env) error {
 	})
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	reads := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs,
+		Config: &c.sel, Searcher: searcher, Catalog: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs,
 	})
-	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Logger: env.Logger, Metrics: env.Metrics})
+	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
 	return c.startHTTP(env, admin, writes, reads)
 }

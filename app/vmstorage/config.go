@@ -59,7 +59,7 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	env.OnStop("storage", db.Close)
-	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
+	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Catalog: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
 	if err := listen(env, peer{"vmselect", c.selectAddr, selects, searchStopTimeout}); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (c *component) Start(env *service.Env) error {
 	if err := listen(env, peer{"vminsert", c.insertAddr, inserts, spread + insertStopTimeout}); err != nil {
 		return err
 	}
-	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Logger: env.Logger, Metrics: env.Metrics})
+	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
 	return c.startHTTP(env, admin)
 }

@@ -26,6 +26,7 @@ import (
 type Cluster struct {
 	Ingester storageapi.Ingester
 	Searcher storageapi.Searcher
+	Catalog  storageapi.Catalog
 	Nodes    []*Node
 
 	t       *testing.T
@@ -61,16 +62,18 @@ func New(t *testing.T, n int) *Cluster {
 		selects := selectrpc.NewClient(selectrpc.ClientOptions{Addr: node.selectAddr(), Dial: c.network.Dial})
 		c.clients = append(c.clients, inserts, selects)
 		writeTo = append(writeTo, router.Node{Name: node.Name, Ingester: inserts})
-		readFrom = append(readFrom, gather.Node{Name: node.Name, Searcher: selects})
+		readFrom = append(readFrom, gather.Node{Name: node.Name, Searcher: selects, Catalog: selects})
 		waitFor(t, "connections to "+node.Name, func() bool { return inserts.Reachable() && selects.Reachable() })
 	}
 	var err error
 	if c.Ingester, err = router.New(router.Options{Nodes: writeTo, Logger: logger.Discard(), Metrics: metrics.NewSet()}); err != nil {
 		t.Fatal(err)
 	}
-	if c.Searcher, err = gather.New(gather.Options{Nodes: readFrom, Logger: logger.Discard(), Metrics: metrics.NewSet()}); err != nil {
+	g, err := gather.New(gather.Options{Nodes: readFrom, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	if err != nil {
 		t.Fatal(err)
 	}
+	c.Searcher, c.Catalog = g, g
 	return c
 }
 
@@ -113,7 +116,7 @@ func (n *Node) Start() {
 		t.Fatalf("cannot open storage of %s: %s", n.Name, err)
 	}
 	n.inserts = insertrpc.NewServer(insertrpc.ServerOptions{Ingester: n.Storage})
-	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: n.Storage, Admin: n.Storage})
+	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: n.Storage, Admin: n.Storage, Catalog: n.Storage})
 	n.serving = make(chan struct{})
 	done := make(chan struct{}, 2)
 	n.serve(n.insertAddr(), n.inserts.Serve, done)

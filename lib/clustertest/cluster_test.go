@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestConformance(t *testing.T) {
 		t.Run(fmt.Sprintf("%d nodes", n), func(t *testing.T) {
 			apitest.Run(t, func(t *testing.T) apitest.Target {
 				c := New(t, n)
-				return apitest.Target{Ingester: c.Ingester, Searcher: c.Searcher, Admin: admin{c}}
+				return apitest.Target{Ingester: c.Ingester, Searcher: c.Searcher, Admin: admin{c}, Catalog: c.Catalog, Nodes: n}
 			})
 		})
 	}
@@ -189,5 +190,5 @@ func read(t *testing.T, s *storageapi.Series, scratch *tsblock.Scratch) (string,
 	for i, ts := range samples.Timestamps {
 		byTime[ts] = samples.Values[i]
 	}
-	return labels[0].Value, byTime
+	return strings.Clone(labels[0].Value), byTime // the key goes with the next step
 }

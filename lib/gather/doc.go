@@ -14,5 +14,6 @@
 //  1. The answer depends on the nodes' answers only, not on which came first.
 //  2. A node's fault makes the answer partial and is named in its Coverage; a fault of the
 //     query (BadRequest, Unprocessable, ...) and the failure of all nodes are errors.
-//  3. No goroutine outlives a call.
+//  3. A change (deleting series, resetting counters) which one node has not made is an error.
+//  4. No goroutine outlives a call.
 package gather

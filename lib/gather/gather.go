@@ -18,6 +18,7 @@ import (
 type Node struct {
 	Name     string // the address as given by the user, for messages
 	Searcher storageapi.Searcher
+	Catalog  storageapi.Catalog // nil: not offered
 }
 
 // Options are the arguments of New.
@@ -32,7 +33,7 @@ type Options struct {
 	Metrics           *metrics.Set
 }
 
-// Gather merges the answers of nodes. It implements storageapi.Searcher and is
+// Gather merges the answers of nodes. It implements storageapi.Searcher and storageapi.Catalog, and is
 // safe for concurrent use.
 type Gather struct {
 	nodes   []Node
@@ -52,13 +53,15 @@ const (
 	actionLabelNames
 	actionLabelValues
 	actionTenants
+	actionSeriesCount
+	actionStatus
 
 	actionCount
 )
 
 // String returns the value of the action label.
 func (a action) String() string {
-	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants"}[a]
+	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus"}[a]
 }
 
 // warnInterval is the least time between warnings about partial answers, of

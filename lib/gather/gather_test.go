@@ -119,7 +119,7 @@ func newGather(t testing.TB, nodes ...*fakeNode) *Gather {
 	t.Helper()
 	o := Options{Logger: logger.Discard(), Metrics: metrics.NewSet()}
 	for i, n := range nodes {
-		o.Nodes = append(o.Nodes, Node{fmt.Sprint("node", i), n})
+		o.Nodes = append(o.Nodes, Node{Name: fmt.Sprint("node", i), Searcher: n})
 	}
 	g, err := New(o)
 	if err != nil {

@@ -376,7 +376,7 @@ func TestConformance(t *testing.T) {
 				for i := range n {
 					m := apitest.NewMemory()
 					in = append(in, Node{fmt.Sprint("node", i), m})
-					out = append(out, gather.Node{Name: fmt.Sprint("node", i), Searcher: m})
+					out = append(out, gather.Node{Name: fmt.Sprint("node", i), Searcher: m, Catalog: m})
 				}
 				r, err := New(Options{Nodes: in, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 				if err != nil {
@@ -386,7 +386,7 @@ func TestConformance(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return apitest.Target{Ingester: r, Searcher: g}
+				return apitest.Target{Ingester: r, Searcher: g, Catalog: g, Nodes: n}
 			})
 		})
 	}

@@ -18,8 +18,14 @@ const (
 	methodTenants     method = 4
 	methodFlush       method = 5
 	methodMerge       method = 6
+	// The first of the requests to the Catalog.
+	methodDeleteSeries   method = 7
+	methodSeriesCount    method = 8
+	methodStatus         method = 9
+	methodNameStats      method = 10
+	methodResetNameStats method = 11
 
-	methods = 7
+	methods = 12
 )
 
 // String names the method as metrics do.
@@ -37,6 +43,16 @@ func (m method) String() string {
 		return "flush"
 	case methodMerge:
 		return "merge"
+	case methodDeleteSeries:
+		return "deleteSeries"
+	case methodSeriesCount:
+		return "seriesCount"
+	case methodStatus:
+		return "tsdbStatus"
+	case methodNameStats:
+		return "getMetricNamesUsageStats"
+	case methodResetNameStats:
+		return "resetMetricNamesStats"
 	}
 	return "unknown"
 }

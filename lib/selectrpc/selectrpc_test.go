@@ -83,7 +83,7 @@ func TestConformance(t *testing.T) {
 
 func remote(t *testing.T, n network) apitest.Target {
 	store := apitest.NewMemory()
-	_, selectAddr := serve(t, n, ServerOptions{Searcher: store, Admin: store})
+	_, selectAddr := serve(t, n, ServerOptions{Searcher: store, Admin: store, Catalog: store})
 	ln := n.listen(t)
 	in := insertrpc.NewServer(insertrpc.ServerOptions{Ingester: store})
 	done := make(chan error, 1)
@@ -99,7 +99,7 @@ func remote(t *testing.T, n network) apitest.Target {
 		}
 	})
 	c := dial(t, n, selectAddr)
-	return apitest.Target{Ingester: ingester, Searcher: c, Admin: c}
+	return apitest.Target{Ingester: ingester, Searcher: c, Admin: c, Catalog: c}
 }
 
 func benchmarkSearch(b *testing.B, f *fake) {

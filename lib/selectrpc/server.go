@@ -51,8 +51,9 @@ func (c *ServerConfig) setDefaults() {
 // ServerOptions says out of what to answer.
 type ServerOptions struct {
 	Searcher storageapi.Searcher
-	Admin    storageapi.Admin // nil: flush and merge are Unsupported
-	Addr     string           // label of metrics: the listen address as given
+	Admin    storageapi.Admin   // nil: flush and merge are Unsupported
+	Catalog  storageapi.Catalog // nil: its requests are Unsupported
+	Addr     string             // label of metrics: the listen address as given
 	Config   ServerConfig
 	Logger   *logger.Logger     // nil means none
 	Metrics  *metrics.Set       // nil means none
@@ -167,6 +168,9 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 		return sendStrings(out)(searcher.LabelValues(ctx, &q.search, q.text, q.limit))
 	case methodTenants:
 		return sendTenants(out)(searcher.Tenants(ctx, q.search.Range))
+	}
+	if q.method >= methodDeleteSeries {
+		return c.catalog(ctx, out)
 	}
 	admin := c.server.opts.Admin
 	switch {

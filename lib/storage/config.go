@@ -29,6 +29,13 @@ type Config struct {
 	HeadMaxAge            flagvalue.Duration
 	HeadMaxBytes          flagvalue.Bytes
 	LogMaxBytes           flagvalue.Bytes
+	SnapshotsMaxAge       flagvalue.Retention
+	MaxHourlySeries       int
+	MaxDailySeries        int
+	LogNewSeries          bool
+	TrackNames            bool
+	NameStatsBytes        flagvalue.Bytes
+	DenyOutsideRetention  bool
 }
 
 // DefaultConfig returns the configuration that the flags have when none is given.
@@ -46,6 +53,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet, defaultDataPath string) {
 	c.MinFreeDiskSpaceBytes = 100e6
 	c.HeadMaxAge = flagvalue.Duration(time.Hour)
 	c.LogMaxBytes = 256 << 20
+	c.registerFeatureFlags(fs)
 	fs.StringVar(&c.DataPath, "storageDataPath", defaultDataPath, "Directory of the data; one process at a time may use it")
 	fs.Var(&c.RetentionPeriod, "retentionPeriod", "How long samples are kept, at least 1d: a number with one of the suffixes h, d, w, M (31 days), y; a plain number counts months. "+
 		"Months of which every sample is older are deleted")
@@ -61,6 +69,20 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet, defaultDataPath string) {
 	fs.Var(&c.LogMaxBytes, "storage.logMaxBytes", "Recent samples are moved from memory to data files earlier when the log is larger than this, since replaying it after a crash takes time")
 }
 
+// registerFeatureFlags registers the flags of what is not needed to store and find samples.
+func (c *Config) registerFeatureFlags(fs *flag.FlagSet) {
+	c.SnapshotsMaxAge = flagvalue.NewRetention("3d")
+	fs.Var(&c.SnapshotsMaxAge, "snapshotsMaxAge", "Snapshots are deleted once they are older than this; 0 keeps them until somebody deletes them")
+	fs.IntVar(&c.MaxHourlySeries, "storage.maxHourlySeries", 0, "Largest number of series with samples received in an hour; samples of others are dropped and counted; "+
+		"-1 counts the series and drops nothing; 0 turns it off")
+	fs.IntVar(&c.MaxDailySeries, "storage.maxDailySeries", 0, "Largest number of series with samples received in a day (UTC); samples of others are dropped and counted; "+
+		"-1 counts the series and drops nothing; 0 turns it off")
+	fs.BoolVar(&c.LogNewSeries, "logNewSeries", false, "Log every new series; /internal/log_new_series does it for a while")
+	fs.BoolVar(&c.TrackNames, "storage.trackMetricNamesStats", true, "Count how often metrics are asked for, see /api/v1/status/metric_names_stats")
+	fs.Var(&c.NameStatsBytes, "storage.cacheSizeMetricNamesStats", "Memory for counting how often metrics are asked for; 0 means a hundredth of the memory the process may use")
+	fs.BoolVar(&c.DenyOutsideRetention, "denyQueriesOutsideRetention", false, "Answer an error to searches which begin before -retentionPeriod, instead of leaving out what is older")
+}
+
 func (c *Config) validate() error {
 	switch {
 	case c.DataPath == "":
@@ -71,6 +93,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("cannot open storage: -futureRetention=%s is too short; set it to at least 2d", c.FutureRetention.String())
 	case c.DedupMinScrape < 0:
 		return fmt.Errorf("cannot open storage: -dedup.minScrapeInterval=%s is negative", c.DedupMinScrape.String())
+	case c.MaxHourlySeries < -1:
+		return fmt.Errorf("cannot open storage: -storage.maxHourlySeries=%d is negative; -1 counts series without a limit", c.MaxHourlySeries)
+	case c.MaxDailySeries < -1:
+		return fmt.Errorf("cannot open storage: -storage.maxDailySeries=%d is negative; -1 counts series without a limit", c.MaxDailySeries)
 	case c.HeadMaxAge.D() <= 0:
 		return fmt.Errorf("cannot open storage: -storage.headMaxAge=%s is too short; the default is 1h", c.HeadMaxAge.String())
 	case c.LogMaxBytes <= 0:

@@ -54,7 +54,7 @@ func TestConformanceInMemory(t *testing.T) {
 	apitest.Run(t, func(t *testing.T) apitest.Target {
 		s := openTest(t, testConfig(), testOptions(memfs.New(memfs.Options{})))
 		t.Cleanup(func() { closeTest(t, s) })
-		return apitest.Target{Ingester: s, Searcher: s, Admin: s}
+		return apitest.Target{Ingester: s, Searcher: s, Admin: s, Catalog: s}
 	})
 }
 
@@ -64,7 +64,7 @@ func TestConformanceOnDisk(t *testing.T) {
 		cfg.DataPath = t.TempDir()
 		s := openTest(t, cfg, testOptions(nil))
 		t.Cleanup(func() { closeTest(t, s) })
-		return apitest.Target{Ingester: s, Searcher: s, Admin: s}
+		return apitest.Target{Ingester: s, Searcher: s, Admin: s, Catalog: s}
 	})
 }
 
@@ -93,6 +93,6 @@ func TestConformanceWithFlushes(t *testing.T) {
 	apitest.Run(t, func(t *testing.T) apitest.Target {
 		s := openTest(t, testConfig(), testOptions(memfs.New(memfs.Options{})))
 		t.Cleanup(func() { closeTest(t, s) })
-		return apitest.Target{Ingester: &flushing{s, rand.New(rand.NewPCG(seed, 1))}, Searcher: s, Admin: s}
+		return apitest.Target{Ingester: &flushing{s, rand.New(rand.NewPCG(seed, 1))}, Searcher: s, Admin: s, Catalog: s}
 	})
 }

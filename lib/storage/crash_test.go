@@ -21,6 +21,7 @@ type crashRun struct {
 	g       *generator
 	n       *naive
 	crashed atomic.Pointer[memfs.FS] // what is left after the crash
+	more    func(s *Storage) error   // another kind of step; nil for none
 }
 
 // round runs random operations on fsys and returns what a crash leaves.
@@ -58,6 +59,12 @@ func (c *crashRun) round(fsys *memfs.FS, crashAt int64) *memfs.FS {
 func (c *crashRun) step(s *Storage) {
 	ctx := context.Background()
 	var err error
+	if c.more != nil && c.rng.IntN(12) == 0 {
+		if err = c.more(s); err != nil {
+			c.t.Fatal(err)
+		}
+		return
+	}
 	switch r := c.rng.IntN(40); {
 	case r < 34:
 		b := c.g.batch(c.t)

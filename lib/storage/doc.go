@@ -5,8 +5,8 @@
 // meet is told in docs/design/0002-storage-engine.md; the files are described in docs/format.
 // The package knows neither protocols nor other nodes.
 //
-// Locks, in the order they are taken: gate (shared by every call, exclusive once by Close), flushing (one flush, or
-// change of the set of partitions by retention, at a time), flushLock (shared by writers, exclusive for the instant of a
+// Locks, in the order they are taken: gate (shared by every call, exclusive once by Close), deleting (one deletion of series at a
+// time), flushing (one flush, snapshot, or change of the set of partitions by retention, at a time), flushLock (shared by writers, exclusive for the instant of a
 // freeze), register (one registration of new series at a time), tableMu (changes of the set of partitions). The set of
 // partitions itself is immutable and replaced as a whole.
 //
@@ -24,5 +24,9 @@
 //  5. A series is found by 128 bits of hash, half of them with a secret of the process, that were
 //     entered after comparing whole keys; so two series are never mixed.
 //  6. An id that occurs in the log or in a part is never given to another series, also when an index was lost.
-//  7. Retention removes nothing younger than the limit.
+//  7. Retention removes nothing younger than the limit, and no answer has a sample older than it.
+//  8. A snapshot which is listed is durable and whole: it has everything acknowledged before the call that made it, as of one
+//     instant, and nothing changes it but its deletion.
+//  9. A series that was deleted before a call began is not in its answer, whatever the log, the heads and the parts still hold. A
+//     sample ingested afterwards is in it.
 package storage

@@ -31,6 +31,11 @@ func (s *Storage) Flush(ctx context.Context) error {
 func (s *Storage) flush(ctx context.Context) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
+	return s.flushTimed(ctx)
+}
+
+// flushTimed is flush for callers that hold flushing.
+func (s *Storage) flushTimed(ctx context.Context) error {
 	start := time.Now()
 	err := s.flushLocked(ctx)
 	s.m.flushSeconds.UpdateDuration(start)
@@ -172,6 +177,7 @@ func (s *Storage) watch() {
 	if s.flushDue() {
 		s.askFlush()
 	}
+	s.watchSnapshots()
 	if err := s.dropExpired(); err != nil {
 		s.logger.Errorf("cannot drop the partitions outside of retention; the next try is in %s: %s", watchInterval, err)
 	}

@@ -154,6 +154,9 @@ func (w *writer) split(b *model.Batch) {
 			w.runs = append(w.runs, run{series: i, start: j, end: j + 1, month: w.month})
 			open = true
 		}
+		if w.s.limits != nil && len(w.runs) > first && !w.s.limits.pass(b, i, w.runs[first:]) {
+			w.runs = w.runs[:first]
+		}
 		w.identify(b, i, first)
 	}
 }
@@ -331,6 +334,7 @@ func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err erro
 			continue
 		}
 		created++
+		w.s.noteNewSeries(b.Key(r.series))
 		w.frame.AddSeries(uint32(r.month), r.id, b.Key(r.series))
 		if w.frame.Len() < frameTarget {
 			continue

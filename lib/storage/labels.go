@@ -39,8 +39,10 @@ func smallerLimit(a, b int) int {
 // labels unites the sorted answers of all months and cuts them at limit.
 func (s *Storage) labels(ctx context.Context, q *model.SearchQuery, limit int, ask func(p *partition.Partition, iq index.Query) ([]string, error)) (storageapi.Strings, error) {
 	var all []string
-	err := s.eachMonth(ctx, q.Range, func(p *partition.Partition) error {
-		iq, ok := indexQuery(q, p.Month(), q.MaxSeries)
+	inside := *q
+	inside.Range.Min = max(q.Range.Min, s.retained().Min)
+	err := s.eachMonth(ctx, inside.Range, func(p *partition.Partition) error {
+		iq, ok := indexQuery(&inside, p.Month(), q.MaxSeries)
 		if !ok {
 			return nil
 		}

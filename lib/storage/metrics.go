@@ -44,6 +44,7 @@ func newStorageMetrics(set *metrics.Set) *storageMetrics {
 		damagedReads:   set.Counter("vm_storage_damaged_reads_total"),
 		flushSeconds:   set.Histogram("vm_storage_flush_duration_seconds"),
 	}
+	m.partitions.Deduplicated = set.Counter(`vm_deduplicated_samples_total{type="merge"}`)
 	m.partitions.CorruptParts = set.Counter("vm_corrupt_parts_total")
 	for kind, c := range map[string]*partition.MergeCounters{"small": &m.partitions.Small, "big": &m.partitions.Big} {
 		c.Merges = set.Counter(fmt.Sprintf("vm_merges_total{type=%q}", "storage/"+kind))
@@ -125,6 +126,9 @@ func (s *Storage) collect(w *metrics.Writer) {
 	w.Gauge(`vm_active_merges{type="storage/big"}`, float64(s.m.partitions.Big.Active.Load()))
 	w.Gauge(`vm_cache_entries{type="storage/hour_metric_ids"}`, float64(t.HeadSeries))
 	w.Gauge(`vm_cache_size_bytes{type="storage/tsid"}`, float64(s.hot.sizeBytes()))
+	w.Gauge("vm_snapshots", s.snapshotCount())
+	w.Counter(`vm_deleted_metrics_total{type="indexdb"}`, float64(s.deletedSeries()))
+	s.collectNameStats(w)
 	w.Gauge("vm_next_retention_seconds", s.nextRetentionSeconds())
 	if space, err := s.fs.Space(s.cfg.DataPath); err == nil {
 		w.Gauge(fmt.Sprintf("vm_free_disk_space_bytes{path=%q}", s.cfg.DataPath), float64(space.Free))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/head"
@@ -44,6 +46,7 @@ type replayer struct {
 	// The month being replayed.
 	month     uint32
 	partition *partition.Partition // nil before the first, and for a month outside of retention
+	deleted   *roaring.Bitmap      // series of the month; nil for none
 	inMonth   model.TimeRange
 	delta     head.Delta // not yet accounted for
 }
@@ -104,11 +107,12 @@ func (r *replayer) enter(month uint32) (err error) {
 	if !m.Valid() {
 		return errkind.New(errkind.Corrupt, "bad month %d", month)
 	}
-	r.partition = nil
+	r.partition, r.deleted = nil, nil
 	if m.Range().Max >= r.keep.Min {
 		if r.partition, err = r.s.partitionOf(m); err != nil {
 			return err
 		}
+		r.deleted = r.partition.Index().Deleted()
 	}
 	r.month, r.inMonth = month, m.Range()
 	return nil
@@ -136,6 +140,9 @@ func (r *replayer) Series(month, id uint32, key []byte) error {
 func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float64) (err error) {
 	if err := r.enter(month); r.partition == nil || err != nil {
 		return err
+	}
+	if r.deleted != nil && r.deleted.Contains(id) {
+		return nil
 	}
 	if known, err := r.known(month, id); !known {
 		r.lost += len(timestamps)

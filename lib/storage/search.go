@@ -26,13 +26,20 @@ func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.
 	}
 	defer s.leave()
 	s.m.searches.Inc()
-	it := &iterator{s: s, ctx: ctx, r: q.Range, keysOnly: q.KeysOnly, detail: q.Detail, next: -1}
-	if q.Detail != model.AllSamples {
-		it.newest = &newest{r: q.Range}
+	readable, err := s.readable(q.Range)
+	if err != nil {
+		return nil, err
 	}
-	if err := it.find(q); err != nil {
+	it := &iterator{s: s, ctx: ctx, r: readable, keysOnly: q.KeysOnly, detail: q.Detail, cutting: readable != q.Range, next: -1}
+	if q.Detail != model.AllSamples {
+		it.newest = &newest{r: readable}
+	}
+	inside := *q
+	inside.Range = readable
+	if err := it.find(&inside); err != nil {
 		return nil, errors.Join(err, it.Close())
 	}
+	s.noteSearch(it)
 	return it, nil
 }
 
@@ -85,6 +92,9 @@ type iterator struct {
 	blocks   []tsblock.Block
 	buf      []byte
 	times    []int64
+	cutting  bool // samples outside of retention are asked for
+	cut      tsblock.Samples
+	scratch  tsblock.Scratch
 	err      error
 	coverage storageapi.Coverage
 	closed   bool
@@ -217,10 +227,14 @@ func (it *iterator) collect() bool {
 			return false
 		}
 	}
-	it.series.Blocks = it.blocks
 	if it.keysOnly {
+		it.series.Blocks = nil
 		return true
 	}
+	if it.cutting {
+		it.cutBlocks()
+	}
+	it.series.Blocks = it.blocks
 	tsblock.SortBlocks(it.blocks)
 	if !it.hasSample() {
 		return false

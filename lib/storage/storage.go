@@ -23,10 +23,15 @@ import (
 )
 
 var (
-	_ storageapi.Ingester = (*Storage)(nil)
-	_ storageapi.Searcher = (*Storage)(nil)
-	_ storageapi.Admin    = (*Storage)(nil)
+	_ storageapi.Ingester    = (*Storage)(nil)
+	_ storageapi.Searcher    = (*Storage)(nil)
+	_ storageapi.Admin       = (*Storage)(nil)
+	_ storageapi.Catalog     = (*Storage)(nil)
+	_ storageapi.Maintenance = (*Storage)(nil)
 )
+
+// dataName is the directory of the partitions, in that of the storage and in that of a snapshot.
+const dataName = "data"
 
 // Storage is the database of one node. It is safe for concurrent use.
 type Storage struct {
@@ -60,6 +65,13 @@ type Storage struct {
 	headBytes atomic.Int64 // of all heads, reserved from the budget
 	flushOwed atomic.Bool  // the last flush failed or was given up half-way
 	headSince atomic.Int64 // Unix ms of the first sample taken since the last freeze; 0 when there is none
+
+	snapshotSeq   atomic.Uint64
+	snapshotsSeen atomic.Int64  // Unix seconds of the last look at their age
+	logNewUntil   atomic.Int64  // Unix seconds; 0 is never
+	names         *nameStats    // nil: not counted
+	limits        *seriesLimits // nil: none
+	deleting      sync.Mutex
 
 	flushing  sync.Mutex
 	flushLock sync.RWMutex
@@ -122,7 +134,7 @@ func newStorage(cfg Config, o Options) *Storage {
 		bigWarn:    logger.NewThrottle(o.Logger, 5*time.Second),
 		damageWarn: logger.NewThrottle(o.Logger, 5*time.Second),
 		seed:       maphash.MakeSeed(),
-		dataDir:    filepath.Join(cfg.DataPath, "data"),
+		dataDir:    filepath.Join(cfg.DataPath, dataName),
 		mergeSlot:  make(chan struct{}, 1),
 		flushSoon:  make(chan struct{}, 1),
 		mergeSoon:  make(chan struct{}, 1),
@@ -136,6 +148,15 @@ func newStorage(cfg Config, o Options) *Storage {
 	if s.maxSeries <= 0 {
 		s.maxSeries = defaultMaxSeries(o.Budget.Limit())
 	}
+	if cfg.TrackNames {
+		maxBytes := int64(cfg.NameStatsBytes)
+		if maxBytes <= 0 {
+			maxBytes = o.Budget.Limit() / 100
+		}
+		s.names = newNameStats(maxBytes, o.Now().Unix())
+	}
+	s.limits = newSeriesLimits(&cfg, &o)
+	s.startLogNewSeries()
 	s.writers.New = func() any { return &writer{s: s} }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.table.Store(newTable(nil))
@@ -150,7 +171,7 @@ func (s *Storage) open() error {
 	if s.lockFile, err = s.fs.Lock(filepath.Join(s.cfg.DataPath, "flock.lock")); err != nil {
 		return err
 	}
-	if err := s.openPartitions(); err != nil {
+	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats()); err != nil {
 		return err
 	}
 	s.log, err = wal.Open(wal.Options{FS: s.fs, Dir: filepath.Join(s.cfg.DataPath, "wal", "0"), Logger: s.logger, Metrics: s.o.Metrics})
@@ -319,7 +340,7 @@ func (s *Storage) Close() error {
 		s.logger.Warnf("storage %q is closed with recent samples in the log, since the disk is full; they will be recovered at the next start: %s", s.cfg.DataPath, err)
 		err = nil
 	}
-	err = errors.Join(err, s.closeFiles())
+	err = errors.Join(err, s.saveNameStats(), s.closeFiles())
 	if err != nil {
 		return fmt.Errorf("cannot close storage %q cleanly: %w", s.cfg.DataPath, err)
 	}
@@ -338,6 +359,7 @@ func (s *Storage) closeFiles() error {
 	}
 	errs = append(errs, release(s.table.Load().sorted))
 	s.table.Store(newTable(nil))
+	s.limits.free()
 	s.detachSlots()
 	s.o.Budget.Release(s.headBytes.Swap(0))
 	if s.lockFile != nil {

@@ -16,22 +16,27 @@ import (
 
 // Config holds the keys which protect the routes.
 type Config struct {
-	ForceFlushAuthKey string
-	ForceMergeAuthKey string
+	ForceFlushAuthKey   string
+	ForceMergeAuthKey   string
+	SnapshotAuthKey     string
+	LogNewSeriesAuthKey string
 }
 
 // RegisterFlags registers the flags.
 func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.ForceFlushAuthKey, "forceFlushAuthKey", "", "Value which the authKey argument of /internal/force_flush must have")
 	fs.StringVar(&c.ForceMergeAuthKey, "forceMergeAuthKey", "", "Value which the authKey argument of /internal/force_merge must have")
+	fs.StringVar(&c.SnapshotAuthKey, "snapshotAuthKey", "", "Value which the authKey argument of /snapshot/* must have")
+	fs.StringVar(&c.LogNewSeriesAuthKey, "logNewSeriesAuthKey", "", "Value which the authKey argument of /internal/log_new_series must have")
 }
 
 // Options are the arguments of New.
 type Options struct {
-	Config  *Config
-	Admin   storageapi.Admin
-	Logger  *logger.Logger
-	Metrics *metrics.Set
+	Config      *Config
+	Admin       storageapi.Admin
+	Maintenance storageapi.Maintenance
+	Logger      *logger.Logger
+	Metrics     *metrics.Set
 }
 
 // API answers housekeeping requests. Close waits for merges it has started.
@@ -41,16 +46,33 @@ type API struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	flushes, flushErrors, merges *metrics.Counter
+	routes   map[string]route
+	requests map[string]*metrics.Counter
+	errors   map[string]*metrics.Counter
+}
+
+// route is how a path is served, and the key which it takes.
+type route struct {
+	serve            func(w http.ResponseWriter, r *http.Request)
+	keyFlag, authKey string
 }
 
 // New returns an API.
 func New(o Options) *API {
-	a := &API{
-		o:           o,
-		flushes:     o.Metrics.Counter(`vm_http_requests_total{path="/internal/force_flush"}`),
-		flushErrors: o.Metrics.Counter(`vm_http_request_errors_total{path="/internal/force_flush"}`),
-		merges:      o.Metrics.Counter(`vm_http_requests_total{path="/internal/force_merge"}`),
+	a := &API{o: o, requests: map[string]*metrics.Counter{}, errors: map[string]*metrics.Counter{}}
+	c := o.Config
+	a.routes = map[string]route{
+		"/internal/force_flush": {a.flush, "forceFlushAuthKey", c.ForceFlushAuthKey},
+		"/internal/force_merge": {func(_ http.ResponseWriter, r *http.Request) { a.merge(r.FormValue("partition_prefix")) }, "forceMergeAuthKey", c.ForceMergeAuthKey},
+		"/internal/log_new_series": {func(w http.ResponseWriter, r *http.Request) { a.answer(w, r, a.logNewSeries) },
+			"logNewSeriesAuthKey", c.LogNewSeriesAuthKey},
+	}
+	for path, serve := range a.snapshotPaths() {
+		a.routes[path] = route{func(w http.ResponseWriter, r *http.Request) { a.answer(w, r, serve) }, "snapshotAuthKey", c.SnapshotAuthKey}
+	}
+	for path := range a.routes {
+		a.requests[path] = o.Metrics.Counter(fmt.Sprintf("vm_http_requests_total{path=%q}", path))
+		a.errors[path] = o.Metrics.Counter(fmt.Sprintf("vm_http_request_errors_total{path=%q}", path))
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
@@ -66,27 +88,22 @@ func (a *API) Close() error {
 // Handle answers the request and returns true, or returns false when the path
 // is none of its routes.
 func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
-	switch r.URL.Path {
-	case "/internal/force_flush":
-		a.flushes.Inc()
-		if httpserver.CheckAuthKey(w, r, "forceFlushAuthKey", a.o.Config.ForceFlushAuthKey) {
-			a.flush(w, r)
-		}
-		return true
-	case "/internal/force_merge":
-		a.merges.Inc()
-		if httpserver.CheckAuthKey(w, r, "forceMergeAuthKey", a.o.Config.ForceMergeAuthKey) {
-			a.merge(r.FormValue("partition_prefix"))
-		}
-		return true
+	path := r.URL.Path
+	route, ok := a.routes[path]
+	if !ok {
+		return false
 	}
-	return false
+	a.requests[path].Inc()
+	if httpserver.CheckAuthKey(w, r, route.keyFlag, route.authKey) {
+		route.serve(w, r)
+	}
+	return true
 }
 
 func (a *API) flush(w http.ResponseWriter, r *http.Request) {
 	a.o.Logger.Infof("flushing storage to make pending data available for reading")
 	if err := a.o.Admin.Flush(r.Context()); err != nil {
-		a.flushErrors.Inc()
+		a.errors[r.URL.Path].Inc()
 		httpserver.Error(w, r, a.o.Logger, fmt.Errorf("cannot flush: %w", err))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ import (
 type Options struct {
 	Config   *Config
 	Searcher storageapi.Searcher
+	Catalog  storageapi.Catalog
 	Engine   *query.Engine
 	Logger   *logger.Logger
 	Metrics  *metrics.Set
@@ -38,7 +40,10 @@ type API struct {
 	o      Options
 	slots  chan struct{}
 	routes map[string]route
+	admin  map[string]adminRoute
 	values *endpoint
+
+	queries *queryLog
 
 	limitReached *metrics.Counter
 	limitTimeout *metrics.Counter
@@ -86,7 +91,9 @@ func New(o Options) *API {
 	o.Metrics.Gauge("vm_concurrent_select_capacity", func() float64 { return float64(cap(a.slots)) })
 	o.Metrics.Gauge("vm_concurrent_select_current", func() float64 { return float64(len(a.slots)) })
 	o.Metrics.Gauge("vm_concurrent_select_waiting", func() float64 { return float64(a.waiting.Load()) })
+	a.queries = newQueryLog(o.Config, o.Now)
 	a.register()
+	a.admin = a.adminRoutes()
 	return a
 }
 
@@ -124,6 +131,7 @@ func (a *API) register() {
 		a.routes["/api/v1/"+name] = route{serve: fixed(body), unlimited: true}
 		a.routes["/"+name] = route{serve: fixed(body), unlimited: true}
 	}
+	maps.Copy(a.routes, a.statusRoutes())
 	for path, r := range a.routes {
 		r.endpoint = a.endpoint(path)
 		a.routes[path] = r
@@ -139,6 +147,11 @@ func (a *API) endpoint(path string) *endpoint {
 	if !a.o.SingleNode && path != "/admin/tenants" {
 		label = "/select/{}/prometheus" + path
 	}
+	return a.namedEndpoint(label)
+}
+
+// namedEndpoint returns the counters of a path as it is called in metrics.
+func (a *API) namedEndpoint(label string) *endpoint {
 	labels := "{path=" + strconv.Quote(label) + "}"
 	return &endpoint{
 		requests: a.o.Metrics.Counter("vm_http_requests_total" + labels),
@@ -151,6 +164,9 @@ func (a *API) endpoint(path string) *endpoint {
 // routes.
 func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	path := strings.TrimSuffix(r.URL.Path, "/")
+	if a.handleAdmin(w, r, path) {
+		return true
+	}
 	if a.o.SingleNode {
 		return a.dispatch(w, r, model.TenantID{}, strings.TrimPrefix(path, "/prometheus"))
 	}

@@ -21,6 +21,17 @@ type Config struct {
 	DenyPartialResponse   bool
 	LogSlowQueryDuration  flagvalue.Duration
 	TenantHeaders         bool
+
+	DeleteAuthKey            string
+	MaxDeleteSeries          int
+	MaxDeleteDuration        flagvalue.Duration
+	NameStatsResetAuthKey    string
+	MaxStatusRequestDuration flagvalue.Duration
+	MaxTSDBStatusSeries      int
+	MaxTSDBStatusTopN        int
+	LastQueriesCount         int
+	MinQueryDuration         flagvalue.Duration
+	MinQueryMemory           flagvalue.Bytes
 }
 
 // RegisterFlags registers the flags of the read API.
@@ -30,6 +41,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.MaxLabelsAPIDuration = flagvalue.Duration(5 * time.Second)
 	c.MaxExportDuration = flagvalue.Duration(720 * time.Hour)
 	c.LogSlowQueryDuration = flagvalue.Duration(5 * time.Second)
+	c.registerStatusFlags(fs)
 	fs.Var(&c.MaxQueryDuration, "search.maxQueryDuration", "Longest run of a query; the timeout argument of a request can only lower it")
 	fs.IntVar(&c.MaxConcurrentRequests, "search.maxConcurrentRequests", 2*runtime.GOMAXPROCS(-1), "Read requests that are served at once; more wait in a queue")
 	fs.Var(&c.MaxQueueDuration, "search.maxQueueDuration", "Longest wait of a read request in the queue; then it is answered 429")
@@ -41,4 +53,22 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.DenyPartialResponse, "search.denyPartialResponse", false, "Answer 503 instead of a partial response when some of the storage nodes do not answer")
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true, "Take the tenant of /select/prometheus/... paths, which name none, from the headers AccountID and ProjectID; cluster only")
 	fs.Var(&c.LogSlowQueryDuration, "search.logSlowQueryDuration", "Queries that run longer are logged; 0 turns it off")
+}
+
+// registerStatusFlags registers the flags of the routes about series and queries.
+func (c *Config) registerStatusFlags(fs *flag.FlagSet) {
+	c.MaxDeleteDuration = flagvalue.Duration(5 * time.Minute)
+	c.MaxStatusRequestDuration = flagvalue.Duration(5 * time.Minute)
+	c.MinQueryDuration = flagvalue.Duration(time.Millisecond)
+	c.MinQueryMemory = 1024
+	fs.StringVar(&c.DeleteAuthKey, "deleteAuthKey", "", "Value which the authKey argument of /api/v1/admin/tsdb/delete_series must have")
+	fs.IntVar(&c.MaxDeleteSeries, "search.maxDeleteSeries", 1_000_000, "Most series that one request may delete")
+	fs.Var(&c.MaxDeleteDuration, "search.maxDeleteDuration", "Longest run of a request which deletes series")
+	fs.StringVar(&c.NameStatsResetAuthKey, "metricNamesStatsResetAuthKey", "", "Value which the authKey argument of /api/v1/admin/status/metric_names_stats/reset must have")
+	fs.Var(&c.MaxStatusRequestDuration, "search.maxStatusRequestDuration", "Longest run of requests to /api/v1/status/tsdb, /api/v1/status/metric_names_stats and /api/v1/series/count")
+	fs.IntVar(&c.MaxTSDBStatusSeries, "search.maxTSDBStatusSeries", 10_000_000, "Most series that /api/v1/status/tsdb may count")
+	fs.IntVar(&c.MaxTSDBStatusTopN, "search.maxTSDBStatusTopNSeries", 1000, "Largest topN argument of /api/v1/status/tsdb; a larger one is lowered")
+	fs.IntVar(&c.LastQueriesCount, "search.queryStats.lastQueriesCount", 20_000, "Queries which /api/v1/status/top_queries looks back at; 0 turns it off")
+	fs.Var(&c.MinQueryDuration, "search.queryStats.minQueryDuration", "Queries which ran shorter are left out of /api/v1/status/top_queries")
+	fs.Var(&c.MinQueryMemory, "search.queryStats.minQueryMemoryUsage", "Shown by /api/v1/status/top_queries and without effect, since the memory of queries is not measured one by one")
 }

@@ -89,6 +89,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if err != nil {
 		return err
 	}
+	defer a.queries.begin(r, req)()
 	missing := &missingNodes{}
 	result, err := run(context.WithValue(r.Context(), missingKey{}, missing), req)
 	elapsed := a.o.Now().Sub(r.started)

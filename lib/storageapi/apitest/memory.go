@@ -29,6 +29,8 @@ type Memory struct {
 	mu struct {
 		sync.RWMutex
 		series map[string]*memorySeries
+		usage  map[usageKey]storageapi.Usage
+		since  int64
 	}
 }
 
@@ -42,6 +44,8 @@ type memorySeries struct {
 func NewMemory() *Memory {
 	m := &Memory{}
 	m.mu.series = map[string]*memorySeries{}
+	m.mu.usage = map[usageKey]storageapi.Usage{}
+	m.mu.since = time.Now().Unix()
 	return m
 }
 
@@ -125,11 +129,14 @@ func (m *Memory) Merge(ctx context.Context, _ string) error { return ctx.Err() }
 
 // Search returns the selected series with their samples cut to the range.
 func (m *Memory) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	keys, err := m.selectLocked(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if !q.KeysOnly {
+		m.noteLocked(q, keys)
 	}
 	if q.MaxSeries > 0 && len(keys) > q.MaxSeries {
 		return nil, errkind.New(errkind.Unprocessable, "cannot return more than %d series: %d match; narrow the filters or the time range", q.MaxSeries, len(keys))

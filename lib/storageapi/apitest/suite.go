@@ -27,16 +27,19 @@ const (
 type Target struct {
 	Ingester storageapi.Ingester
 	Searcher storageapi.Searcher
-	Admin    storageapi.Admin // may be nil
+	Admin    storageapi.Admin   // may be nil
+	Catalog  storageapi.Catalog // may be nil: its cases are skipped
 	// Base is the start of a day (UTC), in Unix milliseconds, around which the
 	// samples lie: from 45 days before to 2 days after. 0 means DefaultBase.
 	Base int64
+	// Copies is how many nodes keep each series; 0 means 1. Nodes is how many nodes there are; 0 means 1.
+	Copies, Nodes int
 }
 
 // Run checks the contracts against the stores that factory returns. Every
 // call of factory must return a fresh, empty store.
 func Run(t *testing.T, factory func(t *testing.T) Target) {
-	for _, c := range cases() {
+	for _, c := range append(cases(), catalogCases()...) {
 		t.Run(c.name, func(t *testing.T) {
 			target := factory(t)
 			if target.Base == 0 {

@@ -203,7 +203,7 @@ func BenchmarkMerge(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := Merge(b.Context(), w, parts, inIDOrder, everything(), 0); err != nil {
+		if err := Merge(b.Context(), w, parts, inIDOrder, &MergeRules{Keep: everything()}); err != nil {
 			b.Fatal(err)
 		}
 		if meta, err = w.Finish(); err != nil {

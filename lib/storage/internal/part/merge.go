@@ -12,17 +12,24 @@ import (
 // instead of being filled up with samples of the next.
 const copyFrom = tsblock.MaxSamplesPerBlock / 2
 
-// Merge adds the samples of all parts within keep to w. Order compares series
-// ids as the parts have them, and gives 0 for equal ids only. Of several samples at one
-// timestamp, or with minIntervalMs > 0 in one bucket, one stays, as tsblock.Merge has it.
+// MergeRules say what a merge leaves out.
+type MergeRules struct {
+	Keep          model.TimeRange      // samples outside go
+	MinIntervalMs int64                // with more than 0, one sample stays per bucket of this length
+	Drop          func(id uint32) bool // series which go as a whole; nil for none
+	// Deduplicated is set to how many samples went for MinIntervalMs; those of equal timestamps are not counted.
+	Deduplicated int64
+}
+
+// Merge adds the samples of all parts within rules.Keep to w. Order compares series
+// ids as the parts have them, and gives 0 for equal ids only; it is not asked about series which rules.Drop
+// drops. Of several samples at one timestamp, or with an interval in one bucket, one stays, as tsblock.Merge has it.
 // The caller finishes or, on an error, aborts w. It holds a reference to each part.
-//
-//archtest:allow parameters source, target and the four things that shape a merge; a struct would be written at its only call
-func Merge(ctx context.Context, w *Writer, parts []*Part, order func(a, b uint32) int, keep model.TimeRange, minIntervalMs int64) error {
-	m := merger{w: w, keep: keep, minIntervalMs: minIntervalMs}
+func Merge(ctx context.Context, w *Writer, parts []*Part, order func(a, b uint32) int, rules *MergeRules) error {
+	m := merger{w: w, keep: rules.Keep, minIntervalMs: rules.MinIntervalMs, rules: rules}
 	for _, p := range parts {
-		if p.index.ids.Len() > 0 {
-			m.cursors = append(m.cursors, cursor{part: p, id: uint32(p.index.ids.At(0))})
+		if c := (cursor{part: p, rank: -1}); c.next(rules.Drop) {
+			m.cursors = append(m.cursors, c)
 		}
 	}
 	for len(m.cursors) > 0 {
@@ -42,6 +49,7 @@ type merger struct {
 	keep          model.TimeRange
 	minIntervalMs int64
 	cursors       []cursor
+	rules         *MergeRules
 
 	encoder tsblock.Encoder
 	scratch tsblock.Scratch
@@ -55,6 +63,16 @@ type cursor struct {
 	part *Part
 	rank int
 	id   uint32
+}
+
+// next moves to the next series which stays; false at the end.
+func (c *cursor) next(drop func(id uint32) bool) bool {
+	for c.rank++; c.rank < c.part.index.ids.Len(); c.rank++ {
+		if c.id = uint32(c.part.index.ids.At(c.rank)); drop == nil || !drop(c.id) {
+			return true
+		}
+	}
+	return false
 }
 
 // lowest returns the id which comes first. Most often all parts stand at the same.
@@ -78,11 +96,9 @@ func (m *merger) mergeSeries(id uint32) error {
 			if m.blocks, err = c.part.appendRank(m.blocks, c.rank, m.keep); err != nil {
 				return err
 			}
-			c.rank++
-			if c.rank == c.part.index.ids.Len() {
+			if !c.next(m.rules.Drop) {
 				continue
 			}
-			c.id = uint32(c.part.index.ids.At(c.rank))
 		}
 		left = append(left, c)
 	}
@@ -113,7 +129,9 @@ func (m *merger) addCluster(id uint32, blocks []tsblock.Block, whole bool) error
 		return err
 	}
 	if m.minIntervalMs > 0 {
+		n := m.pending.Len()
 		m.pending.Dedup(max(0, start-1), m.minIntervalMs)
+		m.rules.Deduplicated += int64(n - m.pending.Len())
 	}
 	// Keep the last sample: with an interval the next cluster may replace it.
 	return m.flush(id, tsblock.MaxSamplesPerBlock)

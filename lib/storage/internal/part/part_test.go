@@ -233,7 +233,7 @@ func TestEmptyPart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Merge(t.Context(), w, []*Part{p}, compareIDs, everything(), 0); err != nil {
+	if err := Merge(t.Context(), w, []*Part{p}, compareIDs, &MergeRules{Keep: everything()}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Abort(); err != nil {
@@ -265,7 +265,7 @@ func TestMergeAgainstModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Merge(t.Context(), w, parts, compareIDs, keep, interval); err != nil {
+		if err := Merge(t.Context(), w, parts, compareIDs, &MergeRules{Keep: keep, MinIntervalMs: interval}); err != nil {
 			t.Fatal(err)
 		}
 		p := finishPart(t, vfs.OS(), out, w)
@@ -329,7 +329,7 @@ func TestMergeCutsBlocksAnew(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := Merge(t.Context(), w, []*Part{b, a}, compareIDs, everything(), c.interval); err != nil {
+			if err := Merge(t.Context(), w, []*Part{b, a}, compareIDs, &MergeRules{Keep: everything(), MinIntervalMs: c.interval}); err != nil {
 				t.Fatal(err)
 			}
 			p := finishPart(t, vfs.OS(), filepath.Join(dir, "out"), w)
@@ -365,7 +365,7 @@ func TestMergeCanceled(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Merge(ctx, w, []*Part{p}, compareIDs, everything(), 0); errkind.Of(err) != errkind.Canceled {
+	if err := Merge(ctx, w, []*Part{p}, compareIDs, &MergeRules{Keep: everything()}); errkind.Of(err) != errkind.Canceled {
 		t.Errorf("got %v", err)
 	}
 	if err := w.Abort(); err != nil {

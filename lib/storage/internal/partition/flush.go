@@ -65,7 +65,7 @@ func (p *Partition) flushHead(ctx context.Context, h *head.Head, keep model.Time
 
 // writeHead writes all series of a head by ascending key, blocks cut anew.
 func (p *Partition) writeHead(ctx context.Context, w *part.Writer, h *head.Head, keep model.TimeRange) error {
-	ids, err := p.idsByKey(ctx, roaring.BitmapOf(h.IDs()...))
+	ids, _, err := p.aliveByKey(ctx, roaring.BitmapOf(h.IDs()...))
 	if err != nil {
 		return err
 	}
@@ -83,8 +83,13 @@ func (p *Partition) writeHead(ctx context.Context, w *part.Writer, h *head.Head,
 		buf = buf[:0]
 		blocks = h.AppendBlocks(blocks[:0], &buf, id, keep)
 		samples.Reset()
-		if err := tsblock.ReadRange(&samples, blocks, keep, p.o.MinIntervalMs, &scratch); err != nil {
+		if err := tsblock.ReadRange(&samples, blocks, keep, 0, &scratch); err != nil {
 			return err
+		}
+		if p.o.MinIntervalMs > 0 {
+			n := samples.Len()
+			samples.Dedup(0, p.o.MinIntervalMs)
+			p.o.Stats.Deduplicated.Add(n - samples.Len())
 		}
 		if buf, err = writeSamples(w, id, &samples, &encoder, buf[:0]); err != nil {
 			return err

@@ -31,7 +31,7 @@ func (p *Partition) MergeNext(ctx context.Context, keep model.TimeRange, maxOutp
 	}
 	picked := PickMerge(infos, maxOutputBytes)
 	if len(picked) == 0 {
-		return false, nil
+		return p.rewriteNextLocked(ctx, parts, keep, maxOutputBytes)
 	}
 	chosen := choose(parts, picked)
 	left, err := p.reachable(chosen)
@@ -63,9 +63,10 @@ func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutpu
 	}
 	var need int64
 	single := len(parts) == 1
+	deleted := p.deleted()
 	for _, e := range parts {
 		need += e.SizeBytes
-		single = single && keep.Contains(e.MinTimestamp) && keep.Contains(e.MaxTimestamp)
+		single = single && keep.Contains(e.MinTimestamp) && keep.Contains(e.MaxTimestamp) && !e.hasAny(deleted)
 	}
 	if len(parts) == 0 || single && p.o.MinIntervalMs == 0 {
 		return nil
@@ -155,9 +156,13 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	order, err := p.keyOrder(ctx, parts)
+	order, deleted, err := p.keyOrder(ctx, parts)
 	if err != nil {
 		return err
+	}
+	rules := part.MergeRules{Keep: keep, MinIntervalMs: p.o.MinIntervalMs}
+	if !deleted.IsEmpty() {
+		rules.Drop = deleted.Contains
 	}
 	sources := make([]*part.Part, len(parts))
 	var before, size int64
@@ -170,7 +175,8 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	c.Active.Add(1)
 	defer c.Active.Add(-1)
 	fill := func(w *part.Writer) error {
-		return part.Merge(ctx, w, sources, order, keep, p.o.MinIntervalMs)
+		rules.Deduplicated = 0
+		return part.Merge(ctx, w, sources, order, &rules)
 	}
 	rows, err := p.writePart(fill, parts, nil)
 	if errkind.Of(err) == errkind.Corrupt {
@@ -181,7 +187,8 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	}
 	c.Merges.Inc()
 	c.Rows.Add(int(rows))
-	c.Deleted.Add(int(max(0, before-rows)))
+	p.o.Stats.Deduplicated.Add(int(rules.Deduplicated))
+	c.Deleted.Add(int(max(0, before-rows-rules.Deduplicated)))
 	return nil
 }
 
@@ -216,19 +223,19 @@ func (p *Partition) findDamaged(ctx context.Context, parts []*entry) {
 	}
 }
 
-// keyOrder returns a comparison of the ids in parts by their keys.
-func (p *Partition) keyOrder(ctx context.Context, parts []*entry) (func(a, b uint32) int, error) {
+// keyOrder returns a comparison of the ids in parts by their keys, and the deleted ids, which it does not know.
+func (p *Partition) keyOrder(ctx context.Context, parts []*entry) (order func(a, b uint32) int, deleted *roaring.Bitmap, err error) {
 	ids := idsOf(parts...)
-	sorted, err := p.idsByKey(ctx, ids)
+	sorted, deleted, err := p.aliveByKey(ctx, ids)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ids.IsEmpty() {
-		return func(a, b uint32) int { return cmp.Compare(a, b) }, nil
+		return func(a, b uint32) int { return cmp.Compare(a, b) }, deleted, nil
 	}
 	ranks := make([]uint32, ids.Maximum()+1)
 	for rank, id := range sorted {
 		ranks[id] = uint32(rank)
 	}
-	return func(a, b uint32) int { return cmp.Compare(ranks[a], ranks[b]) }, nil
+	return func(a, b uint32) int { return cmp.Compare(ranks[a], ranks[b]) }, deleted, nil
 }

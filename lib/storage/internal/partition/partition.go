@@ -33,7 +33,8 @@ type Options struct {
 // Counters are shared by all partitions of a storage.
 type Counters struct {
 	CorruptParts *metrics.Counter
-	Small, Big   MergeCounters // by the size of what is merged
+	Deduplicated *metrics.Counter // samples which merges and flushes left out for MinIntervalMs
+	Small, Big   MergeCounters    // by the size of what is merged
 }
 
 // MergeCounters are about merges.
@@ -76,6 +77,8 @@ type entry struct {
 	manifestPart
 	damaged atomic.Bool // a column is damaged, or series are not in the index; the rest is served, and merges leave the part alone
 	known   bool        // all its series are in the index; guarded by mergeMu
+	// tombstones is the number of deleted series at the last look at how many of them the part has; guarded by mergeMu.
+	tombstones uint64
 }
 
 // Open opens the partition in DataDir, or creates it. The caller has one reference.

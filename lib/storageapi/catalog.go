@@ -1,0 +1,119 @@
+package storageapi
+
+import (
+	"cmp"
+	"context"
+	"strings"
+
+	"vmcluster/lib/model"
+)
+
+// Catalog is about the series themselves: deleting them, counting them, and which of them are asked for.
+type Catalog interface {
+	// DeleteSeries deletes the series, with all their samples, that the tenant and the filters of q select; the
+	// range of q is not looked at. It returns how many were deleted, in each store that held them, once the deletion
+	// is durable and no search finds them any more. Samples that are ingested after the return make new series. More
+	// than q.MaxSeries (0: no limit) is an error of kind Unprocessable, and nothing is deleted then. After another
+	// error some may have been deleted; the same call may be made again.
+	DeleteSeries(ctx context.Context, q *model.SearchQuery) (int, error)
+
+	// SeriesCount returns the number of series of a tenant, over all time.
+	SeriesCount(ctx context.Context, tenant model.TenantID) (Count, error)
+
+	// Status counts the series that q selects by names and values of their labels.
+	Status(ctx context.Context, q *StatusQuery) (Status, error)
+
+	// NameStats tells how often metrics have been asked for, the least asked for first.
+	NameStats(ctx context.Context, q *NameStatsQuery) (NameStats, error)
+
+	// ResetNameStats starts counting anew, for all tenants.
+	ResetNameStats(ctx context.Context) error
+}
+
+// Count is a number with its coverage.
+type Count struct {
+	Value    uint64
+	Coverage Coverage
+}
+
+// StatusQuery asks for a Status.
+type StatusQuery struct {
+	// Search selects the series by the days of its range.
+	Search model.SearchQuery
+	// FocusLabel is the label whose values are counted in SeriesByFocusLabelValue; none when empty.
+	FocusLabel string
+	// TopN is the length of the lists, at least 1.
+	TopN int
+}
+
+// Status tells what series are made of. The lists have the largest counts first, and names in order within a count.
+type Status struct {
+	TotalSeries     uint64
+	TotalLabelPairs uint64 // the sum of the numbers of labels of all series
+
+	SeriesByMetricName      []StatusEntry
+	SeriesByLabelName       []StatusEntry
+	SeriesByFocusLabelValue []StatusEntry
+	SeriesByLabelPair       []StatusEntry // names are label=value
+	ValuesByLabelName       []StatusEntry // distinct values
+
+	Coverage Coverage
+}
+
+// StatusEntry is a name with a count.
+type StatusEntry struct {
+	Name  string
+	Count uint64
+	// Usage is set in SeriesByMetricName, when it is counted.
+	Usage Usage
+}
+
+// Usage tells how often a metric was asked for.
+type Usage struct {
+	Requests        uint64
+	LastRequestSecs int64 // Unix seconds; 0 for never
+}
+
+// Merge adds what another store counted.
+func (u *Usage) Merge(other Usage) {
+	// Every store is asked by every query, so the numbers tell of the same queries.
+	u.Requests = max(u.Requests, other.Requests)
+	u.LastRequestSecs = max(u.LastRequestSecs, other.LastRequestSecs)
+}
+
+// NameStatsQuery asks for NameStats.
+type NameStatsQuery struct {
+	Tenant model.TenantID
+	// Limit is the largest number of records; 0 means all.
+	Limit int
+	// MaxRequests leaves out metrics which were asked for more often; negative means no limit.
+	MaxRequests int
+	// Pattern is a regular expression (RE2) which a part of the name must match; empty for all.
+	Pattern string
+}
+
+// NameStats tells how often metrics have been asked for.
+type NameStats struct {
+	SinceSecs    int64  // Unix seconds: when counting began
+	Tracked      uint64 // number of metrics, of all tenants, which are known to have been asked for
+	MaxBytes     uint64 // of memory the counters may take
+	CurrentBytes uint64
+	Records      []NameRecord // by Usage.Requests, then by name
+	Coverage     Coverage
+}
+
+// NameRecord is the usage of a metric.
+type NameRecord struct {
+	Name  string
+	Usage Usage
+}
+
+// CompareNameRecords orders records by the number of requests, then by name.
+func CompareNameRecords(a, b NameRecord) int {
+	return cmp.Or(cmp.Compare(a.Usage.Requests, b.Usage.Requests), strings.Compare(a.Name, b.Name))
+}
+
+// CompareStatusEntries orders entries by falling count, then by name.
+func CompareStatusEntries(a, b StatusEntry) int {
+	return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Name, b.Name))
+}
