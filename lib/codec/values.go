@@ -14,6 +14,7 @@ const (
 	valuesDecimal = 2 // scale, exceptions, integer column of value*10^scale
 	valuesBits    = 3 // integer column of ordered bit patterns
 	valuesSplit   = 4 // scale, exceptions, integer columns of value*10^scale and of units in the last place
+	valuesStream  = 8 // stream: see Stream
 )
 
 // maxScale is the largest number of decimals that is tried. More cannot be
@@ -253,6 +254,8 @@ func DecodeValuesFrom(dst []float64, src []byte, n, from int) ([]float64, error)
 		err = decodeIntsAsValues(out, src, n, -1)
 	case format == valuesSplit:
 		err = decodeSplit(out, src, n)
+	case format&streamFormatMask == valuesStream:
+		err = decodeStream(out, src, n)
 	default:
 		err = errkind.New(errkind.Corrupt, "format %d does not go with %d bytes", format, len(src)+1)
 	}

@@ -153,3 +153,16 @@ func btoi(b bool) int {
 	}
 	return 0
 }
+
+// MetricOfKey returns the front of a series key: tenant and metric name. Keys of one metric of one tenant have it in common,
+// and no other keys have. It aliases key.
+func MetricOfKey(key []byte) []byte {
+	if len(key) < TenantSize {
+		return key
+	}
+	n, size := binary.Uvarint(key[TenantSize:])
+	if size <= 0 || n > uint64(len(key)-TenantSize-size) {
+		return key
+	}
+	return key[:TenantSize+size+int(n)]
+}

@@ -5,11 +5,12 @@ import (
 	"cmp"
 	"slices"
 
+	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/partition"
 )
 
 // order sorts what was found by key, then by month, and returns the number of distinct keys. Within a month the largest
-// part knows the order of nearly all series, so numbers are sorted instead of keys.
+// part has nearly all series of a metric together, so keys are compared within metrics, where they are few and often in order already.
 func (it *iterator) order() int {
 	var sorted []found
 	for start := 0; start < len(it.found); {
@@ -22,7 +23,7 @@ func (it *iterator) order() int {
 	}
 	it.found = sorted
 	distinct, ascending := it.distinct()
-	if !ascending { // a part which is wrong in spite of its checksums
+	if !ascending { // metrics of one hash take turns in a part
 		slices.SortFunc(it.found, it.compareKeys)
 		distinct, _ = it.distinct()
 	}
@@ -54,7 +55,30 @@ func (it *iterator) orderMonth(list []found) []found {
 		sorted[i] = list[uint32(x)]
 	}
 	slices.SortFunc(rest, it.compareKeys)
-	return it.mergeByKey(sorted, rest)
+	return it.mergeByKey(it.orderMetrics(sorted), rest)
+}
+
+// orderMetrics sorts a list in which the series of a metric stand together.
+func (it *iterator) orderMetrics(list []found) []found {
+	var runs [][]found
+	for start := 0; start < len(list); {
+		metric := model.MetricOfKey(it.keyOf(&list[start]))
+		end := start + 1
+		for end < len(list) && bytes.HasPrefix(it.keyOf(&list[end]), metric) {
+			end++
+		}
+		run := list[start:end]
+		if !slices.IsSortedFunc(run, it.compareKeys) {
+			slices.SortFunc(run, it.compareKeys)
+		}
+		runs = append(runs, run)
+		start = end
+	}
+	if len(runs) < 2 {
+		return list
+	}
+	slices.SortFunc(runs, func(a, b []found) int { return it.compareKeys(a[0], b[0]) })
+	return slices.Concat(runs...)
 }
 
 // mergeByKey merges two sorted lists. Of equal keys, those of a go first.

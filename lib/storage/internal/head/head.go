@@ -6,41 +6,82 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
-	"vmcluster/lib/tsblock"
 )
 
 const (
-	pageSeries = 512 // series pointers in a page of the table
-	slabSeries = 64  // series allocated at once
+	pageSeries = 64 // series of a page: 4 KiB
+	recentBits = 10
 )
 
-type page [pageSeries]atomic.Pointer[series]
+// page is a run of series ids with one lock.
+type page struct {
+	mu     sync.Mutex
+	series *[pageSeries]series // in the arena
+}
 
-// Head holds the recent samples of one partition. It is safe for concurrent use.
+// Head holds the recent samples of one partition. It is safe for concurrent use. It is reference counted, since its
+// memory is not that of Go.
 type Head struct {
-	pages  atomic.Pointer[[]*page]
-	rows   atomic.Int64
-	bytes  atomic.Int64
-	count  atomic.Int64
-	min    atomic.Int64
-	max    atomic.Int64
-	encode sync.Pool // of *encoder
+	refs  atomic.Int64
+	rows  atomic.Int64
+	bytes atomic.Int64
+	count atomic.Int64
+	min   atomic.Int64
+	max   atomic.Int64
+
+	pages  atomic.Pointer[[]atomic.Pointer[page]]
+	groups atomic.Pointer[[]*groupPage]
+	tables arena // pages
+	cells  arena // all else
+
+	recent     [1 << recentBits]atomic.Uint32 // groups by their latest timestamp, plus 1
+	groupLocks [groupLocks]sync.Mutex
+	columns    atomic.Pointer[columnCache]
+	encoders   sync.Pool // of *encoder
 
 	mu struct {
 		sync.Mutex
-		slab []series
+		groupCount uint32
 	}
 }
 
-// New returns an empty head.
-func New() *Head {
+// MaxBytes is how large a head may get. Who appends keeps it below by flushing in time.
+const MaxBytes = int64(maxSegments) * segmentBytes / 2
+
+// New returns an empty head, to which the caller has one reference.
+func New() *Head { return newHead(false) }
+
+// newHead is New; with onHeap the memory is that of Go, which the race detector watches.
+func newHead(onHeap bool) *Head {
 	h := &Head{}
-	h.pages.Store(&[]*page{})
+	h.tables.onHeap, h.cells.onHeap = onHeap, onHeap
+	h.refs.Store(1)
+	h.pages.Store(&[]atomic.Pointer[page]{})
+	h.groups.Store(&[]*groupPage{})
 	h.min.Store(math.MaxInt64)
 	h.max.Store(math.MinInt64)
-	h.encode.New = func() any { return &encoder{} }
+	h.encoders.New = func() any { return &encoder{} }
 	return h
+}
+
+// Acquire takes one more reference, on top of one which the caller knows to exist.
+func (h *Head) Acquire() { invariants.Check(h.refs.Add(1) > 1, "a head is used after its end") }
+
+// Release gives a reference back. The last one frees the memory.
+func (h *Head) Release() {
+	n := h.refs.Add(-1)
+	invariants.Check(n >= 0, "a head is released too often")
+	if n > 0 {
+		return
+	}
+	h.pages.Store(&[]atomic.Pointer[page]{})
+	h.groups.Store(&[]*groupPage{})
+	h.columns.Store(nil)
+	h.tables.release()
+	h.cells.release()
+	h.bytes.Store(0)
 }
 
 // Day is a day on which a series has a sample.
@@ -59,39 +100,36 @@ type Delta struct {
 	// before. Most appends add none.
 	Days   []Day
 	series int64
+
+	// Where the latest sample went. The series that follow have the same timestamp most often.
+	head   *Head
+	near   spot
+	newDay bool // the timestamp before near is of another day
+	first  spot // of the first sample of the latest run
+	before spot // of that of the run before
+	column offsets
 }
 
 // Reset empties the delta and keeps its memory.
 func (d *Delta) Reset() {
-	*d = Delta{Days: d.Days[:0], Range: model.TimeRange{Min: math.MaxInt64, Max: math.MinInt64}}
+	*d = Delta{Days: d.Days[:0], Range: model.TimeRange{Min: math.MaxInt64, Max: math.MinInt64}, column: d.column}
 }
 
 // Append adds samples, in any order, to the series and notes in d what
 // changed. The caller passes d to Add once its run of appends is over. All timestamps
 // of one head must lie within 49 days (2^32 ms) of each other.
 func (h *Head) Append(id uint32, samples []model.Sample, d *Delta) {
-	s := h.get(id)
-	if s == nil {
-		s = h.create(id, d)
+	p := h.page(id)
+	if p == nil {
+		p = h.newPage(id, d)
 	}
-	s.mu.Lock()
-	for i := range samples {
-		t := samples[i].Timestamp
-		if day := unixDay(t); day != s.day {
-			s.day = day
-			d.Days = append(d.Days, Day{ID: id, Day: day})
-		}
-		d.Range.Min, d.Range.Max = min(d.Range.Min, t), max(d.Range.Max, t)
-		if t <= s.last && !s.empty() {
-			s.appendLate(h, samples[i], d)
-			continue
-		}
-		if len(s.open) >= openSamples {
-			s.sealOpen(h, d)
-		}
-		s.push(samples[i], d)
+	p.mu.Lock()
+	s := &p.series[id%pageSeries]
+	if !s.used() {
+		d.series++
 	}
-	s.mu.Unlock()
+	h.append(s, id, samples, d)
+	p.mu.Unlock()
 }
 
 // Add adds the sums of a run of appends to the head.
@@ -120,12 +158,21 @@ func raise(a *atomic.Int64, v int64) {
 }
 
 // Has reports whether the head holds samples of the series.
-func (h *Head) Has(id uint32) bool { return h.get(id) != nil }
+func (h *Head) Has(id uint32) bool {
+	p := h.page(id)
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.series[id%pageSeries].used()
+}
 
 // Rows returns the number of samples, as of the last Add.
 func (h *Head) Rows() int64 { return h.rows.Load() }
 
-// SizeBytes returns about how many bytes of memory the head holds, as of the last Add.
+// SizeBytes returns how many bytes of memory the head holds, as of the last Add. What reads keep for each other, at
+// most some megabytes, is not among them.
 func (h *Head) SizeBytes() int64 { return h.bytes.Load() }
 
 // SeriesCount returns the number of series, as of the last Add.
@@ -140,81 +187,58 @@ func (h *Head) TimeRange() model.TimeRange {
 // IDs returns the ids of all series, ascending.
 func (h *Head) IDs() []uint32 {
 	ids := make([]uint32, 0, h.SeriesCount())
-	for i, p := range *h.pages.Load() {
-		if p == nil {
-			continue
-		}
-		for j := range p {
-			if p[j].Load() != nil {
-				ids = append(ids, uint32(i*pageSeries+j))
-			}
+	pages := *h.pages.Load()
+	for i := range pages {
+		if p := pages[i].Load(); p != nil {
+			ids = p.appendIDs(ids, uint32(i*pageSeries))
 		}
 	}
 	return ids
 }
 
-// AppendBlocks appends the blocks of the series which overlap r, in no
-// particular order; they may overlap each other. Samples which are not encoded yet are
-// encoded to the end of *buf. The blocks stay valid as long as *buf's bytes are not overwritten.
-func (h *Head) AppendBlocks(dst []tsblock.Block, buf *[]byte, id uint32, r model.TimeRange) []tsblock.Block {
-	s := h.get(id)
-	if s == nil {
-		return dst
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	dst = appendSealed(dst, s.sealed, r)
-	if len(s.open) > 0 && s.first <= r.Max && s.last >= r.Min {
-		e := h.encode.Get().(*encoder)
-		dst = append(dst, e.appendOpen(buf, s))
-		h.encode.Put(e)
-	}
-	if s.late != nil && len(*s.late) > 0 {
-		e := h.encode.Get().(*encoder)
-		if b := e.appendLate(buf, *s.late); b.MinTimestamp <= r.Max && b.MaxTimestamp >= r.Min {
-			dst = append(dst, b)
+func (p *page) appendIDs(dst []uint32, first uint32) []uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.series {
+		if p.series[i].used() {
+			dst = append(dst, first+uint32(i))
 		}
-		h.encode.Put(e)
 	}
 	return dst
 }
 
-func (h *Head) get(id uint32) *series {
+// page returns the page of a series, or nil.
+func (h *Head) page(id uint32) *page {
 	pages := *h.pages.Load()
-	i := int(id / pageSeries)
-	if i >= len(pages) || pages[i] == nil {
-		return nil
+	if i := int(id / pageSeries); i < len(pages) {
+		return pages[i].Load()
 	}
-	return pages[i][id%pageSeries].Load()
+	return nil
 }
 
-func (h *Head) create(id uint32, d *Delta) *series {
+// newPage returns the page of a series, which may be there by now.
+func (h *Head) newPage(id uint32, d *Delta) *page {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	pages := *h.pages.Load()
 	i := int(id / pageSeries)
-	if i >= len(pages) || pages[i] == nil {
-		grown := make([]*page, max(i+1, len(pages)))
-		copy(grown, pages)
-		grown[i] = &page{}
+	if i >= len(pages) {
+		grown := make([]atomic.Pointer[page], max(i+1, 2*len(pages)))
+		for j := range pages {
+			grown[j].Store(pages[j].Load())
+		}
+		d.Bytes += int64(len(grown)-len(pages)) * 8
 		h.pages.Store(&grown)
 		pages = grown
-		d.Bytes += int64(unsafe.Sizeof(page{}))
 	}
-	slot := &pages[i][id%pageSeries]
-	if s := slot.Load(); s != nil {
-		return s
+	if p := pages[i].Load(); p != nil {
+		return p
 	}
-	if len(h.mu.slab) == 0 {
-		h.mu.slab = make([]series, slabSeries)
-		d.Bytes += slabSeries * int64(unsafe.Sizeof(series{}))
-	}
-	s := &h.mu.slab[0]
-	h.mu.slab = h.mu.slab[1:]
-	s.day = noDay
-	slot.Store(s)
-	d.series++
-	return s
+	_, table := h.tables.alloc(int(unsafe.Sizeof([pageSeries]series{})), 64, d)
+	p := &page{series: (*[pageSeries]series)(table)}
+	d.Bytes += int64(unsafe.Sizeof(*p))
+	pages[i].Store(p)
+	return p
 }
 
 func unixDay(t int64) int32 {

@@ -1,183 +1,249 @@
 package head
 
 import (
-	"encoding/binary"
 	"math"
-	"slices"
-	"sync"
+	"sync/atomic"
+	"unsafe"
 
+	"vmcluster/lib/codec"
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
-	"vmcluster/lib/tsblock"
 )
 
 const (
-	openSamples = 32  // samples of an open chunk before it is sealed
 	lateSamples = 128 // samples of a late list before it is sealed
-	cellSize    = 12
 	sampleSize  = 16
-	noDay       = math.MinInt32
+	// steadyRun is the number of samples after which a series may stay in its group, or join another, when it
+	// leaves the rhythm. Others are better alone: each change costs a sealed run.
+	steadyRun = 16
 )
 
-// cell is a sample of an open chunk in 12 bytes: milliseconds since the first
-// sample of the chunk and the bits of the value.
-type cell struct{ delta, low, high uint32 }
-
-func (c cell) value() float64 {
-	return math.Float64frombits(uint64(c.high)<<32 | uint64(c.low))
-}
-
+// series is one series: a cache line, without pointers. Its newest samples are a run: values in a stream, with
+// the timestamps of a group from position tape.mark on.
 type series struct {
-	mu     sync.Mutex
-	first  int64           // timestamp of open[0]
-	last   int64           // newest timestamp which went through the open chunk
-	open   []cell          // in time order
-	sealed []byte          // records of encoded chunks
-	late   *[]model.Sample // in order of arrival
-	day    int32           // of the sample appended last
+	stream codec.Stream
+	group  uint32
+	tape   tape
+	extra  ref // extras; 0 if there are none
 }
 
-// empty reports whether the series has never had a sample in its open chunk.
-func (s *series) empty() bool { return len(s.open) == 0 && len(s.sealed) == 0 }
+// extras are what few series have.
+type extras struct {
+	sealed  ref // the latest sealedRun or sealedLate
+	late    ref // late samples in order of arrival
+	lateLen uint16
+	lateCap uint16
+}
 
-func (s *series) push(x model.Sample, d *Delta) {
-	if len(s.open) == 0 {
-		s.first = x.Timestamp
+// used reports whether the series has samples.
+func (s *series) used() bool { return s.stream.Len() > 0 }
+
+// next returns the position of the next sample in the group.
+func (s *series) next() uint32 { return uint32(s.tape.mark) + uint32(s.stream.Len()) }
+
+// append adds samples. The caller holds the lock of the page.
+func (h *Head) append(s *series, id uint32, samples []model.Sample, d *Delta) {
+	d.before = d.first
+	for i := range samples {
+		x := &samples[i]
+		if d.near.t == x.Timestamp && d.near.group == s.group && d.near.pos == s.next() && s.used() && d.head == h {
+			if d.newDay {
+				d.Days = append(d.Days, Day{ID: id, Day: unixDay(x.Timestamp)})
+			}
+		} else if !h.place(s, id, x, d) {
+			continue
+		}
+		if i == 0 {
+			d.first = d.near
+		}
+		s.stream.Append(x.Value)
+		for s.stream.Full() {
+			h.appendWord(&s.tape, s.stream.Take(), d)
+		}
+		d.Rows++
 	}
-	if len(s.open) == cap(s.open) {
-		grown := make([]cell, len(s.open), min(openSamples, max(4, 2*cap(s.open))))
-		copy(grown, s.open)
-		d.Bytes += int64(cap(grown)-cap(s.open)) * cellSize
-		s.open = grown
+}
+
+// place finds the timestamp of a sample in a group, such that its value can be appended; or
+// puts a late one aside and returns false.
+func (h *Head) place(s *series, id uint32, x *model.Sample, d *Delta) bool {
+	t := x.Timestamp
+	d.Range.Min, d.Range.Max = min(d.Range.Min, t), max(d.Range.Max, t)
+	if d.head != h {
+		d.head, d.near, d.before = h, spot{group: noGroup}, spot{group: noGroup}
 	}
-	delta := x.Timestamp - s.first
-	if delta>>32 != 0 { // the arguments of Check would be allocated for every sample
-		invariants.Check(false, "a chunk of samples would span %d ms", delta)
+	changed := true // the series may not have been seen on this day
+	if !s.used() {
+		h.join(s, t, d)
+	} else {
+		last := h.timestamp(s.group, s.next()-1, d)
+		changed = unixDay(last) != unixDay(t)
+		if t <= last {
+			if changed {
+				d.Days = append(d.Days, Day{ID: id, Day: unixDay(t)})
+			}
+			if t < last || !s.stream.Repeats(x.Value) {
+				h.appendLate(s, *x, d)
+			}
+			return false
+		}
+		if !h.follows(s, t, d) {
+			h.move(s, t, d)
+		}
 	}
-	bits := math.Float64bits(x.Value)
-	s.open = append(s.open, cell{delta: uint32(delta), low: uint32(bits), high: uint32(bits >> 32)})
-	s.last = x.Timestamp
-	d.Rows++
+	d.near = spot{group: s.group, pos: s.next(), t: t}
+	d.newDay = d.near.pos > 0 && unixDay(h.timestamp(s.group, d.near.pos-1, d)) != unixDay(t)
+	if changed {
+		d.Days = append(d.Days, Day{ID: id, Day: unixDay(t)})
+	}
+	return true
+}
+
+// follows reports whether t is the next timestamp of the group of s.
+func (h *Head) follows(s *series, t int64, d *Delta) bool {
+	pos := s.next()
+	if pos < atomic.LoadUint32(&h.group(s.group).count) {
+		return h.timestamp(s.group, pos, d) == t
+	}
+	return h.extend(s.group, pos, t, d)
+}
+
+// move seals the run of a series which has left the rhythm of its group, and starts another.
+func (h *Head) move(s *series, t int64, d *Delta) {
+	if s.stream.Len() < steadyRun {
+		h.sealRun(s, d)
+		h.joinNew(s, t, d)
+		return
+	}
+	if s.next() >= maxPositions {
+		h.moveOn(s, t, d)
+		return
+	}
+	pos, found := h.find(s.group, s.next()+1, t, d)
+	h.sealRun(s, d)
+	if found {
+		s.tape.mark = uint16(pos)
+		return
+	}
+	h.join(s, t, d)
+}
+
+// moveOn is move for a series at the end of a full group. Those which come there later follow the first one.
+func (h *Head) moveOn(s *series, t int64, d *Delta) {
+	full := h.group(s.group)
+	h.sealRun(s, d)
+	if next := atomic.LoadUint32(&full.next); next != 0 && h.timestamp(next-1, 0, d) == t {
+		h.enter(s, spot{group: next - 1})
+		return
+	}
+	h.join(s, t, d)
+	if s.tape.mark == 0 {
+		atomic.StoreUint32(&full.next, s.group+1)
+	}
+}
+
+// join puts a series into a group which has t, a new one if none is at hand.
+func (h *Head) join(s *series, t int64, d *Delta) {
+	at, ok := h.spotOf(t, d)
+	if !ok {
+		at = spot{group: h.newGroup(t, d)}
+	}
+	h.enter(s, at)
+}
+
+// joinNew puts a series into a group which starts with t.
+func (h *Head) joinNew(s *series, t int64, d *Delta) {
+	at, ok := h.spotOf(t, d)
+	if !ok || at.pos > 0 {
+		at = spot{group: h.newGroup(t, d)}
+	}
+	h.enter(s, at)
+}
+
+func (h *Head) enter(s *series, at spot) {
+	atomic.AddUint32(&h.group(at.group).members, 1)
+	s.group, s.tape.mark = at.group, uint16(at.pos)
+}
+
+// spotOf returns a place of t in a group: the one where the series before has a sample, the one where the run
+// of appends to it started, or the end of any group.
+func (h *Head) spotOf(t int64, d *Delta) (spot, bool) {
+	if d.near.group != noGroup && d.near.t == t {
+		return d.near, true
+	}
+	if d.before.group != noGroup && d.before.t == t {
+		return d.before, true
+	}
+	return h.tip(t)
+}
+
+// extrasOf returns the extras of s, which it makes if needed.
+func (h *Head) extrasOf(s *series, d *Delta) *extras {
+	if s.extra == 0 {
+		s.extra, _ = h.cells.alloc(int(unsafe.Sizeof(extras{})), unitBytes, d)
+	}
+	return (*extras)(h.cells.at(s.extra))
+}
+
+// sealRun ends the run of s.
+func (h *Head) sealRun(s *series, d *Delta) {
+	x := h.extrasOf(s, d)
+	r, p := h.cells.alloc(int(unsafe.Sizeof(sealedRun{})), unitBytes, d)
+	run := (*sealedRun)(p)
+	*run = sealedRun{next: x.sealed, group: s.group, start: s.tape.mark, count: uint16(s.stream.Len())}
+	last := math.Float64bits(s.stream.First())
+	if !s.stream.IsConst() {
+		header := s.stream.Header()
+		last = header.Last
+		for s.stream.End(); s.stream.Full(); {
+			h.appendWord(&s.tape, s.stream.Take(), d)
+		}
+		run.lead, run.cell, run.fill = header.Lead, s.tape.cell, s.tape.fill
+	}
+	run.low, run.high = uint32(last), uint32(last>>32)
+	x.sealed = r
+	s.stream, s.tape = codec.Stream{}, tape{}
 }
 
 // appendLate takes a sample at or before the newest one.
-func (s *series) appendLate(h *Head, x model.Sample, d *Delta) {
-	if n := len(s.open); n > 0 && x.Timestamp == s.last && math.Float64bits(s.open[n-1].value()) == math.Float64bits(x.Value) {
-		return
+func (h *Head) appendLate(s *series, sample model.Sample, d *Delta) {
+	x := h.extrasOf(s, d)
+	if x.lateLen == x.lateCap {
+		n := min(lateSamples, max(4, 4*int(x.lateCap)))
+		r, _ := h.cells.alloc(n*sampleSize, 8, d)
+		copy(h.lateOf(r, n), h.lateOf(x.late, int(x.lateLen)))
+		x.late, x.lateCap = r, uint16(n)
 	}
-	if s.late == nil {
-		s.late = new([]model.Sample)
-		d.Bytes += 24
-	}
-	before := cap(*s.late)
-	*s.late = append(*s.late, x)
-	d.Bytes += int64(cap(*s.late)-before) * sampleSize
+	h.lateOf(x.late, int(x.lateCap))[x.lateLen] = sample
+	x.lateLen++
 	d.Rows++
-	if len(*s.late) < lateSamples {
+	if x.lateLen < lateSamples {
 		return
 	}
-	e := h.encode.Get().(*encoder)
-	b := e.appendLate(nil, *s.late)
-	s.seal(&b, d)
-	h.encode.Put(e)
-	*s.late = (*s.late)[:0]
+	e := h.encoders.Get().(*encoder)
+	h.sealLate(x, e, d)
+	h.encoders.Put(e)
+	x.lateLen = 0
 }
 
-func (s *series) sealOpen(h *Head, d *Delta) {
-	e := h.encode.Get().(*encoder)
-	b := e.appendOpen(nil, s)
-	s.seal(&b, d)
-	h.encode.Put(e)
-	s.open = s.open[:0]
-}
-
-// A record of sealed is a header and the two columns of a block. The header
-// has the number of samples and the lengths of the columns (2 bytes each), the first
-// timestamp (8) and the distance to the last (4).
-const recordHeader = 2 + 2 + 2 + 8 + 4
-
-func (s *series) seal(b *tsblock.Block, d *Delta) {
-	need := recordHeader + len(b.Timestamps) + len(b.Values)
-	invariants.Check(len(b.Timestamps) <= math.MaxUint16 && len(b.Values) <= math.MaxUint16, "a chunk of %d samples takes %d bytes", b.Count, need)
-	if len(s.sealed)+need > cap(s.sealed) {
-		grown := make([]byte, len(s.sealed), len(s.sealed)+len(s.sealed)/4+need)
-		copy(grown, s.sealed)
-		d.Bytes += int64(cap(grown) - cap(s.sealed))
-		s.sealed = grown
+func (h *Head) lateOf(r ref, n int) []model.Sample {
+	if n == 0 {
+		return nil
 	}
-	dst := binary.LittleEndian.AppendUint16(s.sealed, uint16(b.Count))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(b.Timestamps)))
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(b.Values)))
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(b.MinTimestamp))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(b.MaxTimestamp-b.MinTimestamp))
-	dst = append(dst, b.Timestamps...)
-	s.sealed = append(dst, b.Values...)
+	return unsafe.Slice((*model.Sample)(h.cells.at(r)), n)
 }
 
-// appendSealed appends the sealed blocks which overlap r. They alias src.
-func appendSealed(dst []tsblock.Block, src []byte, r model.TimeRange) []tsblock.Block {
-	for len(src) > 0 {
-		minTimestamp := int64(binary.LittleEndian.Uint64(src[6:]))
-		timestampsEnd := recordHeader + int(binary.LittleEndian.Uint16(src[2:]))
-		end := timestampsEnd + int(binary.LittleEndian.Uint16(src[4:]))
-		b := tsblock.Block{
-			MinTimestamp: minTimestamp,
-			MaxTimestamp: minTimestamp + int64(binary.LittleEndian.Uint32(src[14:])),
-			Count:        int(binary.LittleEndian.Uint16(src)),
-			Timestamps:   src[recordHeader:timestampsEnd:timestampsEnd],
-			Values:       src[timestampsEnd:end:end],
-		}
-		if b.MinTimestamp <= r.Max && b.MaxTimestamp >= r.Min {
-			dst = append(dst, b)
-		}
-		src = src[end:]
-	}
-	return dst
-}
-
-// encoder is scratch memory for encoding chunks.
-type encoder struct {
-	columns tsblock.Encoder
-	samples tsblock.Samples
-	late    []model.Sample
-	buf     []byte
-}
-
-// appendOpen encodes the open chunk to the end of *buf, or to the encoder's own
-// memory when buf is nil.
-func (e *encoder) appendOpen(buf *[]byte, s *series) tsblock.Block {
-	e.samples.Reset()
-	for _, c := range s.open {
-		e.samples.Append(s.first+int64(c.delta), c.value())
-	}
-	return e.encode(buf)
-}
-
-// appendLate is appendOpen for a list of late samples.
-func (e *encoder) appendLate(buf *[]byte, late []model.Sample) tsblock.Block {
-	e.late = append(e.late[:0], late...)
-	slices.SortStableFunc(e.late, func(a, b model.Sample) int {
-		switch {
-		case a.Timestamp < b.Timestamp:
-			return -1
-		case a.Timestamp > b.Timestamp:
-			return 1
-		}
-		return 0
-	})
-	e.samples.Reset()
-	for _, x := range e.late {
-		e.samples.Append(x.Timestamp, x.Value)
-	}
-	return e.encode(buf)
-}
-
-func (e *encoder) encode(buf *[]byte) tsblock.Block {
-	var b tsblock.Block
-	if buf == nil {
-		e.buf, b = e.columns.AppendEncode(e.buf[:0], &e.samples)
-		return b
-	}
-	*buf, b = e.columns.AppendEncode(*buf, &e.samples)
-	return b
+func (h *Head) sealLate(x *extras, e *encoder, d *Delta) {
+	const header = int(unsafe.Sizeof(sealedLate{}))
+	e.buf = e.buf[:0]
+	b := e.late(&e.buf, h.lateOf(x.late, int(x.lateLen)))
+	size := header + len(b.Timestamps) + len(b.Values)
+	invariants.Check(len(b.Timestamps) <= math.MaxUint16 && len(b.Values) <= math.MaxUint16, "%d late samples take %d bytes", b.Count, size)
+	r, p := h.cells.alloc(size, 8, d)
+	l := (*sealedLate)(p)
+	*l = sealedLate{next: x.sealed, group: noGroup, count: uint16(b.Count), timestamps: uint16(len(b.Timestamps)), values: uint16(len(b.Values)),
+		min: b.MinTimestamp, max: b.MaxTimestamp}
+	copy(h.cells.bytes(r, size)[header:], b.Timestamps)
+	copy(h.cells.bytes(r, size)[header+len(b.Timestamps):], b.Values)
+	x.sealed = r
 }

@@ -1,14 +1,15 @@
 package partition
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/head"
@@ -46,10 +47,12 @@ func (p *Partition) FlushFrozen(ctx context.Context, keep model.TimeRange) (free
 		if h == nil {
 			return freed, nil
 		}
+		size := h.SizeBytes()
 		if err := p.flushHead(ctx, h, keep); err != nil {
 			return freed, fmt.Errorf("cannot flush %d recent samples of partition %s: %w", h.Rows(), p.month, err)
 		}
-		freed += h.SizeBytes()
+		freed += size
+		h.Release()
 	}
 }
 
@@ -63,78 +66,108 @@ func (p *Partition) flushHead(ctx context.Context, h *head.Head, keep model.Time
 	return err
 }
 
-// writeHead writes all series of a head by ascending key, blocks cut anew.
+// writeHead writes all series of a head, in the order of idsByKey.
 func (p *Partition) writeHead(ctx context.Context, w *part.Writer, h *head.Head, keep model.TimeRange) error {
 	ids, _, err := p.aliveByKey(ctx, roaring.BitmapOf(h.IDs()...))
 	if err != nil {
 		return err
 	}
-	var (
-		samples tsblock.Samples
-		scratch tsblock.Scratch
-		encoder tsblock.Encoder
-		blocks  []tsblock.Block
-		buf     []byte
-	)
+	f := flusher{w: w, head: h, keep: keep, minIntervalMs: p.o.MinIntervalMs}
 	for i, id := range ids {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		buf = buf[:0]
-		blocks = h.AppendBlocks(blocks[:0], &buf, id, keep)
-		samples.Reset()
-		if err := tsblock.ReadRange(&samples, blocks, keep, 0, &scratch); err != nil {
+		if err := f.add(id); err != nil {
 			return err
 		}
-		if p.o.MinIntervalMs > 0 {
-			n := samples.Len()
-			samples.Dedup(0, p.o.MinIntervalMs)
-			p.o.Stats.Deduplicated.Add(n - samples.Len())
+	}
+	p.o.Stats.Deduplicated.Add(f.deduplicated)
+	return nil
+}
+
+// flusher writes series of a head to a part. What it needs it keeps from one series to the next.
+type flusher struct {
+	w             *part.Writer
+	head          *head.Head
+	keep          model.TimeRange
+	minIntervalMs int64
+	deduplicated  int // samples
+
+	blocks  []tsblock.Block
+	copied  []byte // which blocks alias
+	samples tsblock.Samples
+	scratch tsblock.Scratch
+	blocksE tsblock.Encoder
+	valuesE codec.Encoder
+	encoded []byte
+}
+
+// add writes one series.
+func (f *flusher) add(id uint32) error {
+	f.copied = f.copied[:0]
+	f.blocks = f.head.AppendBlocks(f.blocks[:0], &f.copied, id, model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64})
+	if len(f.blocks) == 1 && f.minIntervalMs <= 1 && f.keep.Contains(f.blocks[0].MinTimestamp) && f.keep.Contains(f.blocks[0].MaxTimestamp) {
+		return f.addRun(id, &f.blocks[0])
+	}
+	f.samples.Reset()
+	if err := tsblock.ReadRange(&f.samples, f.blocks, f.keep, 0, &f.scratch); err != nil {
+		return err
+	}
+	if f.minIntervalMs > 0 {
+		n := f.samples.Len()
+		f.samples.Dedup(0, f.minIntervalMs)
+		f.deduplicated += n - f.samples.Len()
+	}
+	return f.addSamples(id)
+}
+
+// addRun writes a series whose samples are in order and to be kept. Its timestamps, which many others have as
+// well, are encoded already; its values were as they came and get smaller.
+func (f *flusher) addRun(id uint32, b *tsblock.Block) (err error) {
+	if codec.IsStream(b.Values) {
+		if f.samples.Values, err = b.DecodeValues(f.samples.Values[:0]); err != nil {
+			return err
 		}
-		if buf, err = writeSamples(w, id, &samples, &encoder, buf[:0]); err != nil {
+		f.encoded = f.valuesE.AppendValues(f.encoded[:0], f.samples.Values)
+		b.Values = f.encoded
+	}
+	return f.w.AddBlock(id, b)
+}
+
+// addSamples cuts the samples of a series into blocks.
+func (f *flusher) addSamples(id uint32) error {
+	s := &f.samples
+	for start := 0; start < s.Len(); start += tsblock.MaxSamplesPerBlock {
+		end := min(s.Len(), start+tsblock.MaxSamplesPerBlock)
+		run := tsblock.Samples{Timestamps: s.Timestamps[start:end], Values: s.Values[start:end]}
+		var b tsblock.Block
+		f.encoded, b = f.blocksE.AppendEncode(f.encoded[:0], &run)
+		if err := f.w.AddBlock(id, &b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeSamples cuts the samples of a series into blocks.
-func writeSamples(w *part.Writer, id uint32, s *tsblock.Samples, encoder *tsblock.Encoder, buf []byte) ([]byte, error) {
-	for start := 0; start < s.Len(); start += tsblock.MaxSamplesPerBlock {
-		end := min(s.Len(), start+tsblock.MaxSamplesPerBlock)
-		run := tsblock.Samples{Timestamps: s.Timestamps[start:end], Values: s.Values[start:end]}
-		var b tsblock.Block
-		buf, b = encoder.AppendEncode(buf[:0], &run)
-		if err := w.AddBlock(id, &b); err != nil {
-			return buf, err
-		}
-	}
-	return buf, nil
-}
-
-// idsByKey returns the ids in the order of their keys.
+// idsByKey returns the ids in the order that parts have them: the series of a metric of a tenant come together, by
+// id. Metrics come by a hash, which takes 8 bytes a series where their names would take hundreds of megabytes.
 func (p *Partition) idsByKey(ctx context.Context, ids *roaring.Bitmap) ([]uint32, error) {
-	type ref struct {
-		start, end int
-		id         uint32
-	}
-	var keys []byte
-	refs := make([]ref, 0, ids.GetCardinality())
+	n := ids.GetCardinality()
+	ranks := make([]uint64, 0, n)
 	err := p.index.Keys(ctx, ids, func(id uint32, key []byte) bool {
-		refs = append(refs, ref{start: len(keys), end: len(keys) + len(key), id: id})
-		keys = append(keys, key...)
+		ranks = append(ranks, model.HashSeriesKey(model.MetricOfKey(key))<<32|uint64(id))
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	if n := ids.GetCardinality(); uint64(len(refs)) != n {
-		return nil, errkind.New(errkind.Corrupt, "cannot find the keys of %d of %d series in the index of partition %s", n-uint64(len(refs)), n, p.month)
+	if uint64(len(ranks)) != n {
+		return nil, errkind.New(errkind.Corrupt, "cannot find the keys of %d of %d series in the index of partition %s", n-uint64(len(ranks)), n, p.month)
 	}
-	slices.SortFunc(refs, func(a, b ref) int { return bytes.Compare(keys[a.start:a.end], keys[b.start:b.end]) })
-	sorted := make([]uint32, len(refs))
-	for i := range refs {
-		sorted[i] = refs[i].id
+	slices.Sort(ranks)
+	sorted := make([]uint32, len(ranks))
+	for i, rank := range ranks {
+		sorted[i] = uint32(rank)
 	}
 	return sorted, nil
 }

@@ -165,6 +165,10 @@ func (p *Partition) Release() error {
 		return nil
 	}
 	p.cancel()
+	p.head.Load().Release()
+	for _, h := range p.mu.frozen {
+		h.Release()
+	}
 	for _, e := range p.mu.parts {
 		e.Release()
 	}

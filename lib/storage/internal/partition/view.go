@@ -25,10 +25,10 @@ func (p *Partition) View(r model.TimeRange) *View {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	// The head takes samples all the time, so its range is no reason to leave it out.
-	v.heads = append(v.heads, p.head.Load())
+	v.addHead(p.head.Load())
 	for _, f := range p.mu.frozen {
 		if f.TimeRange().Overlaps(r) {
-			v.heads = append(v.heads, f)
+			v.addHead(f)
 		}
 	}
 	for _, e := range p.mu.parts {
@@ -44,7 +44,7 @@ func (p *Partition) View(r model.TimeRange) *View {
 	return v
 }
 
-// Rank returns the position of a series in the largest part, whose series are in the order of their keys, or NoRank.
+// Rank returns the position of a series in the largest part, or NoRank.
 func (v *View) Rank(id uint32) uint32 {
 	if len(v.parts) == 0 {
 		return NoRank
@@ -54,6 +54,11 @@ func (v *View) Rank(id uint32) uint32 {
 		return NoRank
 	}
 	return rank
+}
+
+func (v *View) addHead(h *head.Head) {
+	h.Acquire()
+	v.heads = append(v.heads, h)
 }
 
 // AppendBlocks appends the blocks of a series which overlap r, in no particular order; rank is what Rank has said of the
@@ -87,6 +92,9 @@ func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id, rank uint32, r
 
 // Release gives the view's references back.
 func (v *View) Release() error {
+	for _, h := range v.heads {
+		h.Release()
+	}
 	for _, p := range v.parts {
 		p.Release()
 	}
