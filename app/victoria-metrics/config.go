@@ -9,6 +9,7 @@ import (
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/app/internal/selectapi"
+	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/query"
@@ -31,6 +32,7 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8428")
 	c.storage.RegisterFlags(fs, "victoria-metrics-data")
+	storageflags.Register(fs, &c.storage)
 	c.insert.RegisterFlags(fs)
 	service.RegisterShared(fs, c.sel.RegisterFlags)
 	service.RegisterShared(fs, c.query.RegisterFlags)

@@ -11,6 +11,7 @@ import (
 
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/insertrpc"
 	"vmcluster/lib/selectrpc"
@@ -35,6 +36,7 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8482")
 	c.storage.RegisterFlags(fs, "vmstorage-data")
+	storageflags.Register(fs, &c.storage)
 	c.admin.RegisterFlags(fs)
 	service.RegisterShared(fs, c.insert.RegisterFlags)
 	service.RegisterShared(fs, c.sel.RegisterFlags)

@@ -61,6 +61,20 @@ type TagFilter struct {
 // String renders the filter as written in queries.
 func (f TagFilter) String() string { return f.Name + f.Op.String() + quote(f.Value) }
 
+// Aspect is what a search wants of samples which have been downsampled: the ones that were kept, or what is known of
+// all that there were. Ranges which are not downsampled have the same samples under every aspect.
+type Aspect uint8
+
+// The aspects. Their numbers are part of the select protocol.
+const (
+	AspectSamples Aspect = 0 // real samples
+	AspectMin     Aspect = 1 // the lowest number of each interval
+	AspectMax     Aspect = 2
+	AspectSum     Aspect = 3
+	AspectCount   Aspect = 4 // how many numbers each interval had
+	AspectMean    Aspect = 5 // sums and counts, as blocks of their own
+)
+
 // Detail is how much of the samples of a series a reader looks at. It is a hint: storage may always answer with more.
 type Detail uint8
 
@@ -91,4 +105,6 @@ type SearchQuery struct {
 	// KeysOnly asks for keys without samples. Storage may then answer by the
 	// days in which series were active instead of by the millisecond.
 	KeysOnly bool
+	// Aspect is what is wanted of downsampled samples.
+	Aspect Aspect
 }

@@ -155,7 +155,7 @@ func (e *Engine) putBatch(b *batch) {
 
 // read takes all series of the selection.
 func (r *rollupRun) read(s *selection) error {
-	if r.ev.uses[s.text] < 2 {
+	if r.ev.uses[s.text] < 2 || byContent(s.aspect) {
 		return r.ev.stream(s, r.add)
 	}
 	kept, err := r.ev.kept(s)
@@ -231,6 +231,8 @@ type rollupWorker struct {
 	decoder   *Decoder
 	out       *rollupOutput
 	tally     tally
+
+	downsampled *counted
 }
 
 func (r *rollupRun) newWorker() *rollupWorker {
@@ -276,18 +278,29 @@ func (w *rollupWorker) encoded(key []byte, blocks []tsblock.Block) error {
 	if err != nil {
 		return err
 	}
-	s, err := w.decoder.Decode(key, blocks)
-	if err == nil && s != nil {
-		err = w.tally.count(s)
-	}
-	if err == nil && s != nil {
-		w.series(s)
+	if byContent(w.run.c.aspect()) && isDownsampled(blocks) {
+		err = w.counted(key, blocks)
+	} else {
+		err = w.plain(key, blocks)
 	}
 	if held > 0 {
 		w.decoder.forget()
 		w.run.ev.giveBack(held)
 	}
 	return err
+}
+
+// plain decodes and evaluates a series whose blocks are all of one kind.
+func (w *rollupWorker) plain(key []byte, blocks []tsblock.Block) error {
+	s, err := w.decoder.Decode(key, blocks)
+	if err != nil || s == nil {
+		return err
+	}
+	if err := w.tally.count(s); err != nil {
+		return err
+	}
+	w.series(s)
+	return nil
 }
 
 // checkEvery is the number of series after which a worker looks whether the query has been given up.

@@ -22,6 +22,7 @@ type selection struct {
 	text    string
 	r       model.TimeRange
 	detail  model.Detail
+	aspect  model.Aspect
 }
 
 // fetched are the series of a selector that occurs more than once in a query.
@@ -31,6 +32,7 @@ type fetchKey struct {
 	text   string
 	r      model.TimeRange
 	detail model.Detail
+	aspect model.Aspect
 }
 
 // selection returns what the selector reads in a range; false when it selects nothing.
@@ -64,7 +66,7 @@ func (ev *evaluation) eachSeries(s *selection, visit func(s *RawSeries) error) e
 
 // kept returns the series of a selector which occurs more than once. They are read the first time only.
 func (ev *evaluation) kept(s *selection) ([]*RawSeries, error) {
-	key := fetchKey{text: s.text, r: s.r, detail: s.detail}
+	key := fetchKey{text: s.text, r: s.r, detail: s.detail, aspect: s.aspect}
 	f := ev.fetched[key]
 	if f == nil {
 		f = &fetched{}
@@ -108,7 +110,7 @@ func (ev *evaluation) decoder(r model.TimeRange) *Decoder {
 
 // stream reads the series of a selection from the source.
 func (ev *evaluation) stream(s *selection, visit func(s *EncodedSeries) error) (err error) {
-	q := &model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.e.cfg.MaxUniqueSeries, Detail: s.detail}
+	q := &model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.e.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect}
 	it, err := ev.e.source.Select(ev.ctx, q)
 	if err != nil {
 		return ev.sourceError(err)

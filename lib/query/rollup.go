@@ -231,6 +231,7 @@ func (ev *evaluation) rollupSelector(c *rollupCall, m *metricsql.MetricExpr, p r
 	if !ok {
 		return nil, nil
 	}
+	sel.aspect = c.aspect()
 	run := newRollupRun(ev, c, p, r)
 	err := run.read(sel)
 	series, runErr := run.finish()

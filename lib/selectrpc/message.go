@@ -68,7 +68,8 @@ type query struct {
 const (
 	flagKeysOnly = 1 << 0
 	detailShift  = 1 // two bits
-	flagsMask    = flagKeysOnly | 3<<detailShift
+	aspectShift  = 3 // three bits
+	flagsMask    = flagKeysOnly | 3<<detailShift | 7<<aspectShift
 )
 
 // appendTo appends all fields; those a method does not need are zero and short.
@@ -83,7 +84,7 @@ func (q *query) appendTo(dst []byte) []byte {
 	if s.KeysOnly {
 		flags |= flagKeysOnly
 	}
-	flags |= byte(s.Detail) << detailShift
+	flags |= byte(s.Detail)<<detailShift | byte(s.Aspect)<<aspectShift
 	dst = append(dst, flags)
 	dst = codec.AppendUvarint(dst, uint64(max(0, q.limit)))
 	dst = appendText(dst, q.text)
@@ -198,7 +199,7 @@ func parseQuery(src []byte) (*query, error) {
 	s.MaxSeries = r.number()
 	flags := r.byte()
 	s.KeysOnly = flags&flagKeysOnly != 0
-	s.Detail = model.Detail(flags >> detailShift & 3)
+	s.Detail, s.Aspect = model.Detail(flags>>detailShift&3), model.Aspect(flags>>aspectShift&7)
 	q.limit = r.number()
 	q.text = string(r.bytes())
 	for range r.count(1) {
@@ -215,7 +216,7 @@ func parseQuery(src []byte) (*query, error) {
 	if err := r.end("query"); err != nil {
 		return nil, err
 	}
-	if flags&^flagsMask != 0 || s.Detail > model.NewestKind || q.method == 0 || q.method >= methods {
+	if flags&^flagsMask != 0 || s.Detail > model.NewestKind || s.Aspect > model.AspectMean || q.method == 0 || q.method >= methods {
 		return nil, errkind.New(errkind.Unsupported, "cannot answer request %d with flags %#x: this node is older than the one asking", q.method, flags)
 	}
 	return q, nil

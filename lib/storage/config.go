@@ -29,6 +29,8 @@ type Config struct {
 	HeadMaxAge            flagvalue.Duration
 	HeadMaxBytes          flagvalue.Bytes
 	LogMaxBytes           flagvalue.Bytes
+	RetentionRules        []RetentionRule    // -retentionFilter
+	DownsamplingRules     []DownsamplingRule // -downsampling.period
 	SnapshotsMaxAge       flagvalue.Retention
 	MaxHourlySeries       int
 	MaxDailySeries        int
@@ -102,7 +104,7 @@ func (c *Config) validate() error {
 	case c.LogMaxBytes <= 0:
 		return fmt.Errorf("cannot open storage: -storage.logMaxBytes=%d is too small; the default is 256MiB", c.LogMaxBytes)
 	}
-	return nil
+	return c.checkRules()
 }
 
 // Options are what the storage needs from its owner.

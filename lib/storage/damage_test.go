@@ -126,7 +126,10 @@ func TestCorruptIndexOfAMonth(t *testing.T) {
 		if err := s.Merge(context.Background(), ""); err != nil {
 			t.Fatal(err)
 		}
-		got := readAll(t, s, allTime())
+		got, cov := readCovered(t, s, allTime())
+		if !cov.Partial {
+			t.Error("an answer without the series of a lost segment is not marked partial")
+		}
 		if len(got) != 2+round || len(got[string(named(t, "kept", 0, 0).Key(0))]) != 3 {
 			t.Fatalf("round %d: got %v; want the kept series with 3 samples, and the new ones", round, got)
 		}
@@ -136,7 +139,7 @@ func TestCorruptIndexOfAMonth(t *testing.T) {
 			}
 		}
 		values, err := s.LabelValues(context.Background(), &model.SearchQuery{Range: allTime()}, model.MetricNameLabel, 0)
-		if err != nil || len(values.Values) != 2+round {
+		if err != nil || len(values.Values) != 2+round || !values.Coverage.Partial {
 			t.Fatalf("values %v, %v", values, err)
 		}
 		closeTest(t, s)

@@ -36,15 +36,20 @@ func smallerLimit(a, b int) int {
 	return a
 }
 
-// labels unites the sorted answers of all months and cuts them at limit.
+// labels unites the sorted answers of all months and cuts them at limit. The limit on series does not apply: names and
+// values come from sets of series, which cost the same however many series there are, and no key is read.
 func (s *Storage) labels(ctx context.Context, q *model.SearchQuery, limit int, ask func(p *partition.Partition, iq index.Query) ([]string, error)) (storageapi.Strings, error) {
 	var all []string
 	inside := *q
 	inside.Range.Min = max(q.Range.Min, s.retained().Min)
+	var coverage storageapi.Coverage
 	err := s.eachMonth(ctx, inside.Range, func(p *partition.Partition) error {
-		iq, ok := indexQuery(&inside, p.Month(), q.MaxSeries)
+		iq, ok := indexQuery(&inside, p.Month(), 0)
 		if !ok {
 			return nil
+		}
+		if lost := p.LostSeries(); lost != nil && !coverage.Partial {
+			coverage = s.partial(lost)
 		}
 		list, err := ask(p, iq)
 		all = append(all, list...)
@@ -58,7 +63,7 @@ func (s *Storage) labels(ctx context.Context, q *model.SearchQuery, limit int, a
 	if limit > 0 && len(all) > limit {
 		all = all[:limit]
 	}
-	return storageapi.Strings{Values: all}, nil
+	return storageapi.Strings{Values: all, Coverage: coverage}, nil
 }
 
 // Tenants implements storageapi.Searcher.

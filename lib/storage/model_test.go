@@ -54,6 +54,17 @@ func (n *naive) acknowledge(b *model.Batch) {
 // readAll returns the samples in r of all series of the tenants that the generator uses.
 func readAll(t *testing.T, s storageapi.Searcher, r model.TimeRange) map[string]map[int64]uint64 {
 	t.Helper()
+	got, cov := readCovered(t, s, r)
+	if cov.Partial {
+		t.Fatalf("partial answer: %+v", cov)
+	}
+	return got
+}
+
+// readCovered is readAll for answers which may be partial.
+func readCovered(t *testing.T, s storageapi.Searcher, r model.TimeRange) (map[string]map[int64]uint64, storageapi.Coverage) {
+	t.Helper()
+	var cov storageapi.Coverage
 	got := map[string]map[int64]uint64{}
 	for account := range uint32(tenants) {
 		it, err := s.Search(context.Background(), &model.SearchQuery{Tenant: model.TenantID{AccountID: account}, Range: r})
@@ -80,14 +91,13 @@ func readAll(t *testing.T, s storageapi.Searcher, r model.TimeRange) map[string]
 		if err := it.Err(); err != nil {
 			t.Fatal(err)
 		}
-		if it.Coverage().Partial {
-			t.Fatalf("partial answer: %+v", it.Coverage())
-		}
+		cov.Partial = cov.Partial || it.Coverage().Partial
+		cov.Failed = append(cov.Failed, it.Coverage().Failed...)
 		if err := it.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return got
+	return got, cov
 }
 
 // check compares the storage with the model in a range.

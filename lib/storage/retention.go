@@ -37,7 +37,7 @@ func (it *iterator) cutBlocks() {
 			continue
 		}
 		if it.cut.Len() > 0 {
-			it.buf, b = tsblock.AppendEncode(it.buf, &it.cut)
+			it.buf, b = it.encoder.AppendContent(it.buf, &it.cut, b.Content())
 			blocks = append(blocks, b)
 		}
 	}

@@ -30,7 +30,10 @@ func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.
 	if err != nil {
 		return nil, err
 	}
-	it := &iterator{s: s, ctx: ctx, r: readable, keysOnly: q.KeysOnly, detail: q.Detail, cutting: readable != q.Range, next: -1}
+	if err := checkAspect(q.Aspect); err != nil {
+		return nil, err
+	}
+	it := &iterator{s: s, ctx: ctx, r: readable, keysOnly: q.KeysOnly, aspect: q.Aspect, detail: q.Detail, cutting: readable != q.Range, next: -1}
 	if q.Detail != model.AllSamples {
 		it.newest = &newest{r: readable}
 	}
@@ -78,6 +81,7 @@ type iterator struct {
 	ctx      context.Context
 	r        model.TimeRange
 	keysOnly bool
+	aspect   model.Aspect
 	detail   model.Detail
 	newest   *newest // nil when all samples are wanted
 
@@ -94,6 +98,7 @@ type iterator struct {
 	times    []int64
 	cutting  bool // samples outside of retention are asked for
 	cut      tsblock.Samples
+	encoder  tsblock.Encoder
 	scratch  tsblock.Scratch
 	err      error
 	coverage storageapi.Coverage
@@ -122,6 +127,9 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 		iq, ok := indexQuery(q, p.Month(), limit)
 		if !ok {
 			continue
+		}
+		if it.note(p.Lost(q.Range)); it.err != nil {
+			return it.err
 		}
 		ids, err := p.Index().Search(it.ctx, iq)
 		if err != nil {
@@ -231,6 +239,7 @@ func (it *iterator) collect() bool {
 		it.series.Blocks = nil
 		return true
 	}
+	it.selectAspect()
 	if it.cutting {
 		it.cutBlocks()
 	}
@@ -252,11 +261,15 @@ func (it *iterator) note(err error) {
 	case errkind.Of(err) != errkind.Corrupt:
 		it.err = err
 	case !it.coverage.Partial:
-		it.s.m.damagedReads.Inc()
-		it.s.damageWarn.Warnf("an answer lacks samples: %s", err)
-		it.coverage.Partial = true
-		it.coverage.Failed = append(it.coverage.Failed, storageapi.NodeFailure{Node: it.s.cfg.DataPath, Err: err})
+		it.coverage = it.s.partial(err)
 	}
+}
+
+// partial counts and reports damage, and returns what it does to an answer.
+func (s *Storage) partial(damage error) storageapi.Coverage {
+	s.m.damagedReads.Inc()
+	s.damageWarn.Warnf("an answer lacks samples or series: %s", damage)
+	return storageapi.Coverage{Partial: true, Failed: []storageapi.NodeFailure{{Node: s.cfg.DataPath, Err: damage}}}
 }
 
 // hasSample reports whether a sample lies in the range. First and last

@@ -228,7 +228,7 @@ func (s *Storage) partitionOf(m partition.Month) (*partition.Partition, error) {
 	}
 	p, err := partition.Open(partition.Options{
 		FS: s.fs, DataDir: s.dataDir, Month: m, Logger: s.logger, Metrics: s.o.Metrics, Stats: &s.m.partitions,
-		MinIntervalMs: s.cfg.DedupMinScrape.D().Milliseconds(),
+		MinIntervalMs: s.cfg.DedupMinScrape.D().Milliseconds(), Rules: s.rulesNow,
 	})
 	if err != nil {
 		return nil, err

@@ -311,9 +311,12 @@ func TestCorruptPartIsSetAside(t *testing.T) {
 	o, log := logged(t, fsys)
 	for range 2 { // it stays aside, and is reported again
 		s := openTest(t, testConfig(), o)
-		got := readAll(t, s, allTime())
-		if len(got) != 2 || len(got[string(batchOf(t, 1, 0, 0).Key(0))]) != 1 {
-			t.Errorf("got %v; want two series with the sample of the second part", got)
+		got, cov := readCovered(t, s, allTime())
+		if len(got) != 2 || len(got[string(batchOf(t, 1, 0, 0).Key(0))]) != 1 || !cov.Partial {
+			t.Errorf("got %v, %v; want two series with the sample of the second part, and a partial answer", got, cov)
+		}
+		if _, cov = readCovered(t, s, model.TimeRange{Min: testNow().UnixMilli() + 86400_000, Max: testNow().UnixMilli() + 2*86400_000}); cov.Partial {
+			t.Error("an answer from outside the range of the lost part is marked partial")
 		}
 		closeTest(t, s)
 	}
@@ -331,8 +334,8 @@ func TestMissingPartIsReported(t *testing.T) {
 	}
 	o := testOptions(fsys)
 	s := openTest(t, testConfig(), o)
-	if got := readAll(t, s, allTime()); len(got) != 2 {
-		t.Errorf("%d series; want 2", len(got))
+	if got, cov := readCovered(t, s, allTime()); len(got) != 2 || !cov.Partial {
+		t.Errorf("%d series, coverage %v; want 2 and a partial answer", len(got), cov)
 	}
 	wantMetrics(t, o.Metrics, map[string]string{"vm_corrupt_parts_total": "1", `vm_parts{type="storage/small"}`: "1"})
 	closeTest(t, s)

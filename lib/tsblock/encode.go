@@ -129,7 +129,7 @@ func (b *Block) DecodeValues(dst []float64) ([]float64, error) {
 	if err := b.check(); err != nil {
 		return dst, err
 	}
-	return codec.DecodeValues(dst, b.Values, b.Count)
+	return codec.DecodeValues(dst, b.column(), b.Count)
 }
 
 // DecodeValuesFrom appends the values from index from on, which must be at most Count. The fewer they are, the
@@ -138,7 +138,7 @@ func (b *Block) DecodeValuesFrom(dst []float64, from int) ([]float64, error) {
 	if err := b.check(); err != nil {
 		return dst, err
 	}
-	return codec.DecodeValuesFrom(dst, b.Values, b.Count, from)
+	return codec.DecodeValuesFrom(dst, b.column(), b.Count, from)
 }
 
 func (b *Block) check() error {

@@ -19,15 +19,12 @@ const (
 	Constant       = codec.Constant       // all values have the same bits
 )
 
-// Facts returns what is known of the values of the block. It takes no decoding.
-func (b *Block) Facts() Facts { return codec.ValuesFacts(b.Values) }
-
 // ConstValue returns the value of all samples, if it is the same, bit for bit. It takes no decoding.
 func (b *Block) ConstValue() (value float64, ok bool) {
 	if !b.Facts().Has(Constant) {
 		return 0, false
 	}
-	value, err := codec.ValueAt(b.Values, b.Count, b.Count-1)
+	value, err := codec.ValueAt(b.column(), b.Count, b.Count-1)
 	return value, err == nil
 }
 
@@ -40,7 +37,7 @@ func (b *Block) ValueAt(i int) (float64, error) {
 	if i < 0 || i >= b.Count {
 		return 0, errkind.New(errkind.Internal, "cannot read value %d of block %s: it has no such sample", i, b)
 	}
-	return codec.ValueAt(b.Values, b.Count, i)
+	return codec.ValueAt(b.column(), b.Count, i)
 }
 
 // LastValue returns the value at MaxTimestamp. A damaged column is an error of kind Corrupt.

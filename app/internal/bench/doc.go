@@ -5,6 +5,10 @@
 // command vmbench and, like any client, knows nothing of the servers but their
 // HTTP interface, their processes and the files they leave.
 //
+// Run replays datasets. Scale, Churn, Memory and Soak are experiments with a load
+// that is made while it is sent, by the same simulated hosts. Every measurement
+// appends a line to one file of results, which Records reads and prints.
+//
 // The data: testdata holds two scrapes, a minute apart and under some load, of a
 // real node_exporter 1.5.0 and of a real Prometheus 2.42 that scraped it. Each
 // simulated host exposes both, with the per-CPU series copied to 16 CPUs: 1098
@@ -15,6 +19,10 @@
 // of the series change. Hosts restart now and then, some scrapes are late by
 // milliseconds, and a host renamed by churn leaves stale markers. Requests hold
 // 5000 samples, one per series, as vmagent and Prometheus send them.
+//
+// testdata/corpus holds recordings of four exporters, which are replayed value by
+// value, and kube makes up series of Kubernetes; CorpusSets says what compression
+// may be tuned on and what it is judged by.
 //
 // It runs on Linux only: the costs of processes come from /proc.
 //
@@ -28,6 +36,8 @@
 //     errors, and dies with the tool when that is killed.
 //  4. CPU seconds are user plus system time of the server processes alone; the client's are
 //     reported apart.
-//  5. The crash check counts a sample as acknowledged only after an answer 2xx, and compares
+//  5. A meter's goroutine ends with its cancel or finish, a load's writers with send.
+//  6. Nothing of a judging corpus may be used to tune a codec.
+//  7. The crash check counts a sample as acknowledged only after an answer 2xx, and compares
 //     values bit by bit.
 package bench

@@ -108,7 +108,7 @@ func phaseFigures() []figure {
 
 func memoryFigures() []figure {
 	return []figure{
-		{"anonymous memory after load, MiB", 0, func(r *Result) float64 { return float64(r.last().After.Anon) / mib }, notMeasured, false},
+		{"anonymous memory after load, MiB", 0, func(r *Result) float64 { return positive(float64(r.last().After.Anon)) / mib }, notMeasured, false},
 		{"anonymous memory, peak of ingestion, MiB", 0, func(r *Result) float64 { return positive(float64(max(r.Ingest.AnonPeak, r.last().AnonPeak))) / mib }, notMeasured, false},
 		{"anonymous memory idle after flush, MiB", 0, func(r *Result) float64 {
 			return of(r.Idle, func(u *Usage) float64 { return float64(u.Anon) / mib })

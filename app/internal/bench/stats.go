@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -21,7 +20,7 @@ func numbers(values []float64) []float64 {
 	return slices.DeleteFunc(slices.Clone(values), func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 }
 
-// spreadOf formats the median with so many decimals, with the extremes if there is more than one value;
+// spreadOf formats the median with so many decimals, with the extremes if they differ;
 // empty when there is none.
 func spreadOf(decimals int, values []float64) string {
 	values = numbers(values)
@@ -29,10 +28,11 @@ func spreadOf(decimals int, values []float64) string {
 		return ""
 	}
 	text := strconv.FormatFloat(quantile(values, 0.5), 'f', decimals, 64)
-	if len(values) == 1 {
+	lowest, highest := strconv.FormatFloat(slices.Min(values), 'f', decimals, 64), strconv.FormatFloat(slices.Max(values), 'f', decimals, 64)
+	if lowest == highest {
 		return text
 	}
-	return fmt.Sprintf("%s (%.*f-%.*f)", text, decimals, slices.Min(values), decimals, slices.Max(values))
+	return text + " (" + lowest + "-" + highest + ")"
 }
 
 // groupBy returns the values by key, in the order in which the keys appear.

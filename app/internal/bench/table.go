@@ -12,71 +12,113 @@ import (
 // runs are the repeated measurements of one peer with one dataset.
 type runs []Result
 
-// runTables writes the tables of each dataset.
+// runTables writes a section for each target, with the figures of all datasets, and then the queries of each.
 func runTables(b *strings.Builder, results []Result, base string) {
+	if len(results) == 0 {
+		return
+	}
+	var peers []string
+	for _, rs := range groupBy(results, func(r *Result) string { return r.Peer }) {
+		if rs[0].Peer == base { // comes first
+			peers = slices.Insert(peers, 0, base)
+		} else {
+			peers = append(peers, rs[0].Peer)
+		}
+	}
 	byDataset := groupBy(results, func(r *Result) string { return r.Dataset })
 	slices.SortStableFunc(byDataset, func(x, y []Result) int { return strings.Compare(x[0].Dataset, y[0].Dataset) })
+	var tables []*runTable
 	for _, list := range byDataset {
-		t := runTable{base: base}
-		for _, rs := range groupBy(list, func(r *Result) string { return r.Peer }) {
-			if rs[0].Peer == base { // comes first
-				t.peers = slices.Insert(t.peers, 0, runs(rs))
-			} else {
-				t.peers = append(t.peers, rs)
-			}
+		t := &runTable{dataset: list[0].Dataset, names: peers, base: base, peers: make([]runs, len(peers))}
+		for _, r := range list {
+			i := slices.Index(peers, r.Peer)
+			t.peers[i] = append(t.peers[i], r)
 		}
-		one := &list[0]
-		fmt.Fprintf(b, "\n### Dataset %s\n\n%s samples of %s series, sent on %d CPUs; %s.\n", one.Dataset, thousands(one.Sent.Samples), thousands(one.Sent.Series), one.CPUs, t.runsOfPeers())
-		b.WriteString(t.versions() + "\n")
-		t.main(b)
+		tables = append(tables, t)
+	}
+	describe(b, byDataset, results)
+	section(b, "Ingestion", tables, func(t *runTable) {
+		ingest := ingestFigures()
+		t.figures(b, ingest[:1])
+		t.byProcess(b)
+		t.figures(b, ingest[1:])
+	})
+	phases := slices.DeleteFunc(slices.Clone(tables), func(t *runTable) bool { return !t.any(func(r *Result) bool { return r.Ingest2 != nil }) })
+	section(b, "Registration of new series", phases, func(t *runTable) { t.figures(b, phaseFigures()) })
+	section(b, "Memory", tables, func(t *runTable) { t.figures(b, memoryFigures()) })
+	section(b, "Disk", tables, func(t *runTable) { t.figures(b, diskFigures()) })
+	section(b, "Nothing lost, nothing changed", tables, func(t *runTable) { t.truth(b) })
+	asked := slices.DeleteFunc(slices.Clone(tables), func(t *runTable) bool {
+		return !t.any(func(r *Result) bool { return r.Queries != nil || r.Cold != nil })
+	})
+	section(b, "Queries", asked, func(t *runTable) { t.figures(b, queryFigures()) })
+	for _, t := range asked {
 		t.queries(b)
+		t.colds(b)
 	}
 }
 
-// runTable is the table of one dataset.
-type runTable struct {
-	base  string
-	peers []runs // the base first, if it was measured
-}
-
-func (t *runTable) hasBase() bool { return t.peers[0][0].Peer == t.base }
-
-func (t *runTable) runsOfPeers() string {
-	var parts []string
-	for _, rs := range t.peers {
-		parts = append(parts, plural(len(rs), "run")+" of "+rs[0].Peer)
+// describe tells what was measured when.
+func describe(b *strings.Builder, byDataset [][]Result, results []Result) {
+	b.WriteString("\n")
+	row(b, "dataset", "samples", "series", "runs")
+	ruler(b, 4)
+	for _, list := range byDataset {
+		var counts []string
+		for _, rs := range groupBy(list, func(r *Result) string { return r.Peer }) {
+			counts = append(counts, strconv.Itoa(len(rs))+" of "+rs[0].Peer)
+		}
+		row(b, list[0].Dataset, thousands(list[0].Sent.Samples), thousands(list[0].Sent.Series), strings.Join(counts, ", "))
 	}
-	text := strings.Join(parts, ", ")
-	if !t.hasBase() {
-		text += "; no ratios, as " + t.base + " was not measured"
-	}
-	return text
-}
-
-// versions tells what was measured when.
-func (t *runTable) versions() string {
-	var parts []string
-	last := t.peers[0][0].Started
-	for _, rs := range t.peers {
+	last := results[0].Started
+	var versions []string
+	for _, rs := range groupBy(results, func(r *Result) string { return r.Peer }) {
 		for i := range rs {
 			if rs[i].Started.After(last) {
 				last = rs[i].Started
 			}
 		}
 		if v := rs[0].Version; v != "" {
-			parts = append(parts, rs[0].Peer+" is "+v)
+			versions = append(versions, rs[0].Peer+" is "+v)
 		}
 	}
-	if len(parts) == 0 {
-		return ""
+	what := ""
+	if len(versions) > 0 {
+		what = " " + strings.Join(versions, "; ") + "."
 	}
-	return "Measured until " + last.Format(time.DateOnly) + "; " + strings.Join(parts, "; ") + ".\n"
+	fmt.Fprintf(b, "\nMeasured until %s on %d CPUs.%s\n", last.Format(time.DateOnly), results[0].CPUs, what)
+}
+
+// section writes a table with the rows that each dataset adds.
+func section(b *strings.Builder, title string, tables []*runTable, rows func(*runTable)) {
+	if len(tables) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n### %s\n\n", title)
+	tables[0].header(b, "dataset", "target")
+	for _, t := range tables {
+		rows(t)
+	}
+}
+
+// runTable is the part of one dataset of the tables.
+type runTable struct {
+	dataset string
+	base    string
+	names   []string // of the peers of all datasets, the base first if it was measured
+	peers   []runs   // in the same order; none if the peer was not measured with this dataset
+}
+
+func (t *runTable) hasBase() bool { return t.names[0] == t.base }
+
+func (t *runTable) any(f func(*Result) bool) bool {
+	return slices.ContainsFunc(t.peers, func(rs runs) bool { return len(rs) > 0 && f(&rs[0]) })
 }
 
 // header writes the header with a column for each peer, and one for its ratio to the base.
 func (t *runTable) header(b *strings.Builder, cells ...string) {
-	for i, rs := range t.peers {
-		cells = append(cells, rs[0].Peer)
+	for i, name := range t.names {
+		cells = append(cells, name)
 		if t.hasBase() && i > 0 {
 			cells = append(cells, "ratio")
 		}
@@ -90,7 +132,10 @@ func (t *runTable) header(b *strings.Builder, cells ...string) {
 func (t *runTable) cells(b *strings.Builder, first []string, f func(runs) (string, float64), mark func(float64) string) {
 	cells, base := first, math.NaN()
 	for i, rs := range t.peers {
-		text, value := f(rs)
+		text, value := "not measured", math.NaN()
+		if len(rs) > 0 {
+			text, value = f(rs)
+		}
 		cells = append(cells, text)
 		if !t.hasBase() {
 			continue
@@ -119,26 +164,17 @@ func slowerRatio(q float64) string {
 	return fmt.Sprintf("**%.2f, slower**", q)
 }
 
-func (t *runTable) main(b *strings.Builder) {
-	t.header(b, "target")
-	ingest := ingestFigures()
-	t.figures(b, ingest[:1])
-	t.byProcess(b)
-	t.figures(b, ingest[1:])
-	if slices.ContainsFunc(t.peers, func(rs runs) bool { return rs[0].Ingest2 != nil }) {
-		t.figures(b, phaseFigures())
-	}
-	t.figures(b, memoryFigures())
-	t.figures(b, diskFigures())
-	t.figures(b, queryFigures())
-	none := func(float64) string { return "" }
-	t.cells(b, []string{"all samples stored"}, func(rs runs) (string, float64) { return rs.stored(), math.NaN() }, none)
-	t.cells(b, []string{"values exact"}, func(rs runs) (string, float64) { return rs.exact(), math.NaN() }, none)
+func noRatio(float64) string { return "" }
+
+// truth writes whether everything is there and as it was sent.
+func (t *runTable) truth(b *strings.Builder) {
+	t.cells(b, []string{t.dataset, "all samples stored"}, func(rs runs) (string, float64) { return rs.stored(), math.NaN() }, noRatio)
+	t.cells(b, []string{t.dataset, "values exact"}, func(rs runs) (string, float64) { return rs.exact(), math.NaN() }, noRatio)
 }
 
 func (t *runTable) figures(b *strings.Builder, list []figure) {
 	for _, f := range list {
-		t.cells(b, []string{f.name}, func(rs runs) (string, float64) { return rs.figure(&f) }, plainRatio)
+		t.cells(b, []string{t.dataset, f.name}, func(rs runs) (string, float64) { return rs.figure(&f) }, plainRatio)
 	}
 }
 
@@ -167,17 +203,25 @@ func (rs runs) figure(f *figure) (string, float64) {
 func (t *runTable) byProcess(b *strings.Builder) {
 	var names []string
 	for _, rs := range t.peers {
-		for _, p := range rs[0].ByProcess {
-			if len(rs[0].ByProcess) > 1 && !slices.Contains(names, p.Name) {
+		for _, p := range rs.processes() {
+			if !slices.Contains(names, p.Name) {
 				names = append(names, p.Name)
 			}
 		}
 	}
 	for _, name := range names {
-		t.cells(b, []string{"of it " + name}, func(rs runs) (string, float64) {
+		t.cells(b, []string{t.dataset, "of it " + name}, func(rs runs) (string, float64) {
 			return spreadOf(3, rs.each(func(r *Result) float64 { return r.process(name) })), math.NaN()
 		}, plainRatio)
 	}
+}
+
+// processes returns those of a cluster.
+func (rs runs) processes() []ProcessUsage {
+	if len(rs) == 0 || len(rs[0].ByProcess) < 2 {
+		return nil
+	}
+	return rs[0].ByProcess
 }
 
 // process returns the CPU seconds per million samples of a process.
@@ -221,46 +265,40 @@ func (rs runs) exact() string {
 	return text
 }
 
-// queries writes the queries of the peers that were asked.
+// queries writes a row for each query.
 func (t *runTable) queries(b *strings.Builder) {
-	asked := runTable{base: t.base}
-	for _, rs := range t.peers {
-		if rs[0].Queries != nil {
-			asked.peers = append(asked.peers, rs)
-		}
-	}
-	if len(asked.peers) == 0 {
+	first := slices.IndexFunc(t.peers, func(rs runs) bool { return len(rs) > 0 && rs[0].Queries != nil })
+	if first < 0 {
 		return
 	}
-	b.WriteString("\nQueries: median ms / CPU ms of the servers, for each run; ratios of CPU\n\n")
-	asked.header(b, "query", "series")
-	for i := range asked.peers[0][0].Queries.Queries {
-		q := &asked.peers[0][0].Queries.Queries[i]
-		asked.cells(b, []string{q.Name, strconv.Itoa(q.Series)}, func(rs runs) (string, float64) { return rs.query(q.Name, q.Series) }, slowerRatio)
-	}
-	if !slices.ContainsFunc(asked.peers, func(rs runs) bool { return rs[0].Cold != nil }) {
-		return
-	}
-	b.WriteString("\nCold queries: ms / CPU ms of a fresh process whose data was not in memory; ratios of ms\n\n")
-	asked.header(b, "query")
-	for _, name := range asked.coldNames() {
-		asked.cells(b, []string{name}, func(rs runs) (string, float64) { return rs.cold(name) }, slowerRatio)
+	fmt.Fprintf(b, "\nDataset %s: median ms / CPU ms of the servers, for each run; ratios of CPU\n\n", t.dataset)
+	t.header(b, "query", "series")
+	for i := range t.peers[first][0].Queries.Queries {
+		q := &t.peers[first][0].Queries.Queries[i]
+		t.cells(b, []string{q.Name, strconv.Itoa(q.Series)}, func(rs runs) (string, float64) { return rs.query(q.Name, q.Series) }, slowerRatio)
 	}
 }
 
-func (t *runTable) coldNames() []string {
+// colds writes a row for each query that was asked of fresh processes.
+func (t *runTable) colds(b *strings.Builder) {
 	var names []string
 	for _, rs := range t.peers {
-		if rs[0].Cold == nil {
+		if len(rs) == 0 || rs[0].Cold == nil {
 			continue
 		}
 		for _, q := range rs[0].Cold.Queries {
-			if !slices.Contains(names, q.Name) {
-				names = append(names, q.Name)
-			}
+			names = append(names, q.Name)
 		}
 	}
-	return names
+	if len(names) == 0 {
+		return
+	}
+	slices.Sort(names)
+	fmt.Fprintf(b, "\nDataset %s, cold: ms / CPU ms of a fresh process whose data was not in memory; ratios of ms\n\n", t.dataset)
+	t.header(b, "query")
+	for _, name := range slices.Compact(names) {
+		t.cells(b, []string{name}, func(rs runs) (string, float64) { return rs.cold(name) }, slowerRatio)
+	}
 }
 
 // cold formats one cold query and returns its median latency.
@@ -286,6 +324,9 @@ func (rs runs) query(name string, series int) (string, float64) {
 		return rs.each(func(r *Result) float64 { return of(r.Queries.find(name), f) })
 	}
 	cpu := of(func(q *QueryResult) float64 { return q.CPUMs })
+	if len(cpu) == 0 && rs[0].Queries == nil {
+		return whyNotAsked(&rs[0]), math.NaN()
+	}
 	if len(cpu) == 0 {
 		return "error", math.NaN()
 	}

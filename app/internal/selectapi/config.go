@@ -46,7 +46,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxConcurrentRequests, "search.maxConcurrentRequests", 2*runtime.GOMAXPROCS(-1), "Read requests that are served at once; more wait in a queue")
 	fs.Var(&c.MaxQueueDuration, "search.maxQueueDuration", "Longest wait of a read request in the queue; then it is answered 429")
 	fs.IntVar(&c.MaxSeries, "search.maxSeries", 30000, "Most series an answer of /api/v1/series may have")
-	fs.IntVar(&c.MaxLabelsAPISeries, "search.maxLabelsAPISeries", 1000000, "Most series that may be looked at for /api/v1/labels and /api/v1/label/.../values")
+	fs.IntVar(&c.MaxLabelsAPISeries, "search.maxLabelsAPISeries", 1000000, "Most names or values that /api/v1/labels and /api/v1/label/.../values answer; 0 means no limit")
 	fs.Var(&c.MaxLabelsAPIDuration, "search.maxLabelsAPIDuration", "Longest run of requests to /api/v1/labels, /api/v1/label/.../values and /api/v1/series")
 	fs.IntVar(&c.MaxExportSeries, "search.maxExportSeries", 10000000, "Most series an answer of /api/v1/export may have")
 	fs.Var(&c.MaxExportDuration, "search.maxExportDuration", "Longest run of /api/v1/export")

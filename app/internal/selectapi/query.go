@@ -247,15 +247,24 @@ func (a *API) labels(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	q.MaxSeries = a.o.Config.MaxLabelsAPISeries
-	names, err := a.o.Searcher.LabelNames(r.Context(), q, limit)
+	names, err := a.o.Searcher.LabelNames(r.Context(), q, a.labelsLimit(limit))
 	if err != nil {
-		return limitError(err, "search.maxLabelsAPISeries", q.MaxSeries)
+		return err
 	}
 	if names.Coverage.Partial && a.denyPartial(r) {
 		return partialError(names.Coverage)
 	}
 	return a.writeList(w, names.Coverage.Partial, appendStringsJSON(nil, names.Values))
+}
+
+// labelsLimit returns how many names or values to answer. More are left out without an error, since that is what users
+// of completion want, and what the flag has always meant.
+func (a *API) labelsLimit(asked int) int {
+	limit := a.o.Config.MaxLabelsAPISeries
+	if limit <= 0 || asked > 0 && asked < limit {
+		return asked
+	}
+	return limit
 }
 
 // labelValues serves /api/v1/label/<name>/values.
@@ -264,10 +273,9 @@ func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error 
 	if err != nil {
 		return err
 	}
-	q.MaxSeries = a.o.Config.MaxLabelsAPISeries
-	values, err := a.o.Searcher.LabelValues(r.Context(), q, name, limit)
+	values, err := a.o.Searcher.LabelValues(r.Context(), q, name, a.labelsLimit(limit))
 	if err != nil {
-		return limitError(err, "search.maxLabelsAPISeries", q.MaxSeries)
+		return err
 	}
 	if values.Coverage.Partial && a.denyPartial(r) {
 		return partialError(values.Coverage)

@@ -34,6 +34,7 @@ func cases() []testCase {
 		{"many samples", testManySamples},
 		{"many series", testManySeries},
 		{"batch is not kept", testBatchNotKept},
+		{"newest samples", testDetail},
 		{"random", testRandom},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/downsample"
 	"vmcluster/lib/tsblock"
 )
 
@@ -17,8 +18,16 @@ type MergeRules struct {
 	Keep          model.TimeRange      // samples outside go
 	MinIntervalMs int64                // with more than 0, one sample stays per bucket of this length
 	Drop          func(id uint32) bool // series which go as a whole; nil for none
+	// Series returns what becomes of old samples of a series; nil when they stay as they are.
+	Series func(id uint32) SeriesPlan
 	// Deduplicated is set to how many samples went for MinIntervalMs; those of equal timestamps are not counted.
 	Deduplicated int64
+}
+
+// SeriesPlan is what a merge makes of old samples of one series.
+type SeriesPlan struct {
+	KeepMin int64 // older ones go, Unix milliseconds; 0 for none
+	Levels  downsample.Levels
 }
 
 // Merge adds the samples of all parts within rules.Keep to w. Order compares series
@@ -46,10 +55,11 @@ func Merge(ctx context.Context, w *Writer, parts []*Part, order func(a, b uint32
 // merger is the state of one merge.
 type merger struct {
 	w             *Writer
-	keep          model.TimeRange
+	keep          model.TimeRange // of the current series
 	minIntervalMs int64
 	cursors       []cursor
 	rules         *MergeRules
+	reducer       reducer
 
 	encoder tsblock.Encoder
 	scratch tsblock.Scratch
@@ -88,6 +98,13 @@ func (m *merger) lowest(order func(a, b uint32) int) uint32 {
 
 // mergeSeries writes one series and moves the cursors on.
 func (m *merger) mergeSeries(id uint32) error {
+	plan := SeriesPlan{}
+	if m.rules.Series != nil {
+		plan = m.rules.Series(id)
+	}
+	if m.keep = m.rules.Keep; plan.KeepMin != 0 {
+		m.keep.Min = max(m.keep.Min, plan.KeepMin)
+	}
 	m.blocks = m.blocks[:0]
 	left := m.cursors[:0]
 	for _, c := range m.cursors {
@@ -103,6 +120,9 @@ func (m *merger) mergeSeries(id uint32) error {
 		left = append(left, c)
 	}
 	m.cursors = left
+	if needsReducing(m.blocks, plan.Levels) {
+		return m.reduceSeries(id, plan.Levels)
+	}
 	tsblock.SortBlocks(m.blocks)
 	m.pending.Reset()
 	for blocks := m.blocks; len(blocks) > 0; {

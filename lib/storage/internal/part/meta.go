@@ -33,15 +33,17 @@ func fileHeader(name string) string { return magic + name[:1] + string(rune(form
 
 // Meta describes a part.
 type Meta struct {
-	Version      int        `json:"version"`
-	Rows         int64      `json:"rows"`
-	Blocks       int64      `json:"blocks"`
-	Series       int64      `json:"series"`
-	Columns      int64      `json:"columns"`      // distinct timestamp columns
-	MinTimestamp int64      `json:"minTimestamp"` // Unix milliseconds; 0 when there are no rows
-	MaxTimestamp int64      `json:"maxTimestamp"`
-	SizeBytes    int64      `json:"sizeBytes"` // of all files but meta.json
-	Files        []FileMeta `json:"files"`
+	Version      int   `json:"version"`
+	Rows         int64 `json:"rows"`
+	Blocks       int64 `json:"blocks"`
+	Series       int64 `json:"series"`
+	Columns      int64 `json:"columns"`      // distinct timestamp columns
+	MinTimestamp int64 `json:"minTimestamp"` // Unix milliseconds; 0 when there are no rows
+	MaxTimestamp int64 `json:"maxTimestamp"`
+	SizeBytes    int64 `json:"sizeBytes"` // of all files but meta.json
+	// Applied tells of rules for old samples up to which timestamp they have been applied, by rule.
+	Applied map[string]int64 `json:"applied,omitempty"`
+	Files   []FileMeta       `json:"files"`
 }
 
 // FileMeta describes a file of a part.

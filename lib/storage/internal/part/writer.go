@@ -69,7 +69,9 @@ func (w *Writer) AddBlock(id uint32, b *tsblock.Block) error {
 		return err
 	}
 	x.blockColumn = append(x.blockColumn, column)
-	w.meta.Rows += int64(b.Count)
+	if c := b.Content(); c == tsblock.Raw || c == tsblock.Kept { // the others are about samples which are gone
+		w.meta.Rows += int64(b.Count)
+	}
 	w.meta.MinTimestamp = min(w.meta.MinTimestamp, b.MinTimestamp)
 	w.meta.MaxTimestamp = max(w.meta.MaxTimestamp, b.MaxTimestamp)
 	return nil
@@ -109,6 +111,9 @@ func (w *Writer) addColumn(b *tsblock.Block) (uint32, error) {
 	x.columnCount = append(x.columnCount, uint16(b.Count))
 	return c, nil
 }
+
+// SetApplied sets Meta.Applied.
+func (w *Writer) SetApplied(applied map[string]int64) { w.meta.Applied = applied }
 
 // Finish writes the index and meta.json. When it returns, the files and
 // the names in the directory are durable; renaming the directory is left to the caller.

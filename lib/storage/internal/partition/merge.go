@@ -68,7 +68,7 @@ func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutpu
 		need += e.SizeBytes
 		single = single && keep.Contains(e.MinTimestamp) && keep.Contains(e.MaxTimestamp) && !e.hasAny(deleted)
 	}
-	if len(parts) == 0 || single && p.o.MinIntervalMs == 0 {
+	if len(parts) == 0 || single && p.o.MinIntervalMs == 0 && !slices.ContainsFunc(p.rules(), func(r Rule) bool { return r.behind(parts[0]) > 0 }) {
 		return nil
 	}
 	if need > maxOutputBytes {
@@ -131,6 +131,14 @@ func (p *Partition) snapshot() []*entry {
 	return parts
 }
 
+func spanOf(parts []*entry) model.TimeRange {
+	span := model.TimeRange{Min: parts[0].MinTimestamp, Max: parts[0].MaxTimestamp}
+	for _, e := range parts[1:] {
+		span.Min, span.Max = min(span.Min, e.MinTimestamp), max(span.Max, e.MaxTimestamp)
+	}
+	return span
+}
+
 func choose(parts []*entry, indexes []int) []*entry {
 	var chosen []*entry
 	for _, i := range indexes {
@@ -160,7 +168,15 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	if err != nil {
 		return err
 	}
+	old := p.rules()
+	set, err := p.resolve(ctx, old, spanOf(parts))
+	if err != nil {
+		return err
+	}
 	rules := part.MergeRules{Keep: keep, MinIntervalMs: p.o.MinIntervalMs}
+	if len(set.rules) > 0 {
+		rules.Series = set.plan
+	}
 	if !deleted.IsEmpty() {
 		rules.Drop = deleted.Contains
 	}
@@ -176,6 +192,7 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	defer c.Active.Add(-1)
 	fill := func(w *part.Writer) error {
 		rules.Deduplicated = 0
+		w.SetApplied(appliedOf(old))
 		return part.Merge(ctx, w, sources, order, &rules)
 	}
 	rows, err := p.writePart(fill, parts, nil)

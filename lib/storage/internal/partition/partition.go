@@ -28,6 +28,8 @@ type Options struct {
 	Stats   *Counters
 	// MinIntervalMs is the interval of deduplication in parts; 0 keeps all but equal timestamps.
 	MinIntervalMs int64
+	// Rules returns what merges make of old samples, as of now; nil means that they stay as they are. At most MaxRules.
+	Rules func() []Rule
 }
 
 // Counters are shared by all partitions of a storage.
@@ -60,8 +62,9 @@ type Partition struct {
 	publishMu sync.Mutex
 	mergeMu   sync.Mutex
 
-	lost    []manifestPart // listed parts which could not be opened; they stay listed
-	orphans []string       // parts of failed publications, guarded by publishMu
+	lost        []manifestPart // listed parts which could not be opened; they stay listed
+	lostSegment string         // a segment of the index which was set aside as damaged
+	orphans     []string       // parts of failed publications, guarded by publishMu
 
 	mu struct {
 		sync.RWMutex
@@ -75,8 +78,9 @@ type Partition struct {
 type entry struct {
 	*part.Part
 	manifestPart
-	damaged atomic.Bool // a column is damaged, or series are not in the index; the rest is served, and merges leave the part alone
-	known   bool        // all its series are in the index; guarded by mergeMu
+	damaged atomic.Bool      // a column is damaged, or series are not in the index; the rest is served, and merges leave the part alone
+	known   bool             // all its series are in the index; guarded by mergeMu
+	passed  map[string]int64 // as Meta.Applied, of rules none of whose series are in the part; guarded by mergeMu
 	// tombstones is the number of deleted series at the last look at how many of them the part has; guarded by mergeMu.
 	tombstones uint64
 }
@@ -103,7 +107,7 @@ func Open(o Options) (*Partition, error) {
 	p.refs.Store(1)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.head.Store(head.New())
-	if err := p.loadParts(); err != nil {
+	if err := errors.Join(p.findLostSegment(), p.loadParts()); err != nil {
 		return nil, errors.Join(err, p.Release())
 	}
 	p.reserveIDs()

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"slices"
 
 	"vmcluster/lib/model"
 )
@@ -21,7 +22,7 @@ func PickOutdated(parts []PartInfo, keep model.TimeRange, maxOutputBytes int64) 
 	return -1
 }
 
-// rewriteNextLocked rewrites a part which is mostly outside of keep, or mostly of deleted series; false when there is none.
+// rewriteNextLocked rewrites a part which is mostly outside of keep, or mostly of deleted series, or which the rules for old samples ask for; false when there is none.
 func (p *Partition) rewriteNextLocked(ctx context.Context, parts []*entry, keep model.TimeRange, maxOutputBytes int64) (bool, error) {
 	infos := make([]PartInfo, len(parts))
 	for i := range parts {
@@ -32,7 +33,11 @@ func (p *Partition) rewriteNextLocked(ctx context.Context, parts []*entry, keep 
 		picked = p.pickDeletedLocked(parts, maxOutputBytes)
 	}
 	if picked < 0 {
-		return false, nil
+		due, err := p.pickDue(ctx, parts, maxOutputBytes)
+		if err != nil || due == nil {
+			return false, err
+		}
+		picked = slices.Index(parts, due)
 	}
 	chosen, err := p.reachable(parts[picked : picked+1])
 	if err != nil || len(chosen) == 0 {
