@@ -10,7 +10,7 @@ PKG        ?= ./lib/...
 COUNT      ?= 6
 
 .PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
-	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables
+	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables crash crash-long faults
 
 all: build
 
@@ -106,6 +106,19 @@ bench-churn: vmbench
 # Memory of a million series over an hour of scrapes, and ours with half of it.
 bench-memory: vmbench
 	$(VMBENCH) memory $(BENCH_OUT) -peers ours-single,vm-single -budget $(BENCH_FLAGS)
+
+# Random histories on a file system with faults, thousands of crash points, and damage of every kind of file: see docs/reliability.md.
+crash:
+	$(GO) test -count=1 -timeout 20m -run 'Crash|Damage|Full|Killed|Failing' ./lib/wal ./lib/storage/...
+
+# The same with new histories for MINUTES minutes.
+MINUTES ?= 60
+crash-long:
+	VMCLUSTER_CRASH_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -run TestCrashLong ./lib/storage
+
+# Real processes: kill -9 under load, full disks, a disk that fails. Needs root for the file systems it mounts.
+faults:
+	$(GO) test -count=1 -timeout 20m -run 'TestKilled|TestReadersWhile|TestFullDisk|TestDiskFails|TestFrozen' ./app/apptest
 
 # Kills storage processes under load and checks that nothing acknowledged is lost.
 bench-crash: vmbench

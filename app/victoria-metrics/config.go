@@ -59,7 +59,7 @@ func (c *component) Start(env *service.Env) error {
 	}
 	dedupMs := c.storage.DedupMinScrape.D().Milliseconds()
 	engine := query.New(&c.query, query.Options{
-		Source: selectapi.NewSource(searcher, dedupMs), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+		Source: selectapi.NewSource(searcher, dedupMs, env.Metrics), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	reads := selectapi.New(selectapi.Options{

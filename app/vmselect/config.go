@@ -54,7 +54,7 @@ func (c *component) Start(env *service.Env) error {
 	}
 	dedupMs := c.dedup.D().Milliseconds()
 	engine := query.New(&c.query, query.Options{
-		Source: selectapi.NewSource(searcher, dedupMs), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+		Source: selectapi.NewSource(searcher, dedupMs, env.Metrics), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})
 	api := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: searcher, Catalog: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs,

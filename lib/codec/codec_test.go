@@ -183,6 +183,11 @@ func TestValuesRoundTrip(t *testing.T) {
 			if limit := 8*n + 1; len(data) > limit {
 				t.Errorf("%s of %d takes %d bytes; want at most %d", name, n, len(data), limit)
 			}
+			for _, i := range []int{n - 1, r.IntN(n)} {
+				if v, err := ValueAt(data, n, i); err != nil || math.Float64bits(v) != math.Float64bits(vs[i]) {
+					t.Fatalf("%s of %d: value %d is %v, %v; want %v", name, n, i, v, err, vs[i])
+				}
+			}
 			if again := new(Encoder).AppendValues(nil, vs); !bytes.Equal(again, data) {
 				t.Fatalf("%s of %d: encoding twice gives different bytes", name, n)
 			}
@@ -218,6 +223,30 @@ func TestPackings(t *testing.T) {
 	for _, packing := range []byte{packGroups, packTokens, packZeroTokens} {
 		if seen[packing] < 5 {
 			t.Errorf("%d columns have packing %d", seen[packing], packing)
+		}
+	}
+}
+
+// TestDecodeDoesNotAllocate holds that scratch memory of decoders stays on the stack.
+func TestDecodeDoesNotAllocate(t *testing.T) {
+	r := newRand(t)
+	const n = 600
+	var e Encoder
+	dst, ints := make([]float64, 0, n), make([]int64, 0, n)
+	for name, vs := range valueColumns(r, n) {
+		data := e.AppendValues(nil, vs)
+		if allocs := testing.AllocsPerRun(10, func() {
+			_, _ = DecodeValues(dst, data, n)
+			_, _ = ValueAt(data, n, n-1)
+			_, _ = ValueAt(data, n, n-20)
+		}); allocs > 0 {
+			t.Errorf("%s: decoding allocates %v times", name, allocs)
+		}
+	}
+	for name, xs := range intColumns(r, n) {
+		data := e.AppendTimestamps(nil, xs)
+		if allocs := testing.AllocsPerRun(10, func() { _, _ = DecodeTimestamps(ints, data, n) }); allocs > 0 {
+			t.Errorf("timestamps %s: decoding allocates %v times", name, allocs)
 		}
 	}
 }
@@ -424,6 +453,11 @@ func FuzzDecodeValues(f *testing.F) {
 				t.Fatal(err)
 			}
 			return
+		}
+		if n > 0 {
+			if last, err := ValueAt(data, n, n-1); err != nil || math.Float64bits(last) != math.Float64bits(values[n-1]) {
+				t.Fatalf("the last value is %v, %v; decoded it is %v", last, err, values[n-1])
+			}
 		}
 		again, err := DecodeValues(nil, e.AppendValues(nil, values), n)
 		if err != nil || !sameBits(values, again) {

@@ -33,7 +33,11 @@ func ValuesFacts(column []byte) Facts {
 	if len(column) == 0 {
 		return 0
 	}
-	return Facts(column[0]>>formatBits) & allFacts
+	facts := Facts(column[0]>>formatBits) & allFacts
+	if column[0]&formatMask != valuesConst {
+		facts &^= Constant
+	}
+	return facts
 }
 
 // FactsOf finds the facts of one or more values.

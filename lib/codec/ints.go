@@ -50,10 +50,13 @@ func (e *Encoder) AppendInts(dst []byte, xs []int64) []byte {
 		dst = AppendVarint(append(dst, predictLinear), last)
 		return AppendVarint(dst, -step)
 	}
-	divisor := commonDivisor(xs)
+	divisor, unchanged := commonDivisor(xs)
 	e.reversed = resizeInts(e.reversed, len(xs))
 	reverseInts(e.reversed, xs, divisor)
 	predictor, groupBytes := choosePredictor(e.reversed)
+	if predictor == predictNone && len(xs) >= tokensFrom && unchanged > len(xs)/4 {
+		predictor = predictDelta // tokens have short codes for what does not change
+	}
 	start := len(dst)
 	dst = AppendVarint(append(dst, predictor), last)
 	if divisor != 1 {
@@ -110,24 +113,28 @@ func linearStep(xs []int64) (step int64, linear bool) {
 	return step, true
 }
 
-// commonDivisor returns the greatest common divisor of all differences.
-func commonDivisor(xs []int64) int64 {
+// commonDivisor returns the greatest common divisor of all differences, and how many of them are 0.
+func commonDivisor(xs []int64) (divisor int64, zeros int) {
 	low, high := xs[0], xs[0]
-	var divisor uint64
+	var d uint64
 	previous := xs[0]
 	for _, x := range xs[1:] {
 		low, high = min(low, x), max(high, x)
 		delta := uint64(max(x-previous, previous-x))
 		previous = x
-		if divisor == 1 || delta == 0 || delta == divisor {
+		if delta == 0 {
+			zeros++
 			continue
 		}
-		divisor = gcd(delta, divisor)
+		if d == 1 || delta == d {
+			continue
+		}
+		d = gcd(delta, d)
 	}
 	if uint64(high)-uint64(low) > 1<<62 {
-		return 1 // differences may have wrapped around
+		return 1, zeros // differences may have wrapped around
 	}
-	return int64(divisor)
+	return int64(d), zeros
 }
 
 func gcd(a, b uint64) uint64 {
@@ -165,15 +172,23 @@ func choosePredictor(xs []int64) (predictor byte, size int) {
 	if len(xs) < 3 {
 		return predictDelta, 0
 	}
-	var s predictorSizes
+	pieces := [3][]int64{xs}
 	looked := len(xs)
-	if looked < 3*piece {
-		s.add(xs)
-	} else {
-		s.add(xs[:piece])
-		s.add(xs[len(xs)/2-piece/2:][:piece])
-		s.add(xs[len(xs)-piece:])
+	if looked >= 3*piece {
+		pieces = [3][]int64{xs[:piece], xs[len(xs)/2-piece/2:][:piece], xs[len(xs)-piece:]}
 		looked = 3 * piece
+	}
+	low := xs[0] // of all pieces: without a predictor a column which wanders has a wide frame
+	for _, p := range pieces {
+		for _, x := range p {
+			low = min(low, x)
+		}
+	}
+	var s predictorSizes
+	for _, p := range pieces {
+		if len(p) > 0 {
+			s.add(p, low)
+		}
 	}
 	predictor, size = predictDelta2, s.delta2
 	switch {
@@ -190,12 +205,8 @@ type predictorSizes struct {
 	plain, delta, delta2 int
 }
 
-// add adds the sizes of three or more integers, as if they were one group.
-func (s *predictorSizes) add(xs []int64) {
-	low := xs[0]
-	for _, x := range xs {
-		low = min(low, x)
-	}
+// add adds the sizes of three or more integers, the least of which is low, as if they were one group.
+func (s *predictorSizes) add(xs []int64, low int64) {
 	var deltas [9]int64
 	for i := range deltas {
 		at := 1 + i*(len(xs)-1)/len(deltas)
@@ -267,16 +278,24 @@ func DecodeInts(dst []int64, src []byte, n int) ([]int64, error) {
 	if err := d.init(src, n); err != nil {
 		return dst, err
 	}
+	var tokens *tokenReader
+	if d.needsTokens() {
+		var t tokenReader
+		tokens = &t
+		if err := d.startTokens(tokens, n); err != nil {
+			return dst, err
+		}
+	}
 	start := len(dst)
 	dst = growInts(dst, n)
 	for left := dst[start:]; len(left) > 0; {
 		at := max(0, len(left)-groupLen)
-		if err := d.next(left[at:]); err != nil {
+		if err := d.next(left[at:], tokens); err != nil {
 			return dst[:start], err
 		}
 		left = left[:at]
 	}
-	if err := d.finish(); err != nil {
+	if err := d.finish(tokens); err != nil {
 		return dst[:start], err
 	}
 	return dst, nil
@@ -292,7 +311,6 @@ type intsDecoder struct {
 	divisor   int64
 	value     int64 // the latest one, before it is multiplied
 	delta     int64
-	tokens    tokenReader
 }
 
 func (d *intsDecoder) init(src []byte, n int) error {
@@ -336,16 +354,30 @@ func (d *intsDecoder) init(src []byte, n int) error {
 			return err
 		}
 	}
-	if d.packing != packGroups {
-		return d.tokens.init(src, n, d.packing == packZeroTokens)
-	}
 	d.src = src
 	return nil
 }
 
+// needsTokens reports whether next needs a reader of tokens from startTokens, else it may be nil. A reader is some
+// kilobytes, so only columns that need one pay for it; passed as an argument it stays on the stack of the caller.
+func (d *intsDecoder) needsTokens() bool { return d.packing != packGroups }
+
+func (d *intsDecoder) startTokens(t *tokenReader, n int) error {
+	return t.init(d.src, n, d.packing == packZeroTokens)
+}
+
+// lastInt returns the last integer of a column.
+func lastInt(src []byte) (int64, error) {
+	if len(src) == 0 {
+		return 0, errkind.New(errkind.Corrupt, "cannot read the last integer of a column of 0 bytes")
+	}
+	x, _, err := CutVarint(src[1:])
+	return x, err
+}
+
 // next fills dst with the integers before those of the call before. Every call but the
 // last of a column must ask for 128, so that runs and groups stay in step.
-func (d *intsDecoder) next(dst []int64) error {
+func (d *intsDecoder) next(dst []int64, t *tokenReader) error {
 	if d.predictor == predictLinear {
 		value, delta, last := d.value, d.delta, d.last
 		for i := len(dst) - 1; i >= 0; i-- {
@@ -355,22 +387,28 @@ func (d *intsDecoder) next(dst []int64) error {
 		d.value = value
 		return nil
 	}
-	return d.nextRun(dst)
+	return d.nextRun(dst, t)
 }
 
-// nextRun decodes the residuals under dst and undoes predictor, division and offset.
-func (d *intsDecoder) nextRun(dst []int64) error {
+// residuals decodes the residuals under dst. Those of the integers which the header gives are such that
+// they lead there.
+func (d *intsDecoder) residuals(dst []int64, t *tokenReader) error {
 	var err error
 	if d.packing == packGroups {
 		d.src, err = decodeGroup(dst, d.src)
 	} else {
-		err = d.tokens.next(dst)
+		err = t.next(dst)
 	}
-	if err != nil {
-		return err
-	}
-	if !d.started {
+	if err == nil && !d.started {
 		d.start(dst)
+	}
+	return err
+}
+
+// nextRun decodes the residuals under dst and undoes predictor, division and offset.
+func (d *intsDecoder) nextRun(dst []int64, t *tokenReader) error {
+	if err := d.residuals(dst, t); err != nil {
+		return err
 	}
 	last, divisor, value := d.last, d.divisor, d.value
 	switch d.predictor {
@@ -426,9 +464,9 @@ func (d *intsDecoder) start(residuals []int64) {
 }
 
 // finish checks that the column has been decoded to its last byte.
-func (d *intsDecoder) finish() error {
-	if d.packing != packGroups && d.predictor != predictLinear {
-		return d.tokens.finish()
+func (d *intsDecoder) finish(t *tokenReader) error {
+	if d.needsTokens() {
+		return t.finish()
 	}
 	if len(d.src) > 0 {
 		return errkind.New(errkind.Corrupt, "cannot decode column of integers: %d bytes are left over", len(d.src))

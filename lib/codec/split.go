@@ -122,22 +122,38 @@ func decodeSplit(dst []float64, src []byte, n int) error {
 	if err := u.init(src, n); err != nil {
 		return err
 	}
-	if err := decodePairs(dst, &m, &u, n, math.Pow10(h.scale)); err != nil {
+	var readers [2]*tokenReader
+	if m.needsTokens() {
+		var t tokenReader
+		readers[0] = &t
+		if err := m.startTokens(&t, n); err != nil {
+			return err
+		}
+	}
+	if u.needsTokens() {
+		var t tokenReader
+		readers[1] = &t
+		if err := u.startTokens(&t, n); err != nil {
+			return err
+		}
+	}
+	if err := decodePairs(dst, n, math.Pow10(h.scale), [2]*intsDecoder{&m, &u}, readers); err != nil {
 		return err
 	}
 	_, err = walkExceptions(dst, h.list, h.exceptions, n)
 	return err
 }
 
-func decodePairs(dst []float64, m, u *intsDecoder, n int, power float64) error {
+// decodePairs decodes the two columns of a split one.
+func decodePairs(dst []float64, n int, power float64, columns [2]*intsDecoder, readers [2]*tokenReader) error {
 	whole := len(dst) == n
 	var mantissas, units [groupLen]int64
 	for len(dst) > 0 {
 		run := min(n, groupLen)
-		if err := m.next(mantissas[:run]); err != nil {
+		if err := columns[0].next(mantissas[:run], readers[0]); err != nil {
 			return err
 		}
-		if err := u.next(units[:run]); err != nil {
+		if err := columns[1].next(units[:run], readers[1]); err != nil {
 			return err
 		}
 		n -= run
@@ -151,10 +167,10 @@ func decodePairs(dst []float64, m, u *intsDecoder, n int, power float64) error {
 	if !whole {
 		return nil
 	}
-	if err := m.finish(); err != nil {
+	if err := columns[0].finish(readers[0]); err != nil {
 		return err
 	}
-	return u.finish()
+	return columns[1].finish(readers[1])
 }
 
 // decimalHeader is what decimals and split columns start with.

@@ -28,9 +28,6 @@ const (
 	streamMaxK   = 52
 	streamFirstK = 4
 	streamKUnit  = 4 // k is kept in quarters
-
-	// streamPutMax is the largest number of bits which one Append after the first change writes.
-	streamPutMax = streamEscape + 2 + 6 + 64
 )
 
 // specialBits are the values that exporters use in place of numbers: stale marker, NaN, +Inf, -Inf.
@@ -50,7 +47,7 @@ func specialBits(i uint64) uint64 {
 // written go to the owner's memory word by word: after each append the owner calls Take until it has none left to give.
 // The zero value is an empty stream.
 type Stream struct {
-	words [3]uint64 // bits not yet taken
+	words [3]uint64 // bits not yet taken: less than 64 before, and at most 153 more behind an append
 	last  int64     // newest integer; of a constant, the bits of the value
 	slope int64     // the expected difference, times 8
 	count uint16
@@ -356,7 +353,7 @@ func (s *Stream) number() float64 {
 	return v[0]
 }
 
-// Header is what the front of a column of values says of a stream which is not constant.
+// StreamHeader is what the front of a column of values says of a stream which is not constant.
 type StreamHeader struct {
 	Lead uint16 // 0 for a constant stream
 	Last uint64 // bits of the newest value, or noLast

@@ -75,8 +75,12 @@ func loadTail(src []byte, pos uint) uint64 {
 	return binary.LittleEndian.Uint64(b[:]) >> (pos & 7)
 }
 
-// symbolRun are the symbols of a run, with room for those that are read with it.
-type symbolRun [groupLen + 64]uint8
+// entriesPerLoad is how many entries one load serves: they have at most 50 bits.
+const entriesPerLoad = 5
+
+// symbolRun are the symbols of a run, with room for those that are read with it. It is so long that masking an
+// index keeps it within.
+type symbolRun [2*groupLen + 8]uint8
 
 // next fills dst with up to 128 residuals.
 func (t *tokenReader) next(dst []int64) error {
@@ -101,24 +105,23 @@ func (t *tokenReader) next(dst []int64) error {
 	}
 	t.escapes = later
 	t.have -= len(dst)
-	copy(t.symbols[:64], t.symbols[groupLen:])
+	copy(t.symbols[:entrySymbols*entriesPerLoad], t.symbols[groupLen:])
 	return nil
 }
 
 // readSymbols reads until there are at least n symbols: several at a time, except at the end of the column.
 func (t *tokenReader) readSymbols(n int) {
-	const perLoad = 5 // entries; they have at most 50 bits
 	table, symbols := &t.table.decode, &t.symbols
 	pos, i := t.pos, t.have
-	whole := i + t.left - entrySymbols*perLoad
+	whole := i + t.left - entrySymbols*entriesPerLoad
 	for i < n && i <= whole {
 		w := load(t.src, pos)
-		for range perLoad {
+		for range entriesPerLoad {
 			e := table[w&(1<<tokenMaxLen-1)]
-			binary.LittleEndian.PutUint64(symbols[uint(i)%(groupLen+32):], uint64(e))
+			binary.LittleEndian.PutUint64(symbols[i&(2*groupLen-1):], e.symbols())
+			w >>= e.totalLen()
 			i += e.count()
 			pos += e.totalLen()
-			w >>= e.totalLen()
 			if e.isEscape() {
 				pos = t.readEscape(i-1, pos)
 				break
@@ -127,7 +130,7 @@ func (t *tokenReader) readSymbols(n int) {
 	}
 	for ; i < n; i++ {
 		e := table[load(t.src, pos)&(1<<tokenMaxLen-1)]
-		symbols[uint(i)%groupLen] = e.first()
+		symbols[i&(groupLen-1)] = e.first()
 		pos += e.firstLen()
 		if e.isEscape() {
 			pos = t.readEscape(i, pos)

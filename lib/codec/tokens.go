@@ -40,18 +40,25 @@ type tokenTable struct {
 	decode [1 << tokenMaxLen]tokenEntry
 }
 
-// tokenEntry is what some bits mean: in bytes 0 to 5 the symbols, in byte 6 the length of all codes (bits 0-3)
-// and their number (bits 4-6), in byte 7 the length of the first code (bits 0-3) and whether it is an escape (bit 7). An
-// escape is alone in its entry.
+// tokenEntry is what some bits mean: in bits 0-5 the length of all codes, in bytes 1 to 6 the symbols, in byte 7 their
+// number (bits 0-2), the length of the first code (bits 3-6) and whether it is an escape (bit 7). An escape is alone in
+// its entry. The next load of the table waits for the length of the codes, so that takes no work: a shift looks at six bits.
 type tokenEntry uint64
 
-const entrySymbols = 6
+const (
+	entrySymbols  = 6
+	entryCountAt  = 56
+	entryFirstAt  = 59
+	entryEscape   = 1 << 63
+	entrySymbolAt = 8
+)
 
-func (e tokenEntry) totalLen() uint { return uint(e>>48) & 15 }
-func (e tokenEntry) count() int     { return int(e>>52) & 7 }
-func (e tokenEntry) isEscape() bool { return int64(e) < 0 }
-func (e tokenEntry) firstLen() uint { return uint(e>>56) & 15 }
-func (e tokenEntry) first() uint8   { return uint8(e) }
+func (e tokenEntry) totalLen() uint  { return uint(e) & 63 }
+func (e tokenEntry) count() int      { return int(e>>entryCountAt) & 7 }
+func (e tokenEntry) isEscape() bool  { return int64(e) < 0 }
+func (e tokenEntry) firstLen() uint  { return uint(e>>entryFirstAt) & 15 }
+func (e tokenEntry) first() uint8    { return uint8(e >> entrySymbolAt) }
+func (e tokenEntry) symbols() uint64 { return uint64(e >> entrySymbolAt) }
 
 // tokenTables are the built-in tables: those of the plain form, and those of the zero form.
 type tokenTables struct {
@@ -110,9 +117,9 @@ func (t *tokenTable) build(lengths string) {
 func (t *tokenTable) entry(w uint, single *[1 << tokenMaxLen]uint8) tokenEntry {
 	s := single[w]
 	first := tokenEntry(t.lengths[s])
-	e := first<<56 | tokenEntry(s)
+	e := first<<entryFirstAt | tokenEntry(s)<<entrySymbolAt
 	if s == tokenEscape {
-		return e | 1<<63 | 1<<52 | first<<48
+		return e | entryEscape | 1<<entryCountAt | first
 	}
 	used, n := uint(t.lengths[s]), 1
 	for n < entrySymbols {
@@ -121,10 +128,10 @@ func (t *tokenTable) entry(w uint, single *[1 << tokenMaxLen]uint8) tokenEntry {
 			break
 		}
 		used += uint(t.lengths[s])
-		e |= tokenEntry(s) << (8 * n)
+		e |= tokenEntry(s) << (entrySymbolAt + 8*n)
 		n++
 	}
-	return e | tokenEntry(n)<<52 | tokenEntry(used)<<48
+	return e | tokenEntry(n)<<entryCountAt | tokenEntry(used)
 }
 
 // tokenPlan is how the residuals of a column become tokens.

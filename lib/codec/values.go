@@ -55,7 +55,11 @@ func (e *Encoder) appendAsInts(dst []byte, values []float64) []byte {
 	if promising {
 		exceptions := 0
 		dst, exceptions = e.appendDecimal(dst, values, scale)
-		if scale < 14 && exceptions <= len(values)/32 {
+		few := len(values) / 8
+		if len(values) >= splitFrom {
+			few /= 4
+		}
+		if scale < 14 && exceptions <= few {
 			return dst
 		}
 	}
@@ -254,7 +258,7 @@ func DecodeValuesFrom(dst []float64, src []byte, n, from int) ([]float64, error)
 		err = decodeIntsAsValues(out, src, n, -1)
 	case format == valuesSplit:
 		err = decodeSplit(out, src, n)
-	case format&streamFormatMask == valuesStream:
+	case format == valuesStream:
 		err = decodeStream(out, src, n)
 	default:
 		err = errkind.New(errkind.Corrupt, "format %d does not go with %d bytes", format, len(src)+1)
@@ -266,23 +270,66 @@ func DecodeValuesFrom(dst []float64, src []byte, n, from int) ([]float64, error)
 }
 
 // ValueAt returns the value at index i of the n values of a column; i must be less
-// than n. Errors are of kind Corrupt.
+// than n. The last one is found without decoding the others. Errors are of kind Corrupt.
 func ValueAt(src []byte, n, i int) (float64, error) {
-	if len(src) > 0 && src[0]&formatMask == valuesConst {
-		return constOf(src[1:])
+	if v, ok := StreamLast(src); ok && i == n-1 {
+		return v, nil
+	}
+	if len(src) > 0 && i == n-1 && src[0]&formatMask != valuesRaw && !IsStream(src) {
+		v, err := lastValue(src[0]&formatMask, src[1:], n)
+		if err != nil {
+			return 0, errkind.New(errkind.Corrupt, "cannot read the last of %d values: %w", n, err)
+		}
+		return v, nil
 	}
 	var buf [groupLen]float64
-	var d []float64
+	d := buf[:0]
 	if n-i > len(buf) {
 		d = make([]float64, 0, n-i)
-	} else {
-		d = buf[:0]
 	}
 	d, err := DecodeValuesFrom(d, src, n, i)
 	if err != nil {
 		return 0, err
 	}
 	return d[0], nil
+}
+
+// lastValue reads what the header of a column says of the last value.
+func lastValue(format byte, src []byte, n int) (float64, error) {
+	switch format {
+	case valuesConst:
+		return constOf(src)
+	case valuesBits:
+		x, err := lastInt(src)
+		return math.Float64frombits(uint64(flipNegative(x))), err
+	case valuesDecimal, valuesSplit:
+		h, src, err := cutDecimalHeader(src, n)
+		if err != nil {
+			return 0, err
+		}
+		units := int64(0)
+		if format == valuesSplit {
+			var mantissas []byte
+			if mantissas, src, err = CutBytes(src); err != nil {
+				return 0, err
+			}
+			if units, err = lastInt(src); err != nil {
+				return 0, err
+			}
+			src = mantissas
+		}
+		m, err := lastInt(src)
+		if err != nil {
+			return 0, err
+		}
+		last := [1]float64{float64(m) / math.Pow10(h.scale)}
+		if units != 0 {
+			last[0] = math.Float64frombits(uint64(flipNegative(rankOf(last[0]) + units)))
+		}
+		_, err = walkExceptions(last[:], h.list, h.exceptions, n)
+		return last[0], err
+	}
+	return 0, errkind.New(errkind.Corrupt, "format %d is unknown", format)
 }
 
 // decodeDecimal decodes the last len(dst) of n values.
@@ -326,38 +373,75 @@ func decodeIntsAsValues(dst []float64, src []byte, n, scale int) error {
 	if err := d.init(src, n); err != nil {
 		return err
 	}
+	var tokens *tokenReader
+	if d.needsTokens() {
+		var t tokenReader
+		tokens = &t
+		if err := d.startTokens(tokens, n); err != nil {
+			return err
+		}
+	}
 	whole := len(dst) == n
+	plain := d.predictor == predictDelta && d.divisor == 1 && scale >= 0 // the commonest case by far
 	power := math.Pow10(max(scale, 0))
 	var buf [groupLen]int64
 	for len(dst) > 0 {
 		run := buf[:min(n, groupLen)]
-		if err := d.next(run); err != nil {
+		n -= len(run)
+		skip := max(0, len(run)-len(dst))
+		out := dst[len(dst)-len(run)+skip:]
+		dst = dst[:len(dst)-len(out)]
+		if plain && skip == 0 {
+			if err := d.residuals(run, tokens); err != nil {
+				return err
+			}
+			d.value = sumToValues(out, run, d.last+d.value, power) - d.last
+			continue
+		}
+		if err := d.next(run, tokens); err != nil {
 			return err
 		}
-		n -= len(run)
-		run = run[len(run)-min(len(run), len(dst)):]
-		out := dst[len(dst)-len(run):]
-		dst = dst[:len(dst)-len(run)]
-		out = out[:len(run)]
-		switch {
-		case scale < 0:
-			for i, x := range run {
-				out[i] = math.Float64frombits(uint64(flipNegative(x)))
-			}
-		case scale == 0:
-			for i, x := range run {
-				out[i] = float64(x)
-			}
-		default:
-			for i, x := range run {
-				out[i] = float64(x) / power
-			}
-		}
+		intsToValues(out, run[skip:], scale, power)
 	}
 	if !whole {
 		return nil
 	}
-	return d.finish()
+	return d.finish(tokens)
+}
+
+// sumToValues adds up deltas from the last to the first, starting at sum, and divides by power, all in one pass.
+func sumToValues(out []float64, deltas []int64, sum int64, power float64) int64 {
+	out = out[:len(deltas)]
+	if power == 1 {
+		for i := len(deltas) - 1; i >= 0; i-- {
+			sum += deltas[i]
+			out[i] = float64(sum)
+		}
+		return sum
+	}
+	for i := len(deltas) - 1; i >= 0; i-- {
+		sum += deltas[i]
+		out[i] = float64(sum) / power
+	}
+	return sum
+}
+
+func intsToValues(out []float64, ints []int64, scale int, power float64) {
+	out = out[:len(ints)]
+	switch {
+	case scale < 0:
+		for i, x := range ints {
+			out[i] = math.Float64frombits(uint64(flipNegative(x)))
+		}
+	case scale == 0:
+		for i, x := range ints {
+			out[i] = float64(x)
+		}
+	default:
+		for i, x := range ints {
+			out[i] = float64(x) / power
+		}
+	}
 }
 
 func growFloats(dst []float64, n int) []float64 {

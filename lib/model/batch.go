@@ -2,6 +2,7 @@ package model
 
 import (
 	"math"
+	"slices"
 	"strconv"
 
 	"vmcluster/lib/invariants"
@@ -143,6 +144,38 @@ func (b *Batch) Append(src *Batch, i int) {
 	}
 	b.samples = append(b.samples, src.Samples(i)...)
 	b.series[len(b.series)-1].samplesEnd = uint32(len(b.samples))
+}
+
+// AppendSome adds the series of src with the given indexes and all their samples, as Append does.
+func (b *Batch) AppendSome(src *Batch, indexes []uint32) {
+	if len(b.series) == 0 && len(indexes) > 0 {
+		b.space, b.keyer = src.space, src.keyer
+	}
+	if b.space != src.space || b.keyer != src.keyer {
+		for _, i := range indexes {
+			b.Append(src, int(i))
+		}
+		return
+	}
+	series, samples := slices.Grow(b.series, len(indexes)), slices.Grow(b.samples, len(indexes))
+	for _, i := range indexes {
+		s := src.series[i]
+		from := src.samples[s.sampleStart:s.samplesEnd]
+		s.sampleStart = uint32(len(samples))
+		if len(from) == 1 {
+			samples = append(samples, from[0])
+		} else {
+			samples = append(samples, from...)
+		}
+		s.samplesEnd = uint32(len(samples))
+		if s.made {
+			start := len(b.keys)
+			b.keys = append(b.keys, src.keys[s.where>>32:s.where&math.MaxUint32]...)
+			s.where = span(start, len(b.keys))
+		}
+		series = append(series, s)
+	}
+	b.series, b.samples = series, samples
 }
 
 // Key returns the canonical key of series i. It aliases the batch until the next series is added.

@@ -2,6 +2,8 @@ package model
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -81,5 +83,54 @@ func TestSpace(t *testing.T) {
 	}
 	if late := s.Attach("b", create).(*attachment); late == second || late.detached != 1 {
 		t.Error("a closed space keeps attachments")
+	}
+}
+
+// TestAppendSome compares it with Append, for batches of the same and of another space.
+func TestAppendSome(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	spaces := []*Space{nil, NewSpace(), NewSpace()}
+	keyers := []*countingKeyer{{}, {}}
+	for range 300 {
+		var some, all Batch
+		for range 1 + rng.IntN(3) {
+			var src Batch
+			space := spaces[rng.IntN(len(spaces))]
+			if space != nil {
+				src.SetSpace(space, keyers[rng.IntN(2)])
+			}
+			var indexes []uint32
+			for i := range rng.IntN(20) {
+				if space == nil || rng.IntN(2) == 0 {
+					src.AddKey(fmt.Appendf(nil, "plain %d", rng.IntN(1000)), rng.Uint64())
+				} else {
+					src.AddNumbered(uint32(i), rng.Uint64(), rng.Uint64())
+				}
+				for j := range rng.IntN(4) {
+					src.AddSample(int64(j), rng.Float64())
+				}
+				if rng.IntN(2) == 0 {
+					indexes = append(indexes, uint32(i))
+				}
+				if rng.IntN(5) == 0 {
+					src.Key(i)
+				}
+			}
+			some.AppendSome(&src, indexes)
+			for _, i := range indexes {
+				all.Append(&src, int(i))
+			}
+		}
+		if some.Len() != all.Len() || some.Rows() != all.Rows() || some.Space() != all.Space() {
+			t.Fatalf("%d series and %d rows; want %d and %d", some.Len(), some.Rows(), all.Len(), all.Rows())
+		}
+		for i := range some.Len() {
+			if some.Number(i) != all.Number(i) || some.Hash(i) != all.Hash(i) || string(some.Key(i)) != string(all.Key(i)) ||
+				!slices.Equal(some.Samples(i), all.Samples(i)) {
+				t.Fatalf("series %d differs", i)
+			}
+		}
 	}
 }

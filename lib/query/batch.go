@@ -122,6 +122,8 @@ type rollupRun struct {
 	mu struct {
 		sync.Mutex
 		results []batchResult // by number of the batch
+		total   *vector.Fold  // of the first batches
+		merged  int           // how many these are
 		err     error
 	}
 }
@@ -130,6 +132,7 @@ type rollupRun struct {
 type batchResult struct {
 	series []*vector.Series
 	fold   *vector.Fold
+	done   bool
 }
 
 func newRollupRun(ev *evaluation, c *rollupCall, p rollup.Params, r model.TimeRange) *rollupRun {
@@ -321,9 +324,27 @@ func (r *rollupRun) done(number int, out *rollupOutput) {
 	for len(r.mu.results) <= number {
 		r.mu.results = append(r.mu.results, batchResult{})
 	}
-	r.mu.results[number] = batchResult{series: out.series, fold: out.fold}
+	r.mu.results[number] = batchResult{series: out.series, fold: out.fold, done: true}
 	if r.mu.err == nil {
 		r.mu.err = out.err
+	}
+	if out.fold != nil {
+		r.foldLocked()
+	}
+}
+
+// foldLocked adds up the aggregates of batches whose predecessors are all there, and gives back the memory of their parts.
+func (r *rollupRun) foldLocked() {
+	for ; r.mu.merged < len(r.mu.results) && r.mu.results[r.mu.merged].done; r.mu.merged++ {
+		part := &r.mu.results[r.mu.merged].fold
+		if r.mu.total == nil {
+			r.mu.total = *part
+		} else {
+			groups := r.mu.total.Len() + (*part).Len()
+			r.mu.total.Merge(*part)
+			r.ev.giveBack(int64(groups-r.mu.total.Len()) * foldBytes(&r.p))
+		}
+		*part = nil
 	}
 }
 
@@ -344,7 +365,7 @@ func (r *rollupRun) finish() ([]*vector.Series, error) {
 		return nil, r.mu.err
 	}
 	if r.c.fold != nil {
-		return r.merged(), nil
+		return r.mu.total.Series(), nil
 	}
 	if len(r.mu.results) == 1 {
 		return r.mu.results[0].series, nil
@@ -354,16 +375,4 @@ func (r *rollupRun) finish() ([]*vector.Series, error) {
 		lists[i] = r.mu.results[i].series
 	}
 	return slices.Concat(lists...), nil
-}
-
-// merged returns the aggregate of all batches, and gives back the memory of their parts.
-func (r *rollupRun) merged() []*vector.Series {
-	first := r.mu.results[0].fold
-	groups := first.Len()
-	for _, result := range r.mu.results[1:] {
-		groups += result.fold.Len()
-		first.Merge(result.fold)
-	}
-	r.ev.giveBack(int64(groups-first.Len()) * foldBytes(&r.p))
-	return first.Series()
 }

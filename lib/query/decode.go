@@ -25,6 +25,9 @@ func (d *Decoder) Decode(key []byte, blocks []tsblock.Block) (*RawSeries, error)
 	if err := tsblock.ReadRange(&d.samples, blocks, d.Range, d.Reading.DedupIntervalMs, &d.scratch); err != nil {
 		return nil, err
 	}
+	if n := d.scratch.TakeDeduplicated(); n > 0 && d.Reading.Deduplicated != nil {
+		d.Reading.Deduplicated.Add(n)
+	}
 	facts := d.scratch.Facts()
 	if !d.Reading.KeepNaN && !facts.Has(tsblock.NoNaN) && dropNaN(&d.samples) {
 		facts = 0

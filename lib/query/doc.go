@@ -11,8 +11,8 @@
 //
 //  1. The same request over the same data gives the same result, points and order included.
 //  2. A value of the language is a slice of series on one grid; NaN means no point.
-//  3. Samples pass through in batches of bounded size; they are kept beyond that only for selectors that
-//     occur more than once in a query. Simple aggregates keep a series per group, not one per input.
+//  3. Series pass through encoded, in batches; workers decode one at a time. Decoded samples are kept only for selectors that
+//     occur more than once in a query. Simple aggregates keep a series per group, not one per input. What is large is reserved from the budget.
 //  4. Every limit that is exceeded is an error of kind Unprocessable which names the limit, the figure and the flag.
 //  5. Errors in the text, its functions or arguments are of kind BadRequest when they can be seen without evaluation.
 package query

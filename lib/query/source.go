@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 
+	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/tsblock"
 )
@@ -21,6 +22,8 @@ type Reading struct {
 	DedupIntervalMs int64
 	// KeepNaN keeps NaN samples other than staleness markers. The language takes NaN for "no point", so they are left out otherwise.
 	KeepNaN bool
+	// Deduplicated counts the samples left out for DedupIntervalMs; nil counts nothing.
+	Deduplicated *metrics.Counter
 }
 
 // SeriesIterator walks over series. It is used by one goroutine.

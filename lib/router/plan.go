@@ -65,31 +65,45 @@ type share struct {
 	detoured []int
 }
 
+// lists are the series of a batch by the node they go to: indexes in the batch.
+type lists [][]uint32
+
 // split distributes the series of src over shares, one per node; get makes
-// empty batches. At least one node must be left.
-func (v *view) split(ring *consistenthash.Ring, src *model.Batch, get func() *model.Batch) []share {
+// empty batches, and scratch is used for the call only. At least one node must be left.
+func (v *view) split(ring *consistenthash.Ring, src *model.Batch, get func() *model.Batch, scratch lists) []share {
 	shares := make([]share, ring.Len())
+	for node := range scratch {
+		scratch[node] = scratch[node][:0]
+	}
 	for i := range src.Len() {
 		rows := len(src.Samples(i))
 		if rows == 0 {
 			continue
 		}
 		node, preferred := v.pick(ring, src.Hash(i))
-		s := &shares[node]
-		if s.batch == nil {
-			s.batch = get()
+		scratch[node] = append(scratch[node], uint32(i))
+		if node != preferred {
+			shares[node].detour(preferred, rows, ring.Len())
 		}
-		s.batch.Append(src, i)
-		s.rows += rows
-		if node == preferred {
+	}
+	for node, list := range scratch {
+		if len(list) == 0 {
 			continue
 		}
-		if s.detoured == nil {
-			s.detoured = make([]int, ring.Len())
-		}
-		s.detoured[preferred] += rows
+		s := &shares[node]
+		s.batch = get()
+		s.batch.AppendSome(src, list)
+		s.rows = s.batch.Rows()
 	}
 	return shares
+}
+
+// detour notes rows which are in the share although they prefer another node.
+func (s *share) detour(preferred, rows, nodes int) {
+	if s.detoured == nil {
+		s.detoured = make([]int, nodes)
+	}
+	s.detoured[preferred] += rows
 }
 
 // soleTarget returns the node all series of src go to, or -1 when they go to

@@ -84,7 +84,7 @@ func TestSplitKeepsEveryRow(t *testing.T) {
 		}
 	}
 	v := newView([]bool{false, true, false})
-	shares := v.split(ring, &src, func() *model.Batch { return &model.Batch{} })
+	shares := v.split(ring, &src, func() *model.Batch { return &model.Batch{} }, make(lists, ring.Len()))
 	rows, detoured := 0, 0
 	for node, s := range shares {
 		if s.batch == nil {

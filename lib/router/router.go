@@ -38,6 +38,7 @@ type Router struct {
 	logger  *logger.Logger
 	metrics *routerMetrics
 	batches sync.Pool // *model.Batch
+	lists   sync.Pool // *lists
 
 	mu struct {
 		sync.Mutex
@@ -83,6 +84,17 @@ func (r *Router) putBatch(b *model.Batch) {
 	}
 }
 
+// split distributes a batch over the usable nodes.
+func (r *Router) split(v *view, batch *model.Batch) []share {
+	scratch, ok := r.lists.Get().(*lists)
+	if !ok {
+		made := make(lists, len(r.nodes))
+		scratch = &made
+	}
+	defer r.lists.Put(scratch)
+	return v.split(r.ring, batch, r.getBatch, *scratch)
+}
+
 // Ingest stores the batch on the nodes its series prefer, or on others when those fail with a kind
 // that says another node may take it. It returns after all nodes it asked have answered. The error
 // is of kind Unavailable when no node takes a part of the batch, and else that of the node that refused it.
@@ -96,7 +108,7 @@ func (r *Router) Ingest(ctx context.Context, batch *model.Batch) error {
 		// The common case of a single node, and of small batches: no copy, no goroutine.
 		c.settle(outcome{node: node, batch: batch, borrowed: true, err: c.ingest(node, batch)})
 	} else {
-		c.send(c.view.split(r.ring, batch, r.getBatch))
+		c.send(r.split(c.view, batch))
 	}
 	for c.pending > 0 {
 		o := <-c.done
@@ -221,7 +233,7 @@ func (c *call) settle(o outcome) {
 	if c.err == nil { // else the caller sends everything again
 		c.r.metrics.reroutes.Inc()
 		c.r.metrics.processed.Add(o.batch.Rows())
-		c.send(c.view.split(c.r.ring, o.batch, c.r.getBatch))
+		c.send(c.r.split(c.view, o.batch))
 	}
 }
 

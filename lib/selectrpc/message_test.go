@@ -30,6 +30,7 @@ func goldenQuery() *query {
 			Range:     model.TimeRange{Min: 1794268800000, Max: 1794272400000},
 			MaxSeries: 1000,
 			KeysOnly:  true,
+			Detail:    model.NewestKind,
 			Filters: [][]model.TagFilter{
 				{{Name: model.MetricNameLabel, Value: "up"}, {Name: "job", Value: "a|b", Op: model.NotRegexp}},
 				{},

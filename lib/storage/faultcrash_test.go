@@ -1,13 +1,24 @@
 package storage_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storage"
+	"vmcluster/lib/vfs"
+	"vmcluster/lib/vfs/faultfs"
+	"vmcluster/lib/vfs/memfs"
 )
 
 // seedVariable replays one history, minutesVariable sets how long `make crash-long` runs.
@@ -58,7 +69,11 @@ func TestCrashPoints(t *testing.T) {
 
 // TestCrashSeeds lives through histories which once failed, or which are interesting for what happens in them.
 func TestCrashSeeds(t *testing.T) {
-	for _, seed := range []uint64{1, 2, 3} {
+	for _, seed := range []uint64{
+		5, 10, // a full disk stopped the log for good
+		8, 9, // a full disk kept the storage from opening
+		23, // many searches between flushes that the log asks for
+	} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { live(t, seed) })
 	}
 }
@@ -82,4 +97,58 @@ func TestCrashLong(t *testing.T) {
 		}
 	}
 	fmt.Printf("crash points: %d in %d histories, %s\n", points, histories, time.Since(start).Round(time.Second))
+}
+
+// BenchmarkRecovery measures the start after a kill with a million samples in the log.
+func BenchmarkRecovery(b *testing.B) {
+	const series, rounds = 1000, 1000
+	mem := memfs.New(memfs.Options{})
+	cfg := storage.DefaultConfig(worldPath)
+	cfg.LogMaxBytes = 1 << 30
+	now := time.Date(2026, 3, 10, 8, 0, 0, 0, time.UTC)
+	options := func(fsys vfs.FS) storage.Options {
+		return storage.Options{FS: fsys, Logger: logger.Discard(), Metrics: metrics.NewSet(), Budget: memory.NewBudget(4 << 30), Now: func() time.Time { return now }}
+	}
+	faulty := faultfs.New(mem)
+	s, err := storage.Open(cfg, options(faulty))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for r := range rounds {
+		batch := &model.Batch{}
+		for i := range series {
+			if err := batch.AddSeries(feedTenant(0), feedLabels(i)); err != nil {
+				b.Fatal(err)
+			}
+			batch.AddSample(now.UnixMilli()-int64(rounds-r)*15_000, float64(r*i%1000))
+		}
+		if err := s.Ingest(context.Background(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	kill(faulty, s)
+	var cpu time.Duration
+	b.ResetTimer()
+	for range b.N {
+		cpu -= cpuTime(b)
+		faulty := faultfs.New(mem)
+		s, err := storage.Open(cfg, options(faulty))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		cpu += cpuTime(b)
+		kill(faulty, s)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(cpu.Nanoseconds())/float64(b.N)/(series*rounds), "cpu-ns/sample")
+}
+
+// cpuTime returns the time this process has had on a CPU.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

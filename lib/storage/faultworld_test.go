@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -279,8 +278,6 @@ func (w *world) recoverPoints() {
 	w.crashes.Unlock()
 }
 
-func always(string) bool { return true }
-
 func allOfTime() model.TimeRange { return model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64} }
 
 // checkAll compares everything a storage holds with the model.
@@ -466,18 +463,4 @@ func (f *feed) longRun(t testing.TB, b *model.Batch) {
 		f.cursor[i] += 1 + f.rng.Int64N(1000)
 		b.AddSample(min(f.cursor[i], f.now.Load()+worldDayMs), f.value())
 	}
-}
-
-// logFiles returns the log segments on the disk.
-func (w *world) logFiles() []string {
-	dir := filepath.Join(worldPath, "wal", "0")
-	entries, err := w.mem.ReadDir(dir)
-	if err != nil {
-		w.fatalf("cannot list the log: %s", err)
-	}
-	var paths []string
-	for _, e := range entries {
-		paths = append(paths, filepath.Join(dir, e.Name))
-	}
-	return paths
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/storage/internal/partition"
+	"vmcluster/lib/vfs"
 )
 
 // watchInterval is the time between looks at disk space, and at the age and size of heads and log.
@@ -276,7 +278,7 @@ func (s *Storage) mergeEach(ctx context.Context, partitions []*partition.Partiti
 }
 
 // withMergeSlot calls f while no other merge is running, with the bytes that it may write.
-func (s *Storage) withMergeSlot(ctx context.Context, f func(room int64) error) error {
+func (s *Storage) withMergeSlot(ctx context.Context, f func(room int64) error) (err error) {
 	select {
 	case s.mergeSlot <- struct{}{}:
 	case <-ctx.Done():
@@ -290,6 +292,7 @@ func (s *Storage) withMergeSlot(ctx context.Context, f func(room int64) error) e
 	if err != nil {
 		return err
 	}
+	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err) // merges read mapped files
 	// A tenth of what is left is for the log and for flushes meanwhile.
 	room := space.Free - int64(s.cfg.MinFreeDiskSpaceBytes)
 	return f(room - room/10)

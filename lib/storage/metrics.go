@@ -44,6 +44,7 @@ func newStorageMetrics(set *metrics.Set) *storageMetrics {
 		damagedReads:   set.Counter("vm_storage_damaged_reads_total"),
 		flushSeconds:   set.Histogram("vm_storage_flush_duration_seconds"),
 	}
+	m.partitions.CorruptManifests = set.Counter("vm_corrupt_manifests_total")
 	m.partitions.Deduplicated = set.Counter(`vm_deduplicated_samples_total{type="merge"}`)
 	m.partitions.CorruptParts = set.Counter("vm_corrupt_parts_total")
 	for kind, c := range map[string]*partition.MergeCounters{"small": &m.partitions.Small, "big": &m.partitions.Big} {

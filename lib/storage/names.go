@@ -52,16 +52,6 @@ func (n *nameStats) reset(nowSecs int64) {
 	n.mu.records = map[string]*storageapi.Usage{}
 }
 
-// namePrefix returns the part of a series key up to the end of the metric name.
-func namePrefix(key []byte) []byte {
-	size, n := binary.Uvarint(key[model.TenantSize:])
-	end := model.TenantSize + n + int(size)
-	if n <= 0 || size > uint64(len(key)) || end > len(key) {
-		return key
-	}
-	return key[:end]
-}
-
 // splitPrefix returns the tenant and the metric name of a record.
 func splitPrefix(prefix string) (model.TenantID, string) {
 	_, n := binary.Uvarint([]byte(prefix[model.TenantSize:]))
@@ -86,7 +76,7 @@ func (n *nameStats) count(series int, key func(i int) []byte, nowSecs int64) {
 		if i > 0 && bytes.HasPrefix(k, prefix) {
 			continue
 		}
-		prefix = namePrefix(k)
+		prefix = model.MetricOfKey(k)
 		if u := n.recordLocked(prefix); u != nil {
 			u.Requests++
 			u.LastRequestSecs = nowSecs
@@ -172,7 +162,9 @@ func (s *Storage) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (
 		return storageapi.NameStats{}, err
 	}
 	for _, name := range names.Values {
-		records[name] = records[name] // those never asked for, too
+		if _, ok := records[name]; !ok {
+			records[name] = storageapi.Usage{} // those never asked for, too
+		}
 	}
 	for name, u := range records {
 		if pattern.MatchString(name) && (q.MaxRequests < 0 || u.Requests <= uint64(q.MaxRequests)) {

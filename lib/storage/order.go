@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
-
-	"vmcluster/lib/model"
-	"vmcluster/lib/storage/internal/partition"
 )
 
-// order sorts what was found by key, then by month, and returns the number of distinct keys. Within a month the largest
-// part has nearly all series of a metric together, so keys are compared within metrics, where they are few and often in order already.
+// order sorts what was found by key, then by month, and returns the number of distinct keys. Within a month most of the order is known
+// from earlier searches, so numbers are sorted instead of keys.
 func (it *iterator) order() int {
 	var sorted []found
 	for start := 0; start < len(it.found); {
@@ -22,12 +19,13 @@ func (it *iterator) order() int {
 		start = end
 	}
 	it.found = sorted
-	distinct, ascending := it.distinct()
-	if !ascending { // metrics of one hash take turns in a part
-		slices.SortFunc(it.found, it.compareKeys)
-		distinct, _ = it.distinct()
+	n := 0
+	for i := range sorted {
+		if i == 0 || !bytes.Equal(it.key(i), it.key(i-1)) {
+			n++
+		}
 	}
-	return distinct
+	return n
 }
 
 func (it *iterator) compareKeys(a, b found) int {
@@ -37,16 +35,17 @@ func (it *iterator) compareKeys(a, b found) int {
 	return cmp.Compare(a.view, b.view)
 }
 
-// orderMonth sorts the series of one month.
+// orderMonth sorts the series of one month, each of which is there once.
 func (it *iterator) orderMonth(list []found) []found {
+	p := it.views[list[0].view].Partition()
+	known := p.KeyOrder()
 	ranked := make([]uint64, 0, len(list))
 	var rest []found
 	for i := range list {
-		f := &list[i]
-		if f.rank = it.views[f.view].Rank(f.id); f.rank == partition.NoRank {
-			rest = append(rest, *f)
+		if rank, ok := known.Rank(list[i].id); ok {
+			ranked = append(ranked, uint64(rank)<<32|uint64(i))
 		} else {
-			ranked = append(ranked, uint64(f.rank)<<32|uint64(i))
+			rest = append(rest, list[i])
 		}
 	}
 	slices.Sort(ranked)
@@ -55,30 +54,15 @@ func (it *iterator) orderMonth(list []found) []found {
 		sorted[i] = list[uint32(x)]
 	}
 	slices.SortFunc(rest, it.compareKeys)
-	return it.mergeByKey(it.orderMetrics(sorted), rest)
-}
-
-// orderMetrics sorts a list in which the series of a metric stand together.
-func (it *iterator) orderMetrics(list []found) []found {
-	var runs [][]found
-	for start := 0; start < len(list); {
-		metric := model.MetricOfKey(it.keyOf(&list[start]))
-		end := start + 1
-		for end < len(list) && bytes.HasPrefix(it.keyOf(&list[end]), metric) {
-			end++
+	unknown := len(rest)
+	if sorted = it.mergeByKey(sorted, rest); unknown > 0 {
+		ids := make([]uint32, len(sorted))
+		for i := range sorted {
+			ids[i] = sorted[i].id
 		}
-		run := list[start:end]
-		if !slices.IsSortedFunc(run, it.compareKeys) {
-			slices.SortFunc(run, it.compareKeys)
-		}
-		runs = append(runs, run)
-		start = end
+		p.LearnKeyOrder(ids, unknown)
 	}
-	if len(runs) < 2 {
-		return list
-	}
-	slices.SortFunc(runs, func(a, b []found) int { return it.compareKeys(a[0], b[0]) })
-	return slices.Concat(runs...)
+	return sorted
 }
 
 // mergeByKey merges two sorted lists. Of equal keys, those of a go first.
@@ -98,20 +82,4 @@ func (it *iterator) mergeByKey(a, b []found) []found {
 		}
 	}
 	return append(append(out, a...), b...)
-}
-
-// distinct counts the keys, and reports whether they ascend.
-func (it *iterator) distinct() (n int, ascending bool) {
-	ascending = true
-	for i := range it.found {
-		c := -1
-		if i > 0 {
-			c = bytes.Compare(it.key(i-1), it.key(i))
-		}
-		if c != 0 {
-			n++
-		}
-		ascending = ascending && c <= 0
-	}
-	return n, ascending
 }

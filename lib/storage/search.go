@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime/debug"
 	"slices"
 	"unsafe"
 
@@ -14,6 +15,7 @@ import (
 	"vmcluster/lib/storage/internal/partition"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/tsblock"
+	"vmcluster/lib/vfs"
 )
 
 // checkEvery is the number of series after which a search looks whether it has been given up.
@@ -70,8 +72,7 @@ func unixDay(t int64) int32 { return int32(math.Floor(float64(t) / dayMs)) }
 type found struct {
 	keyStart, keyEnd int // in iterator.keys
 	id               uint32
-	view             int32  // in iterator.views
-	rank             uint32 // in the view
+	view             int32 // in iterator.views
 }
 
 // iterator walks over the answer of a search. All keys are known from the start;
@@ -230,7 +231,7 @@ func (it *iterator) collect() bool {
 		}
 		f := &it.found[it.next]
 		var err error
-		it.blocks, err = it.views[f.view].AppendBlocks(it.blocks, &it.buf, f.id, f.rank, it.r)
+		it.blocks, err = it.read(f)
 		if it.note(err); it.err != nil {
 			return false
 		}
@@ -252,6 +253,13 @@ func (it *iterator) collect() bool {
 		it.series.Blocks = it.newest.reduce(it.blocks, it.detail == model.NewestKind)
 	}
 	return true
+}
+
+// read appends the blocks of a series in one month. A part that was truncated behind our back is damage.
+func (it *iterator) read(f *found) (blocks []tsblock.Block, err error) {
+	blocks = it.blocks
+	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
+	return it.views[f.view].AppendBlocks(it.blocks, &it.buf, f.id, it.r)
 }
 
 // note takes an error of reading blocks. Damage makes the answer partial, anything else ends it.

@@ -16,6 +16,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/head"
 	"vmcluster/lib/storage/internal/partition"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/vfs"
@@ -144,6 +145,7 @@ func newStorage(cfg Config, o Options) *Storage {
 	if s.maxHeadBytes <= 0 {
 		s.maxHeadBytes = o.Budget.Limit() / 4
 	}
+	s.maxHeadBytes = min(s.maxHeadBytes, head.MaxBytes/2) // batches are taken up to twice as much
 	s.maxSeries = cfg.MaxUniqueTimeseries
 	if s.maxSeries <= 0 {
 		s.maxSeries = defaultMaxSeries(o.Budget.Limit())
@@ -228,7 +230,7 @@ func (s *Storage) partitionOf(m partition.Month) (*partition.Partition, error) {
 	}
 	p, err := partition.Open(partition.Options{
 		FS: s.fs, DataDir: s.dataDir, Month: m, Logger: s.logger, Metrics: s.o.Metrics, Stats: &s.m.partitions,
-		MinIntervalMs: s.cfg.DedupMinScrape.D().Milliseconds(), Rules: s.rulesNow,
+		MinIntervalMs: s.cfg.DedupMinScrape.D().Milliseconds(), Budget: s.o.Budget, Rules: s.rulesNow,
 	})
 	if err != nil {
 		return nil, err

@@ -339,6 +339,21 @@ func TestMissingPartIsReported(t *testing.T) {
 	}
 	wantMetrics(t, o.Metrics, map[string]string{"vm_corrupt_parts_total": "1", `vm_parts{type="storage/small"}`: "1"})
 	closeTest(t, s)
+	// The operator accepts the loss.
+	accepted := parts[1] + ".accepted"
+	if err := vfs.WriteFileDurable(fsys, accepted, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s = openTest(t, testConfig(), testOptions(fsys))
+		if got := readAll(t, s, allTime()); len(got) != 2 {
+			t.Errorf("%d series; want 2", len(got))
+		}
+		closeTest(t, s)
+	}
+	if _, err := fsys.ReadFile(accepted); err == nil {
+		t.Error("the file which accepts the loss is still there")
+	}
 }
 
 func TestDamagedManifestLosesNothing(t *testing.T) {

@@ -5,6 +5,9 @@
 // exact: bits in = bits out, for every float64 including NaN payloads, -0 and
 // infinities, and for every int64 timestamp.
 //
+// The first byte of the values also states facts about them (no NaN, never decreases, constant), so
+// readers can choose a cheaper way before they decode anything; the last value is at hand.
+//
 // Blocks do not know which series they belong to, nor where they are stored.
 // The byte page is docs/format/block.md.
 //
@@ -16,7 +19,8 @@
 //  4. Encode is deterministic: equal samples give equal bytes.
 //  5. Merge and ReadRange leave one sample per timestamp or bucket, and which one depends neither on the order
 //     of the sources nor on how samples are cut into blocks.
-//  6. Decoders take arbitrary bytes: errors are of kind Corrupt, and what was appended to is then unchanged.
+//  6. A fact that is stated holds; one that is not stated says nothing.
+//  7. Decoders take arbitrary bytes: errors are of kind Corrupt, and what was appended to is then unchanged.
 //
 // Ownership: Encoder and Scratch keep memory between calls (up to some
 // megabytes, mostly timestamps that many series share) and belong to one

@@ -19,6 +19,15 @@ type Scratch struct {
 	columns columnCache
 	start   int   // of what ReadRange appends
 	facts   Facts // of what it has appended so far
+	removed int   // samples that gave way to newer ones of their intervals
+}
+
+// TakeDeduplicated returns how many samples ReadRange has left out for an interval since the last call; without an interval none
+// are counted.
+func (s *Scratch) TakeDeduplicated() int {
+	n := s.removed
+	s.removed = 0
+	return n
 }
 
 // Facts returns what is known of the values which the last ReadRange appended; nothing if it appended none.
@@ -38,7 +47,11 @@ func ReadRange(dst *Samples, blocks []Block, r model.TimeRange, minIntervalMs in
 		scratch.facts = 0
 		return err
 	}
+	n := dst.Len()
 	dst.Dedup(start, minIntervalMs)
+	if minIntervalMs > 0 {
+		scratch.removed += n - dst.Len()
+	}
 	return nil
 }
 

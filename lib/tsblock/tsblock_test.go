@@ -411,3 +411,50 @@ func TestEncoderReusesColumns(t *testing.T) {
 		}
 	}
 }
+
+func TestTakeDeduplicated(t *testing.T) {
+	var in Samples
+	for i := range int64(10) {
+		in.Append(i*10, float64(i))
+	}
+	_, b := AppendEncode(nil, &in)
+	var scratch Scratch
+	for _, c := range []struct{ interval, want int64 }{{0, 0}, {1, 0}, {20, 4}, {1000, 8}} { // 0 is a bucket of its own
+		var out Samples
+		if err := ReadRange(&out, []Block{b}, model.TimeRange{Min: 0, Max: 1000}, c.interval, &scratch); err != nil {
+			t.Fatal(err)
+		}
+		if got := scratch.TakeDeduplicated(); int64(got) != c.want || out.Len()+got != 10 {
+			t.Errorf("interval %d: %d left out and %d left; want %d left out", c.interval, got, out.Len(), c.want)
+		}
+	}
+	if scratch.TakeDeduplicated() != 0 {
+		t.Error("the count does not start again")
+	}
+}
+
+// BenchmarkReadTail reads the last 240 of 1920 samples, as a query for the latest hour of a merged part does.
+func BenchmarkReadTail(b *testing.B) {
+	s := benchmarkSamples(1920, 0)
+	_, block := AppendEncode(nil, &s)
+	tr := model.TimeRange{Min: s.Timestamps[1680], Max: s.Timestamps[1919]}
+	var dst Samples
+	var scratch Scratch
+	for b.Loop() {
+		dst.Reset()
+		if err := ReadRange(&dst, []Block{block}, tr, 0, &scratch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*240), "ns/sample")
+}
+
+func BenchmarkLastValue(b *testing.B) {
+	s := benchmarkSamples(1920, 0)
+	_, block := AppendEncode(nil, &s)
+	for b.Loop() {
+		if v, err := block.LastValue(); err != nil || v != s.Values[1919] {
+			b.Fatal(v, err)
+		}
+	}
+}

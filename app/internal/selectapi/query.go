@@ -201,7 +201,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 		return limitError(err, "search.maxSeries", q.MaxSeries)
 	}
 	defer closeIterator(a.o.Logger, it)
-	var list []byte
+	list := []byte{'['}
 	var labels []model.Label
 	n := 0
 	for (limit <= 0 || n < limit) && it.Next() {
@@ -221,7 +221,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 	if coverage.Partial && a.denyPartial(r) {
 		return partialError(coverage)
 	}
-	return a.writeList(w, coverage.Partial, append(append([]byte{'['}, list...), ']'))
+	return a.writeList(w, coverage.Partial, append(list, ']'))
 }
 
 // metadataQuery parses the arguments shared by series and labels.
@@ -236,9 +236,11 @@ func (a *API) metadataQuery(r *request) (*model.SearchQuery, int, error) {
 
 func (a *API) writeList(w http.ResponseWriter, partial bool, list []byte) error {
 	b := append([]byte(`{"status":"success",`), a.partialField(partial)...)
-	b = append(b, `"data":`...)
-	b = append(b, list...)
-	return writeJSON(w, append(b, '}'))
+	if err := writeJSON(w, append(b, `"data":`...)); err != nil {
+		return err
+	}
+	_, err := w.Write(append(list, '}')) // not copied: it may be long
+	return clientGone(err)
 }
 
 // labels serves /api/v1/labels.

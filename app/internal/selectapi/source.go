@@ -7,19 +7,21 @@ import (
 	"sync"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 	"vmcluster/lib/storageapi"
 )
 
 // NewSource returns the query engine's view of a Searcher.
-func NewSource(s storageapi.Searcher, dedupIntervalMs int64) query.Source {
-	return &source{searcher: s, dedupIntervalMs: dedupIntervalMs}
+func NewSource(s storageapi.Searcher, dedupIntervalMs int64, set *metrics.Set) query.Source {
+	deduplicated := set.Counter(`vm_deduplicated_samples_total{type="select"}`)
+	return &source{searcher: s, reading: query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated}}
 }
 
 type source struct {
-	searcher        storageapi.Searcher
-	dedupIntervalMs int64
+	searcher storageapi.Searcher
+	reading  query.Reading
 }
 
 // Select starts a search.
@@ -33,7 +35,7 @@ func (s *source) Select(ctx context.Context, q *model.SearchQuery) (query.Series
 }
 
 // Reading returns which samples count.
-func (s *source) Reading() query.Reading { return query.Reading{DedupIntervalMs: s.dedupIntervalMs} }
+func (s *source) Reading() query.Reading { return s.reading }
 
 // found hands the answer of a search to the query engine.
 type found struct {

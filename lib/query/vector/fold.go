@@ -39,6 +39,7 @@ type foldGroup struct {
 	labels []model.Label
 	acc    []float64
 	counts []float64
+	dense  float64 // series without a gap, which are not in counts yet
 }
 
 func foldKindOf(name string) foldKind {
@@ -113,12 +114,39 @@ func (f *Fold) create(key string) *foldGroup {
 
 func (g *foldGroup) sum(values []float64) {
 	acc, counts := g.acc[:len(values)], g.counts[:len(values)]
+	if !hasGap(values) { // most have none
+		g.dense++
+		for i, v := range values {
+			acc[i] += v
+		}
+		return
+	}
 	for i, v := range values {
 		if v == v {
 			acc[i] += v
 			counts[i]++
 		}
 	}
+}
+
+func hasGap(values []float64) bool {
+	for _, v := range values {
+		if v != v {
+			return true
+		}
+	}
+	return false
+}
+
+// settle completes the counts.
+func (g *foldGroup) settle() {
+	if g.dense == 0 {
+		return
+	}
+	for i := range g.counts {
+		g.counts[i] += g.dense
+	}
+	g.dense = 0
 }
 
 func (g *foldGroup) add(kind foldKind, values []float64) {
@@ -144,29 +172,32 @@ func (g *foldGroup) add(kind foldKind, values []float64) {
 // of f. The other fold must not be used any longer.
 func (f *Fold) Merge(other *Fold) {
 	for _, o := range other.groups {
-		g := f.byKey[o.key]
-		if g == nil {
-			f.byKey[o.key] = o
-			f.groups = append(f.groups, o)
+		o.settle()
+		if g := f.byKey[o.key]; g != nil {
+			g.settle()
+			g.merge(f.kind, o)
 			continue
 		}
-		for i, n := range o.counts {
-			if n == 0 {
-				continue
-			}
-			v := o.acc[i]
-			switch {
-			case f.kind == foldMin || f.kind == foldMax:
-				if g.counts[i] == 0 || f.kind == foldMin && v < g.acc[i] || f.kind == foldMax && v > g.acc[i] {
-					g.acc[i] = v
-				}
-			case f.kind == foldGroupOp:
-				g.acc[i] = 1
-			default:
-				g.acc[i] += v
-			}
-			g.counts[i] += n
+		f.byKey[o.key] = o
+		f.groups = append(f.groups, o)
+	}
+}
+
+// merge adds what another group has come to.
+func (g *foldGroup) merge(kind foldKind, o *foldGroup) {
+	for i, n := range o.counts {
+		if n == 0 {
+			continue
 		}
+		v, empty := o.acc[i], g.counts[i] == 0
+		switch {
+		case kind == foldMin && !empty && !(v < g.acc[i]), kind == foldMax && !empty && !(v > g.acc[i]):
+		case empty || kind == foldMin || kind == foldMax || kind == foldGroupOp:
+			g.acc[i] = v
+		default:
+			g.acc[i] += v
+		}
+		g.counts[i] += n
 	}
 }
 
@@ -177,6 +208,7 @@ func (f *Fold) Len() int { return len(f.groups) }
 func (f *Fold) Series() []*Series {
 	out := make([]*Series, 0, len(f.groups))
 	for _, g := range f.groups {
+		g.settle()
 		for i, n := range g.counts {
 			switch {
 			case n == 0:

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"vmcluster/lib/codec"
+	"vmcluster/lib/invariants"
 )
 
 const (
@@ -71,6 +72,9 @@ func (h *Head) lockGroup(id uint32) *sync.Mutex {
 // append adds a timestamp beyond the last one. The caller holds the lock.
 func (g *group) append(h *Head, t int64, d *Delta) {
 	offset := t - g.base
+	if offset>>32 != 0 { // the arguments of Check would be allocated each time
+		invariants.Check(false, "a head has samples which are %d ms apart", offset)
+	}
 	g.stream.AppendInt(offset)
 	for g.stream.Full() {
 		h.appendWord(&g.tape, g.stream.Take(), d)
@@ -115,10 +119,11 @@ func (h *Head) timestamp(id, pos uint32, d *Delta) int64 {
 	if t, ok := g.peek(pos); ok {
 		return t
 	}
-	if d.column.head != h || d.column.group != id || int(pos) >= len(d.column.offsets) {
-		d.column.read(h, id)
+	c := &d.columns[id%deltaColumns]
+	if c.head != h || c.group != id || int(pos) >= len(c.offsets) {
+		c.read(h, id)
 	}
-	return g.base + d.column.offsets[pos]
+	return g.base + c.offsets[pos]
 }
 
 // find returns the position of t at or behind pos.
@@ -164,7 +169,7 @@ func (o *offsets) read(h *Head, id uint32) {
 	var err error
 	o.offsets, err = codec.DecodeStreamInts(o.offsets[:0], o.buf, n)
 	if err != nil {
-		panic("broken invariant: the timestamps of a group are damaged: " + err.Error())
+		invariants.Check(false, "the timestamps of a group are damaged: %s", err)
 	}
 	o.head, o.group = h, id
 }

@@ -13,6 +13,8 @@ import (
 const (
 	pageSeries = 64 // series of a page: 4 KiB
 	recentBits = 10
+	// deltaColumns bounds the groups whose older timestamps a run of appends remembers.
+	deltaColumns = 8
 )
 
 // page is a run of series ids with one lock.
@@ -48,7 +50,7 @@ type Head struct {
 }
 
 // MaxBytes is how large a head may get. Who appends keeps it below by flushing in time.
-const MaxBytes = int64(maxSegments) * segmentBytes / 2
+const MaxBytes = int64(maxSegments) * segmentBytes / 8 * 7
 
 // New returns an empty head, to which the caller has one reference.
 func New() *Head { return newHead(false) }
@@ -102,17 +104,17 @@ type Delta struct {
 	series int64
 
 	// Where the latest sample went. The series that follow have the same timestamp most often.
-	head   *Head
-	near   spot
-	newDay bool // the timestamp before near is of another day
-	first  spot // of the first sample of the latest run
-	before spot // of that of the run before
-	column offsets
+	head    *Head
+	near    spot
+	newDay  bool                  // the timestamp before near is of another day
+	first   spot                  // of the first sample of the latest run
+	before  spot                  // of that of the run before
+	columns [deltaColumns]offsets // of groups, by their ids
 }
 
 // Reset empties the delta and keeps its memory.
 func (d *Delta) Reset() {
-	*d = Delta{Days: d.Days[:0], Range: model.TimeRange{Min: math.MaxInt64, Max: math.MinInt64}, column: d.column}
+	*d = Delta{Days: d.Days[:0], Range: model.TimeRange{Min: math.MaxInt64, Max: math.MinInt64}, columns: d.columns}
 }
 
 // Append adds samples, in any order, to the series and notes in d what

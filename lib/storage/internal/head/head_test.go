@@ -253,6 +253,23 @@ func TestBackfillSharesTimestamps(t *testing.T) {
 	}
 }
 
+// TestEpoch has late samples before the first Delta is over, and timestamps of 0.
+func TestEpoch(t *testing.T) {
+	h, m := New(), newReference()
+	defer h.Release()
+	var d Delta
+	d.Reset()
+	for id := range uint32(10) {
+		m.append(h, id, []model.Sample{{Timestamp: 5, Value: 1}}, &d)
+	}
+	m.settle(h, &d)
+	for id := range uint32(20) {
+		m.append(h, id, []model.Sample{{Timestamp: 0, Value: 1}, {Timestamp: 7, Value: 1}}, &d)
+	}
+	m.settle(h, &d)
+	m.check(t, h, model.TimeRange{Min: 0, Max: 0})
+}
+
 // TestSeriesShareTimestamps counts groups, and looks whether blocks share columns.
 func TestSeriesShareTimestamps(t *testing.T) {
 	h, m := New(), newReference()

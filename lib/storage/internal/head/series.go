@@ -70,7 +70,8 @@ func (h *Head) place(s *series, id uint32, x *model.Sample, d *Delta) bool {
 	t := x.Timestamp
 	d.Range.Min, d.Range.Max = min(d.Range.Min, t), max(d.Range.Max, t)
 	if d.head != h {
-		d.head, d.near, d.before = h, spot{group: noGroup}, spot{group: noGroup}
+		none := spot{group: noGroup}
+		d.head, d.near, d.first, d.before = h, none, none, none
 	}
 	changed := true // the series may not have been seen on this day
 	if !s.used() {

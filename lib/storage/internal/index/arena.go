@@ -35,6 +35,14 @@ func (a *arena) grow(need int) {
 	a.used = 1 // so that no reference is 0
 }
 
+func (a *arena) sizeBytes() int64 {
+	n := int64(0)
+	for _, c := range a.chunks {
+		n += int64(len(c))
+	}
+	return n
+}
+
 // at returns the chunk from the reference on. The reader has to know where to stop.
 func (a *arena) at(ref uint64) []byte { return a.chunks[ref>>32][uint32(ref):] }
 

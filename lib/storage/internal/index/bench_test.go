@@ -11,6 +11,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"vmcluster/lib/memory"
 	"vmcluster/lib/model"
 	"vmcluster/lib/vfs"
 )
@@ -42,6 +43,14 @@ func k8sKeys(b testing.TB, n int) [][]byte {
 		)
 	}
 	return keys
+}
+
+// benchKeys returns the keys of the benchmarks: realistic ones, or with INDEX_BENCH_KEYS=simple those of k8sKeys.
+func benchKeys(b testing.TB) [][]byte {
+	if os.Getenv("INDEX_BENCH_KEYS") == "simple" {
+		return k8sKeys(b, benchSeries())
+	}
+	return realKeys(b, benchSeries())
 }
 
 func heapBytes() uint64 {
@@ -76,7 +85,7 @@ func hashAll(keys [][]byte) []uint64 {
 
 // BenchmarkRegister measures the registration of a new series, and the memory it takes.
 func BenchmarkRegister(b *testing.B) {
-	keys := k8sKeys(b, benchSeries())
+	keys := benchKeys(b)
 	hashes := hashAll(keys)
 	for b.Loop() {
 		b.StopTimer()
@@ -98,15 +107,17 @@ func BenchmarkRegister(b *testing.B) {
 
 // BenchmarkFlush measures the first flush of all series.
 func BenchmarkFlush(b *testing.B) {
-	keys := k8sKeys(b, benchSeries())
+	keys := benchKeys(b)
 	hashes := hashAll(keys)
 	for b.Loop() {
 		b.StopTimer()
 		ix := mustOpen(b, vfs.OS(), b.TempDir())
 		fillBench(b, ix, keys, hashes)
+		cpu := cpuTime(b)
 		b.StartTimer()
 		must(b, ix.Flush())
 		b.StopTimer()
+		b.ReportMetric(float64(cpuTime(b)-cpu)/float64(len(keys)), "cpu-ns/series")
 		b.ReportMetric(float64(ix.SizeBytes())/float64(len(keys)), "diskB/series")
 		before := heapBytes()
 		closed(b, ix)
@@ -118,7 +129,7 @@ func BenchmarkFlush(b *testing.B) {
 
 // BenchmarkMerge measures the merge of four segments.
 func BenchmarkMerge(b *testing.B) {
-	keys := k8sKeys(b, benchSeries())
+	keys := benchKeys(b)
 	hashes := hashAll(keys)
 	for b.Loop() {
 		b.StopTimer()
@@ -127,9 +138,11 @@ func BenchmarkMerge(b *testing.B) {
 			fillBench(b, ix, keys[i*len(keys)/3:(i+1)*len(keys)/3], hashes[i*len(keys)/3:])
 			must(b, ix.Flush())
 		}
+		cpu := cpuTime(b)
 		b.StartTimer()
 		must(b, ix.Merge(ctx))
 		b.StopTimer()
+		b.ReportMetric(float64(cpuTime(b)-cpu)/float64(len(keys)), "cpu-ns/series")
 		b.ReportMetric(float64(ix.SizeBytes())/float64(len(keys)), "diskB/series")
 		closed(b, ix)
 		b.StartTimer()
@@ -137,72 +150,119 @@ func BenchmarkMerge(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(keys)), "ns/series")
 }
 
-// BenchmarkRead measures reads of the head and of one segment.
+// BenchmarkRead measures reads of the head, of one segment without and with remembered filters.
 func BenchmarkRead(b *testing.B) {
-	keys := k8sKeys(b, benchSeries())
+	keys := benchKeys(b)
 	hashes := hashAll(keys)
-	ix := mustOpen(b, vfs.OS(), b.TempDir())
+	dir := b.TempDir()
+	ix := mustOpen(b, vfs.OS(), dir)
 	fillBench(b, ix, keys, hashes)
 	b.Run("head", func(b *testing.B) { benchReads(b, ix, keys, hashes) })
 	must(b, ix.Flush())
 	must(b, ix.Merge(ctx))
+	closed(b, ix)
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			closed(b, mustOpen(b, vfs.OS(), dir))
+		}
+	})
+	o := options(vfs.OS(), dir)
+	o.Budget = memory.NewBudget(1 << 30)
+	ix, err := Open(o)
+	must(b, err)
+	cache := ix.matches
+	ix.mu.state.segments[0].matches = nil
 	b.Run("segment", func(b *testing.B) { benchReads(b, ix, keys, hashes) })
+	ix.mu.state.segments[0].matches = cache
+	b.Run("cached", func(b *testing.B) { benchSearches(b, ix, keys) })
+	b.Run("lists", func(b *testing.B) { benchLists(b, ix) })
 	closed(b, ix)
 }
 
-func benchReads(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
+func equal(name, value string) model.TagFilter { return model.TagFilter{Name: name, Value: value} }
+
+func matching(name, value string) model.TagFilter {
+	return model.TagFilter{Name: name, Value: value, Op: model.Regexp}
+}
+
+func benchSearches(b *testing.B, ix *Index, keys [][]byte) {
+	_, labels, err := model.ParseSeriesKey(nil, keys[1000])
+	must(b, err)
+	metric := equal(model.MetricNameLabel, "container_metric_number_7_total")
 	for _, tc := range []struct {
 		name    string
 		filters []model.TagFilter
 	}{
-		{"metric", []model.TagFilter{{Name: model.MetricNameLabel, Value: "container_metric_number_7_total"}}},
-		{"metric_and_namespace", []model.TagFilter{{Name: model.MetricNameLabel, Value: "container_metric_number_7_total"}, {Name: "namespace", Value: "team-3"}}},
-		{"one", []model.TagFilter{{Name: model.MetricNameLabel, Value: "container_metric_number_7_total"}, {Name: "pod", Value: "service-3-7d9f8b6c5-05cc5"}}},
-		{"prefix_regexp", []model.TagFilter{{Name: "pod", Value: "service-1.*", Op: model.Regexp}}},
-		{"any_regexp", []model.TagFilter{{Name: "pod", Value: ".*-[0-9]+5-.*[aeb]+", Op: model.Regexp}}},
-		{"all_regexp", []model.TagFilter{{Name: "pod", Value: ".+", Op: model.Regexp}}},
+		{"equality", []model.TagFilter{metric}},
+		{"two_equalities", []model.TagFilter{metric, equal("namespace", "team-3")}},
+		{"one_pod", []model.TagFilter{metric, equal("pod", labelValue(labels, "pod"))}},
+		{"regexp_prefix", []model.TagFilter{matching("pod", "service-1.*")}},
+		{"regexp_suffix", []model.TagFilter{matching("pod", ".*7")}},
+		{"regexp_contains", []model.TagFilter{matching("pod", ".*-12.*")}},
+		{"regexp_any", []model.TagFilter{matching("pod", ".*-[0-9]+5-.*[aeb]+")}},
+		{"alternation", []model.TagFilter{matching("namespace", "team-1|team-2|team-3")}},
+		{"every_name", []model.TagFilter{matching(model.MetricNameLabel, ".+")}},
 		{"negative", []model.TagFilter{{Name: "namespace", Value: "team-3", Op: model.NotEqual}}},
-		{"missing", []model.TagFilter{{Name: "pod", Value: ""}}},
+		{"negative_regexp", []model.TagFilter{{Name: "namespace", Value: "team-.*1", Op: model.NotRegexp}}},
+		{"empty", []model.TagFilter{equal("pod", "")}},
+		{"not_empty", []model.TagFilter{{Name: "pod", Value: "", Op: model.NotEqual}}},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			var found *roaring.Bitmap
+			cpu := cpuTime(b)
 			for b.Loop() {
 				var err error
 				if found, err = ix.Search(ctx, Query{Filters: [][]model.TagFilter{tc.filters}, LastDay: 1}); err != nil {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N)/1000, "cpu-us/op")
 			b.ReportMetric(float64(found.GetCardinality()), "found")
 		})
 	}
-	b.Run("lookup_in_order", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			j := i % len(keys)
-			if _, ok := ix.Lookup(hashes[j], keys[j]); !ok {
-				b.Fatal("lost")
+}
+
+func benchLists(b *testing.B, ix *Index) {
+	kubelet := Query{LastDay: 1, Filters: [][]model.TagFilter{{equal("namespace", "team-3")}}}
+	for name, f := range map[string]func() error{
+		"names":           func() error { _, err := ix.LabelNames(ctx, Query{LastDay: 1}, 0); return err },
+		"values_of_name":  func() error { _, err := ix.LabelValues(ctx, Query{LastDay: 1}, model.MetricNameLabel, 0); return err },
+		"values_of_pod":   func() error { _, err := ix.LabelValues(ctx, Query{LastDay: 1}, "pod", 0); return err },
+		"names_filtered":  func() error { _, err := ix.LabelNames(ctx, kubelet, 0); return err },
+		"values_filtered": func() error { _, err := ix.LabelValues(ctx, kubelet, "pod", 0); return err },
+		"one_day_of_pods": func() error { _, err := ix.LabelValues(ctx, Query{}, "pod", 0); return err },
+		"status":          func() error { _, err := ix.Status(ctx, StatusQuery{LastDay: 1, TopN: 10}); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			cpu := cpuTime(b)
+			for b.Loop() {
+				must(b, f())
 			}
-		}
-	})
-	b.Run("lookup_random", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			j := i * 7919 % len(keys)
-			if _, ok := ix.Lookup(hashes[j], keys[j]); !ok {
-				b.Fatal("lost")
+			b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N)/1000, "cpu-us/op")
+		})
+	}
+}
+
+func benchReads(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
+	benchSearches(b, ix, keys)
+	for name, step := range map[string]int{"lookup_in_order": 1, "lookup_random": 7919} {
+		b.Run(name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				j := i * step % len(keys)
+				if _, ok := ix.Lookup(hashes[j], keys[j]); !ok {
+					b.Fatal("lost")
+				}
 			}
-		}
-	})
+		})
+	}
 	b.Run("keys_of_all", func(b *testing.B) {
 		all := roaring.New()
 		all.AddRange(0, uint64(len(keys)))
+		cpu := cpuTime(b)
 		for b.Loop() {
 			must(b, ix.Keys(ctx, all, func(uint32, []byte) bool { return true }))
 		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(keys)), "ns/key")
+		b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N)/float64(len(keys)), "cpu-ns/key")
 	})
-	b.Run("label_values", func(b *testing.B) {
-		for b.Loop() {
-			_, err := ix.LabelValues(ctx, Query{LastDay: 1}, "pod", 0)
-			must(b, err)
-		}
-	})
+	benchLists(b, ix)
 }

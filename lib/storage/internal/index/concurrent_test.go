@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestConcurrent has writers, readers, flushes and merges at once on real files.
 func TestConcurrent(t *testing.T) {
 	ix := mustOpen(t, vfs.OS(), t.TempDir())
-	const writers, perWriter = 3, 1500
+	const writers, perWriter = 3, 600
 	var done atomic.Bool
 	var writing, others sync.WaitGroup
 	for w := range writers {

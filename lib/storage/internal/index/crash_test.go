@@ -149,7 +149,7 @@ func recoverCrashed(t *testing.T, fs vfs.FS, n, durable *naive, w *world) {
 		}
 	}
 	active := ix.days.active(-100, 100)
-	active.AndNot(n.goneIDs())
+	active = roaring.AndNot(active, n.goneIDs())
 	for _, id := range active.ToArray() {
 		if got, err := ix.AppendKey(nil, id); err != nil || string(got) != n.keys[id] {
 			t.Fatalf("active series %d is %q, %v; want %q", id, got, err, n.keys[id])

@@ -60,10 +60,22 @@ func sequenceOf(name string) (uint64, bool) {
 // setAside gives a damaged file another name, if it is still there.
 func (ix *Index) setAside(name string) error {
 	path := filepath.Join(ix.o.Dir, name)
-	if err := ix.o.FS.Rename(path, path+corruptSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := ix.o.FS.Rename(path, path+corruptSuffix)
+	if errors.Is(err, fs.ErrNotExist) && isSegmentName(name) {
+		return vfs.WriteFileDurable(ix.o.FS, path+corruptSuffix, nil) // so that the next open knows of the loss as well
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return ix.o.FS.SyncDir(ix.o.Dir)
+}
+
+func (ix *Index) openSegment(path string) (*segment, error) {
+	s, err := openSegment(ix.o.FS, path, ix.dec)
+	if err == nil {
+		s.matches = ix.matches
+	}
+	return s, err
 }
 
 // openSegments opens the listed segments. Damaged ones are set aside and taken off the manifest. Their files get
@@ -73,7 +85,7 @@ func (ix *Index) openSegments(m *manifest, changed bool) (*state, error) {
 	left := manifest{nextSeq: m.nextSeq, deleted: m.deleted}
 	for _, name := range m.segments {
 		path := filepath.Join(ix.o.Dir, name)
-		s, err := openSegment(ix.o.FS, path, ix.dec)
+		s, err := ix.openSegment(path)
 		if err != nil && isDamage(err) {
 			ix.corruptFiles.Inc()
 			ix.o.Logger.Errorf("index segment %q is set aside as %q: its series cannot be found any more, and their samples are kept but not served; "+

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -16,9 +17,10 @@ const dayMagic = "vmclday" // followed by the version byte
 
 // dayTable holds the series active on each day.
 type dayTable struct {
-	fs  vfs.FS
-	dir string
-	mu  struct {
+	fs    vfs.FS
+	dir   string
+	union atomic.Pointer[dayUnion] // the one asked for last; nil after a change
+	mu    struct {
 		sync.RWMutex
 		days map[int32]*dayBits
 	}
@@ -45,40 +47,30 @@ func (t *dayTable) mark(id uint32, day int32) {
 		t.mu.days[day] = d
 	}
 	d.dirty = d.ids.CheckedAdd(id) || d.dirty
+	t.union.Store(nil)
 }
 
-// restrict returns the ids that are active on a day in [first, last].
-func (t *dayTable) restrict(ids *roaring.Bitmap, first, last int32) *roaring.Bitmap {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	var found *roaring.Bitmap
-	for day, d := range t.mu.days {
-		if day < first || day > last {
-			continue
-		}
-		part := roaring.And(ids, d.ids)
-		if found == nil {
-			found = part
-		} else {
-			found.Or(part)
-		}
-	}
-	if found == nil {
-		found = roaring.New()
-	}
-	return found
+// dayUnion is the series active in a range of days.
+type dayUnion struct {
+	first, last int32
+	ids         *roaring.Bitmap
 }
 
-// active returns all ids that are active on a day in [first, last].
+// active returns all ids that are active on a day in [first, last]. Nobody may change them.
 func (t *dayTable) active(first, last int32) *roaring.Bitmap {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if u := t.union.Load(); u != nil && u.first == first && u.last == last {
+		return u.ids
+	}
 	found := roaring.New()
 	for day, d := range t.mu.days {
 		if day >= first && day <= last {
 			found.Or(d.ids)
 		}
 	}
+	// While the lock is held no day changes, so what is remembered is right.
+	t.union.Store(&dayUnion{first: first, last: last, ids: found})
 	return found
 }
 
@@ -167,12 +159,9 @@ func openBitmap(data []byte, path, magic string, extra int) (head []byte, ids *r
 	if v := data[len(magic)]; v != formatVersion {
 		return nil, nil, unknownVersion(path, v)
 	}
-	ids = roaring.New()
-	if err := ids.UnmarshalBinary(data[start+extra : n]); err != nil {
-		return nil, nil, corrupt(path, "bitmap: "+err.Error())
-	}
-	if err := ids.Validate(); err != nil && !ids.IsEmpty() {
-		return nil, nil, corrupt(path, "bitmap: "+err.Error())
+	ids, ok := decodeBitmap(data[start+extra : n])
+	if !ok {
+		return nil, nil, corrupt(path, "bitmap")
 	}
 	return data[start : start+extra], ids, nil
 }
@@ -224,6 +213,20 @@ func (t *dayTable) end() uint64 {
 		end = max(end, endOf(d.ids))
 	}
 	return end
+}
+
+// heapBytes returns about how much memory the days take.
+func (t *dayTable) heapBytes() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := int64(0)
+	for _, d := range t.mu.days {
+		n += int64(d.ids.GetSizeInBytes())
+	}
+	if u := t.union.Load(); u != nil {
+		n += int64(u.ids.GetSizeInBytes())
+	}
+	return n
 }
 
 func (t *dayTable) size() int64 {

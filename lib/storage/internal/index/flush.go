@@ -1,6 +1,7 @@
 package index
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -19,7 +20,7 @@ func (ix *Index) Flush() error {
 	// The days first: whoever is marked in them is then in the head that is frozen.
 	days := ix.days.dirty()
 	for _, h := range ix.freeze() {
-		s, err := ix.writeSegment(h.writeTo)
+		s, err := ix.writeSegment(h.firstID(), h.writeTo)
 		if err == nil {
 			err = ix.commit(s, h, nil)
 		}
@@ -53,10 +54,10 @@ func (ix *Index) freeze() []*head {
 
 // writeSegment writes a new durable segment, which is not listed yet. The caller has a reference. It
 // is nil when there were no series to write.
-func (ix *Index) writeSegment(fill func(w *segmentWriter) error) (*segment, error) {
+func (ix *Index) writeSegment(firstID uint32, fill func(w *segmentWriter) error) (*segment, error) {
 	path := filepath.Join(ix.o.Dir, fmt.Sprintf("%s%016x", segmentPrefix, ix.nextSeq.Add(1)-1))
 	tmp := path + tempSuffix
-	w, err := newSegmentWriter(ix.o.FS, tmp)
+	w, err := newSegmentWriter(ix.o.FS, tmp, firstID)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (ix *Index) writeSegment(fill func(w *segmentWriter) error) (*segment, erro
 	if err := ix.o.FS.SyncDir(ix.o.Dir); err != nil {
 		return nil, errors.Join(err, ix.o.FS.RemoveAll(path))
 	}
-	return openSegment(ix.o.FS, path, ix.dec)
+	return ix.openSegment(path)
 }
 
 // commit lists a new segment, if there is one, in place of a frozen head or of other segments. It takes over the
@@ -138,41 +139,65 @@ func (ix *Index) removeOrphansLocked() {
 
 // writeTo writes a frozen head as a segment.
 func (h *head) writeTo(w *segmentWriter) error {
-	var key []byte
-	for _, id := range h.ids() {
-		key, _ = h.appendKey(key[:0], id)
-		w.addRow(id, key)
-	}
-	w.endRows()
 	tenants := h.appendTenants(nil)
 	slices.SortFunc(tenants, model.TenantID.Compare)
+	ordinals := make([][]uint32, len(tenants)) // by slot and pair
 	for _, t := range tenants {
-		if err := h.writeTenant(w, t); err != nil {
+		source := &headReader{h: h, t: h.mu.tenants[t]}
+		list := make([]uint32, len(source.t.pairs))
+		ordinals[source.t.slot] = list
+		if err := source.writeTo(w, list); err != nil {
 			return err
 		}
+	}
+	w.endValues()
+	var key []byte
+	var row []uint32
+	for _, id := range h.ids() {
+		key, row = h.appendRow(key[:0], row[:0], id, ordinals)
+		if len(row) == 0 {
+			row = append(row, w.bareOrdinal(model.SeriesKeyTenant(key)))
+		}
+		w.addRow(id, row, model.HashSeriesKey(key))
 	}
 	return w.err
 }
 
-func (h *head) writeTenant(w *segmentWriter, t model.TenantID) error {
-	source, _ := h.tenant(t)
-	names, err := source.labelNames()
+// appendRow appends the key of a series and the ordinals of its pairs.
+func (h *head) appendRow(key []byte, row []uint32, id uint32, ordinals [][]uint32) ([]byte, []uint32) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	b, _ := h.rowLocked(id)
+	c := h.openRowLocked(b)
+	pairs := c.row
+	for range c.left {
+		pair, n := binary.Uvarint(pairs)
+		pairs = pairs[n:]
+		row = append(row, ordinals[c.tenant.slot][pair])
+	}
+	key = c.tenant.id.AppendTo(key)
+	for encoded := c.next(); encoded != nil; encoded = c.next() {
+		key = append(key, encoded...)
+	}
+	return key, row
+}
+
+// writeTo writes the dictionary of a tenant and fills in the ordinals of its pairs.
+func (r *headReader) writeTo(w *segmentWriter, ordinals []uint32) error {
+	names, err := r.labelNames()
 	if err != nil {
 		return err
 	}
 	var ids idSet
 	for _, name := range names {
-		values, err := source.values(name)
-		if err != nil {
-			return err
-		}
+		values := r.sortedValues(name)
 		for ok, _ := values.next(); ok; ok, _ = values.next() {
 			if err := values.addIDs(&ids); err != nil {
 				return err
 			}
-			e := valueEntry{tenant: t, name: bytesutil.Bytes(name), value: bytesutil.Bytes(values.value())}
+			e := valueEntry{tenant: r.t.id, name: bytesutil.Bytes(name), value: bytesutil.Bytes(values.value())}
 			ids.fill(&e)
-			w.addValue(&e)
+			ordinals[values.list[values.pos-1].pair], _ = w.addValue(&e)
 			ids.few = ids.few[:0]
 		}
 	}
@@ -182,8 +207,10 @@ func (h *head) writeTenant(w *segmentWriter, t model.TenantID) error {
 // fill moves the ids into a value entry; few ids are valid until the set is used again.
 func (s *idSet) fill(e *valueEntry) {
 	e.few, e.bitmap = nil, nil
-	if s.bitmap == nil && len(s.few) < inlineIDs {
-		slices.Sort(s.few)
+	if s.bitmap == nil {
+		if !slices.IsSorted(s.few) {
+			slices.Sort(s.few)
+		}
 		e.few = slices.Compact(s.few)
 		return
 	}

@@ -179,7 +179,7 @@ func FuzzSegment(f *testing.F) {
 			return
 		}
 		exercise(s)
-		w, err := newSegmentWriter(fs, "/merged")
+		w, err := newSegmentWriter(fs, "/merged", s.footer.firstID)
 		must(t, err)
 		if err := mergeInto(ctx, w, []*segment{s}, roaring.BitmapOf(3, 100)); err != nil {
 			must(t, w.abort())
@@ -194,7 +194,7 @@ func FuzzSegment(f *testing.F) {
 func exercise(s *segment) {
 	st := &state{head: newHead(), segments: []*segment{s}, deleted: roaring.New()}
 	for id := range uint32(400) {
-		key, _, _ := s.key(id)
+		key, _, _ := s.appendKey(nil, id)
 		_, _, _ = s.lookup(model.HashSeriesKey(key), key, st.deleted)
 	}
 	for i := range min(s.footer.tenantCount, 10) {
@@ -205,13 +205,13 @@ func exercise(s *segment) {
 		names, _ := src.labelNames()
 		for _, name := range names {
 			var ids idSet
-			_ = src.addMatching(&ids, name, "m", nil)
+			_ = src.addMatching(ctx, &ids, valueMatch{name: name, prefix: "m"})
 			_ = src.addLabel(&ids, name)
 			_ = src.addValue(&ids, name, "host-003:9100")
 		}
 		_, _ = valuesByPosting(ctx, []tenantSource{src}, roaring.BitmapOf(1, 100), "instance", 0)
 		set := filterSet{include: []term{}}
-		_, _ = set.eval(st, src)
+		_, _ = set.eval(ctx, st, src)
 	}
 }
 

@@ -26,6 +26,8 @@ func (t *hashTable) find(hash uint32, equal func(uint32) bool) (uint32, bool) {
 	return 0, false
 }
 
+func (t *hashTable) sizeBytes() int64 { return int64(len(t.slots)) * 8 }
+
 func (t *hashTable) insert(hash, number uint32) {
 	if t.count*4 >= len(t.slots)*3 {
 		t.grow()

@@ -2,11 +2,13 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"hash/maphash"
 	"maps"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -32,8 +34,11 @@ type head struct {
 		count   int
 		tenants map[model.TenantID]*headTenant
 		slots   []*headTenant
-		row     []byte // scratch of add
-		pair    []byte // scratch of add
+		row     []byte   // scratch of add
+		pair    []byte   // scratch of add
+		last    []uint32 // pairs of the series added last, and the tenant it belongs to
+		lastOf  *headTenant
+		sets    int64 // bytes of postings
 	}
 }
 
@@ -53,6 +58,7 @@ type headPair struct {
 	ref  uint64 // in the arena
 	name uint32 // index in headTenant.list
 	id   uint32 // the only id, while more is nil
+	next uint32 // the pair that stood in the same place of the series after the last one with this pair
 	more *posting
 }
 
@@ -71,12 +77,14 @@ func newHead() *head {
 
 func (h *head) hash(b []byte) uint32 { return uint32(maphash.Bytes(h.seed, b)) }
 
-// lookup returns the id of the series with the key that is not deleted.
-func (h *head) lookup(key []byte, deleted *roaring.Bitmap) (uint32, bool) {
-	hash := h.hash(key)
+// fold makes the hash of a key one for the table of series.
+func fold(hash uint64) uint32 { return uint32(hash) ^ uint32(hash>>32) }
+
+// lookup returns the id of the series with the key that is not deleted. Hash is model.HashSeriesKey(key).
+func (h *head) lookup(hash uint64, key []byte, deleted *roaring.Bitmap) (uint32, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.mu.series.find(hash, func(id uint32) bool { return h.keyEqualsLocked(id, key) && !deleted.Contains(id) })
+	return h.mu.series.find(fold(hash), func(id uint32) bool { return h.keyEqualsLocked(id, key) && !deleted.Contains(id) })
 }
 
 func (h *head) rowLocked(id uint32) (row []byte, ok bool) {
@@ -165,27 +173,35 @@ func (c *rowCursor) next() []byte {
 	return encoded
 }
 
-// add registers a key that the head does not have. The key must be canonical.
-func (h *head) add(id uint32, key []byte) {
-	hash := h.hash(key)
+// add registers a key that the head does not have. The key must be canonical. Hash is model.HashSeriesKey(key).
+func (h *head) add(hash uint64, id uint32, key []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.tenantLocked(model.SeriesKeyTenant(key))
 	t.all.add(id)
 	pairs := h.mu.row[:0]
-	count := uint64(0)
+	if h.mu.lastOf != t {
+		h.mu.last, h.mu.lastOf = h.mu.last[:0], t
+	}
+	count := 0
 	for i, b := 0, key[model.TenantSize:]; len(b) > 0; i++ {
 		encoded, tail := h.cutPairLocked(b, i == 0)
 		b = tail
 		if encoded == nil {
 			continue
 		}
-		pairs = binary.AppendUvarint(pairs, uint64(h.addPairLocked(t, encoded, id)))
+		index := h.addPairLocked(t, encoded, id, count)
+		pairs = binary.AppendUvarint(pairs, uint64(index))
+		if count == len(h.mu.last) {
+			h.mu.last = append(h.mu.last, index)
+		}
+		t.pairs[h.mu.last[count]].next = index
+		h.mu.last[count] = index
 		count++
 	}
 	h.mu.row = pairs
 	head := binary.AppendUvarint(h.mu.pair[:0], uint64(t.slot))
-	head = binary.AppendUvarint(head, count)
+	head = binary.AppendUvarint(head, uint64(count))
 	h.mu.pair = append(head, pairs...)
 	page := h.mu.pages[id/headPageSize]
 	if page == nil {
@@ -194,7 +210,7 @@ func (h *head) add(id uint32, key []byte) {
 	}
 	invariants.Check(page[id%headPageSize] == 0, "series id %d is registered twice", id)
 	page[id%headPageSize] = h.mu.arena.put(h.mu.pair)
-	h.mu.series.insert(hash, id)
+	h.mu.series.insert(fold(hash), id)
 	h.mu.count++
 }
 
@@ -224,19 +240,35 @@ func (h *head) tenantLocked(id model.TenantID) *headTenant {
 	return t
 }
 
+// guessLocked finds a pair without its hash. Most often it is the one that the series added last has in the same place, or the
+// one that followed that the last time: scrapes bring the same targets in the same order for each metric.
+func (h *head) guessLocked(t *headTenant, encoded []byte, place int) (uint32, bool) {
+	if place >= len(h.mu.last) {
+		return 0, false
+	}
+	last := h.mu.last[place]
+	if bytes.HasPrefix(h.mu.arena.at(t.pairs[last].ref), encoded) {
+		return last, true
+	}
+	next := t.pairs[last].next
+	return next, bytes.HasPrefix(h.mu.arena.at(t.pairs[next].ref), encoded)
+}
+
 // addPairLocked adds id to the postings of a pair and returns the index of the pair.
-func (h *head) addPairLocked(t *headTenant, encoded []byte, id uint32) uint32 {
-	hash := h.hash(encoded)
-	index, ok := h.findPairLocked(t, hash, encoded)
+func (h *head) addPairLocked(t *headTenant, encoded []byte, id uint32, place int) uint32 {
+	index, ok := h.guessLocked(t, encoded, place)
 	if !ok {
-		return h.newPairLocked(t, hash, encoded, id)
+		hash := h.hash(encoded)
+		if index, ok = h.findPairLocked(t, hash, encoded); !ok {
+			return h.newPairLocked(t, hash, encoded, id)
+		}
 	}
 	p := &t.pairs[index]
 	if p.more == nil {
 		p.more = &posting{}
-		p.more.add(p.id)
+		h.mu.sets += postingOverhead + p.more.add(p.id)
 	}
-	p.more.add(id)
+	h.mu.sets += p.more.add(id)
 	t.list[p.name].ids.add(id)
 	return index
 }
@@ -265,10 +297,33 @@ func (h *head) newPairLocked(t *headTenant, hash uint32, encoded []byte, id uint
 	return index
 }
 
+// sizeBytes returns about how much memory the head takes.
+func (h *head) sizeBytes() int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	n := h.mu.arena.sizeBytes() + h.mu.series.sizeBytes() + int64(len(h.mu.pages))*(headPageSize*8+64) + h.mu.sets
+	for _, t := range h.mu.slots {
+		n += t.table.sizeBytes() + int64(cap(t.pairs))*int64(unsafe.Sizeof(headPair{})) + t.all.sizeBytes()
+		for _, l := range t.list {
+			n += int64(cap(l.pairs))*4 + int64(len(l.name)) + l.ids.sizeBytes() + int64(unsafe.Sizeof(*l))
+		}
+	}
+	return n
+}
+
 func (h *head) seriesCount() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.mu.count
+}
+
+// firstID returns the smallest id of a head that is not empty.
+func (h *head) firstID() uint32 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	n := slices.Min(slices.Collect(maps.Keys(h.mu.pages)))
+	i := slices.IndexFunc(h.mu.pages[n][:], func(ref uint64) bool { return ref != 0 })
+	return n*headPageSize + uint32(i)
 }
 
 // ids returns all ids in ascending order.
@@ -413,13 +468,16 @@ func (r *headReader) candidates(name, prefix string) []headValue {
 }
 
 // addMatching walks over the values without the lock and takes it for a few postings at a time.
-func (r *headReader) addMatching(dst *idSet, name, prefix string, match func(string) bool) error {
+func (r *headReader) addMatching(ctx context.Context, dst *idSet, m valueMatch) error {
 	const batch = 1024
-	values := r.candidates(name, prefix)
-	if match != nil {
-		values = slices.DeleteFunc(values, func(v headValue) bool { return !match(v.value) })
+	values := r.candidates(m.name, m.prefix)
+	if m.match != nil {
+		values = slices.DeleteFunc(values, func(v headValue) bool { return !m.match(v.value) })
 	}
 	for part := range slices.Chunk(values, batch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		r.h.mu.RLock()
 		for _, v := range part {
 			r.addPairLocked(dst, v.pair)
@@ -429,10 +487,12 @@ func (r *headReader) addMatching(dst *idSet, name, prefix string, match func(str
 	return nil
 }
 
-func (r *headReader) values(name string) (valueCursor, error) {
+func (r *headReader) values(name string) (valueCursor, error) { return r.sortedValues(name), nil }
+
+func (r *headReader) sortedValues(name string) *headValues {
 	values := r.candidates(name, "")
 	slices.SortFunc(values, func(a, b headValue) int { return bytes.Compare(bytesutil.Bytes(a.value), bytesutil.Bytes(b.value)) })
-	return &headValues{r: r, list: values}, nil
+	return &headValues{r: r, list: values}
 }
 
 // headValues is the sorted values of one label.

@@ -14,6 +14,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/vfs"
@@ -25,6 +26,8 @@ type Options struct {
 	Dir     string // created when missing; nothing else may be in it
 	Logger  *logger.Logger
 	Metrics *metrics.Set // may be shared between indexes
+	// Budget bounds the memory of cached filters; nil lets them take 16 MiB.
+	Budget *memory.Budget
 }
 
 // Index maps series to ids. All methods are safe for concurrent use; none may be called after Close.
@@ -32,6 +35,8 @@ type Index struct {
 	o    Options
 	dec  *zstd.Decoder
 	days dayTable
+
+	matches *matchCache
 
 	mergeMu  sync.Mutex
 	flushMu  sync.Mutex
@@ -60,7 +65,7 @@ func Open(o Options) (*Index, error) {
 	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}}
+	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}, matches: newMatchCache(o.Budget)}
 	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
 	ix.merges = o.Metrics.Counter("vm_index_merges_total")
 	ix.corruptFiles = o.Metrics.Counter("vm_corrupt_index_total")
@@ -202,7 +207,7 @@ func (st *state) heads(f func(h *head) bool) {
 func (st *state) lookup(hash uint64, key []byte) (id uint32, ok bool, err error) {
 	if st.head != nil {
 		st.heads(func(h *head) bool {
-			id, ok = h.lookup(key, st.deleted)
+			id, ok = h.lookup(hash, key, st.deleted)
 			return !ok
 		})
 	}
@@ -214,9 +219,9 @@ func (st *state) lookup(hash uint64, key []byte) (id uint32, ok bool, err error)
 
 func (st *state) appendKey(dst []byte, id uint32) (_ []byte, ok bool, err error) {
 	for _, s := range st.segments {
-		key, ok, err := s.key(id)
+		dst, ok, err = s.appendKey(dst, id)
 		if ok || err != nil {
-			return append(dst, key...), ok, err
+			return dst, ok, err
 		}
 	}
 	st.heads(func(h *head) bool {
@@ -263,7 +268,7 @@ func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool) {
 	invariants.Check(ix.reg.nextID < math.MaxUint32, "index %q is out of series ids", ix.o.Dir)
 	id = uint32(ix.reg.nextID)
 	ix.reg.nextID++
-	st.head.add(id, key)
+	st.head.add(hash, id, key)
 	return id, true
 }
 
@@ -297,7 +302,8 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 		return errkind.New(errkind.Corrupt, "cannot restore series id %d as %s: it is already %s; log and index do not belong together",
 			id, model.SeriesKeyString(key), model.SeriesKeyString(have))
 	}
-	other, ok, err := st.lookup(model.HashSeriesKey(key), key)
+	hash := model.HashSeriesKey(key)
+	other, ok, err := st.lookup(hash, key)
 	if err != nil {
 		return errRestore(err)
 	}
@@ -306,7 +312,7 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 			id, model.SeriesKeyString(key), other)
 	}
 	ix.reg.nextID = max(ix.reg.nextID, uint64(id)+1)
-	st.head.add(id, key)
+	st.head.add(hash, id, key)
 	return nil
 }
 
@@ -370,8 +376,9 @@ type keyReader struct {
 // key returns the key of id, valid until the next call.
 func (r *keyReader) key(id uint32) ([]byte, error) {
 	if len(r.block.ids) > 0 && r.block.first/rowBlockIDs == id/rowBlockIDs {
-		if key, ok := r.block.find(id); ok {
-			return key, nil
+		if i, ok := r.block.rowOf(id); ok {
+			r.buf = r.block.appendKey(r.buf[:0], i)
+			return r.buf, nil
 		}
 	}
 	for _, s := range r.st.segments {
@@ -382,8 +389,9 @@ func (r *keyReader) key(id uint32) ([]byte, error) {
 		if err := s.decodeRows(&r.block, i); err != nil {
 			return nil, err
 		}
-		if key, ok := r.block.find(id); ok {
-			return key, nil
+		if i, ok := r.block.rowOf(id); ok {
+			r.buf = r.block.appendKey(r.buf[:0], i)
+			return r.buf, nil
 		}
 	}
 	found := false
@@ -428,6 +436,19 @@ func (ix *Index) Tenants() ([]model.TenantID, error) {
 	}
 	slices.SortFunc(list, model.TenantID.Compare)
 	return st.visible(slices.Compact(list))
+}
+
+// HeapBytes returns about how much memory the index takes: series not yet flushed, active days, deleted series and rows kept for
+// lookups. Cached filters are not in it, since they are taken from the budget, and mapped files are the system's.
+func (ix *Index) HeapBytes() int64 {
+	st := ix.acquire()
+	defer ix.release(st)
+	n := ix.days.heapBytes() + int64(st.deleted.GetSizeInBytes())
+	st.heads(func(h *head) bool { n += h.sizeBytes(); return true })
+	for _, s := range st.segments {
+		n += s.heapBytes()
+	}
+	return n
 }
 
 // SizeBytes returns the bytes on disk.

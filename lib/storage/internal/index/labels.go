@@ -31,7 +31,9 @@ func (ix *Index) selected(ctx context.Context, st *state, q *Query) (*roaring.Bi
 		return ix.search(ctx, st, q, sets)
 	}
 	ids := ix.days.active(q.FirstDay, q.LastDay)
-	st.hide(ids)
+	if !st.deleted.IsEmpty() {
+		ids = roaring.AndNot(ids, st.deleted)
+	}
 	return ids, nil
 }
 
@@ -115,17 +117,22 @@ func (ix *Index) LabelValues(ctx context.Context, q Query, name string, limit in
 	}
 	// Without filters the ids may belong to other tenants, so that their keys cannot be used.
 	if len(q.Filters) > 0 && ids.GetCardinality()*rowCost < uint64(values) {
-		return valuesByRow(st, q.Tenant, ids, name, limit)
+		found, err := valuesByRow(ctx, st, &q, ids, name)
+		return sortedUnique(found, limit), err
 	}
 	return valuesByPosting(ctx, sources, ids, name, limit)
 }
 
-// valuesByRow reads the keys of the ids that belong to the tenant.
-func valuesByRow(st *state, tenant model.TenantID, ids *roaring.Bitmap, name string, limit int) ([]string, error) {
+// valuesByRow reads the keys of the ids that belong to the tenant. The values are not sorted.
+func valuesByRow(ctx context.Context, st *state, q *Query, ids *roaring.Bitmap, name string) ([]string, error) {
 	r := keyReader{st: st}
 	var labels []model.Label
 	seen := map[string]struct{}{}
-	for it := ids.Iterator(); it.HasNext(); {
+	n := 0
+	for it := ids.Iterator(); it.HasNext(); n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		key, err := r.key(it.Next())
 		if errkind.Of(err) == errkind.NotFound {
 			continue // active on the day, but its segment was lost
@@ -138,7 +145,7 @@ func valuesByRow(st *state, tenant model.TenantID, ids *roaring.Bitmap, name str
 			return nil, err
 		}
 		value := labelValue(labels, name)
-		if _, ok := seen[value]; !ok && value != "" && t == tenant {
+		if _, ok := seen[value]; !ok && value != "" && t == q.Tenant {
 			seen[strings.Clone(value)] = struct{}{}
 		}
 	}
@@ -146,7 +153,7 @@ func valuesByRow(st *state, tenant model.TenantID, ids *roaring.Bitmap, name str
 	for value := range seen {
 		found = append(found, value)
 	}
-	return sortedUnique(found, limit), nil
+	return found, nil
 }
 
 // valuesByPosting walks over the sorted values of all sources at once and keeps those with a series in ids.

@@ -10,17 +10,15 @@ const (
 	formatVersion   = 1
 	segmentMagic    = "vmclidx" // followed by the version byte
 	segmentHeader   = 8
-	footerFields    = 11
+	footerFields    = 13
 	segmentTrailer  = footerFields*8 + 4
 	rowEntrySize    = 12 // first id, offset
 	tenantEntrySize = 32
 	offsetSize      = 8
 	// blockValues is the number of values that are front-coded together.
 	blockValues = 32
-	// inlineIDs is the number of ids from which a posting is a bitmap of its own.
-	inlineIDs = 16
 	// bucketSeries is the average number of series per bucket of the hash table.
-	bucketSeries = 8
+	bucketSeries = 16
 	// minFingerprintBits bounds how many unrelated series a lookup in the hash table opens.
 	minFingerprintBits = 12
 )
@@ -29,6 +27,8 @@ const (
 type footer struct {
 	firstID, lastID uint32
 	series          uint64
+	values          uint64 // of all names
+	rows            uint64 // row blocks, up to rowIndex
 	rowIndex        uint64 // rowBlocks entries of first id and offset, then the end offset
 	rowBlocks       uint64
 	hashes          uint64 // bucket offsets, then entries
@@ -42,7 +42,7 @@ type footer struct {
 
 func (f *footer) appendTo(dst []byte) []byte {
 	for _, v := range [footerFields]uint64{
-		uint64(f.firstID) | uint64(f.lastID)<<32, f.series, f.rowIndex, f.rowBlocks, f.hashes, f.bucketBits,
+		uint64(f.firstID) | uint64(f.lastID)<<32, f.series, f.values, f.rows, f.rowIndex, f.rowBlocks, f.hashes, f.bucketBits,
 		f.tenants, f.tenantCount, f.names, f.nameCount, f.valueBlocks,
 	} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
@@ -54,7 +54,7 @@ func (f *footer) decode(r *reader) {
 	ids := r.u64()
 	f.firstID, f.lastID = uint32(ids), uint32(ids>>32)
 	for _, p := range [footerFields - 1]*uint64{
-		&f.series, &f.rowIndex, &f.rowBlocks, &f.hashes, &f.bucketBits, &f.tenants, &f.tenantCount, &f.names, &f.nameCount, &f.valueBlocks,
+		&f.series, &f.values, &f.rows, &f.rowIndex, &f.rowBlocks, &f.hashes, &f.bucketBits, &f.tenants, &f.tenantCount, &f.names, &f.nameCount, &f.valueBlocks,
 	} {
 		*p = r.u64()
 	}

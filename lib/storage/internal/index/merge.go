@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -124,7 +125,7 @@ func pickMerge(sizes []int) []int {
 
 // merge combines segments of the current state. The caller holds mergeMu and the state.
 func (ix *Index) merge(ctx context.Context, st *state, list []*segment) error {
-	s, err := ix.writeSegment(func(w *segmentWriter) error { return mergeInto(ctx, w, list, st.deleted) })
+	s, err := ix.writeSegment(firstIDOf(list), func(w *segmentWriter) error { return mergeInto(ctx, w, list, st.deleted) })
 	if err == nil {
 		err = ix.commit(s, nil, list)
 	}
@@ -135,15 +136,23 @@ func (ix *Index) merge(ctx context.Context, st *state, list []*segment) error {
 	return nil
 }
 
-// mergeInto writes what is in the list, except deleted series.
-func mergeInto(ctx context.Context, w *segmentWriter, list []*segment, deleted *roaring.Bitmap) error {
-	if err := mergeRows(ctx, w, list, deleted); err != nil {
-		return err
-	}
-	w.endRows()
-	cursors := make([]*dictCursor, 0, len(list))
+// firstIDOf returns a number no id in the list lies below.
+func firstIDOf(list []*segment) uint32 {
+	first := uint32(math.MaxUint32)
 	for _, s := range list {
-		c := &dictCursor{s: s}
+		first = min(first, s.footer.firstID)
+	}
+	return first
+}
+
+// mergeInto writes what is in the list, except deleted series. First come the dictionaries: that tells which ordinals their
+// values get, so that rows are renumbered without a look at their text.
+func mergeInto(ctx context.Context, w *segmentWriter, list []*segment, deleted *roaring.Bitmap) error {
+	cursors := make([]*dictCursor, 0, len(list))
+	ordinals := make([][]uint32, len(list)) // new ones + 1 by segment and old ones
+	for i, s := range list {
+		ordinals[i] = make([]uint32, s.footer.values)
+		c := &dictCursor{s: s, ordinal: -1, ordinals: ordinals[i]}
 		ok, err := c.next()
 		if err != nil {
 			return err
@@ -172,6 +181,11 @@ func mergeInto(ctx context.Context, w *segmentWriter, list []*segment, deleted *
 			}
 		}
 	}
+	w.endValues()
+	m := rowMerge{w: w, ordinals: ordinals, deleted: deleted}
+	if err := m.run(ctx, list); err != nil {
+		return err
+	}
 	return w.err
 }
 
@@ -198,20 +212,26 @@ func writeMerged(w *segmentWriter, same []*dictCursor, ids *idSet, deleted *roar
 		if err := same[0].values.entry(&e); err != nil {
 			return err
 		}
-		e.drop(deleted)
-		w.addValue(&e)
-		return nil
+	} else {
+		for _, c := range same {
+			if err := c.values.addIDs(ids); err != nil {
+				return err
+			}
+		}
+		e.value = same[0].values.texts.value()
+		ids.fill(&e)
+		ids.few = ids.few[:0]
 	}
+	e.drop(deleted)
+	ordinal, added := w.addValue(&e)
 	for _, c := range same {
-		if err := c.values.addIDs(ids); err != nil {
-			return err
+		if c.ordinal >= len(c.ordinals) {
+			return c.s.corrupt("dictionary")
+		}
+		if added {
+			c.ordinals[c.ordinal] = ordinal + 1
 		}
 	}
-	e.value = same[0].values.text
-	ids.fill(&e)
-	e.drop(deleted)
-	w.addValue(&e)
-	ids.few = ids.few[:0]
 	return nil
 }
 
@@ -223,12 +243,15 @@ type dictCursor struct {
 	nextName   uint64 // of the tenant
 	name       nameRecord
 	values     *segmentValues
+	ordinal    int // of the value
+	ordinals   []uint32
 }
 
 func (c *dictCursor) next() (bool, error) {
 	for {
 		if c.values != nil {
 			if ok, err := c.values.next(); ok || err != nil {
+				c.ordinal++
 				return ok, err
 			}
 			c.values = nil
@@ -268,15 +291,23 @@ func (c *dictCursor) compare(o *dictCursor) int {
 	if v := bytes.Compare(bytesutil.Bytes(c.name.name), bytesutil.Bytes(o.name.name)); v != 0 {
 		return v
 	}
-	return bytes.Compare(c.values.text, o.values.text)
+	return bytes.Compare(c.values.texts.value(), o.values.texts.value())
 }
 
-// mergeRows writes the rows of all segments by ascending id.
-func mergeRows(ctx context.Context, w *segmentWriter, list []*segment, deleted *roaring.Bitmap) error {
+// rowMerge writes the rows of segments by ascending id.
+type rowMerge struct {
+	w        *segmentWriter
+	ordinals [][]uint32
+	deleted  *roaring.Bitmap
+	key      []byte
+	row      []uint32
+}
+
+func (m *rowMerge) run(ctx context.Context, list []*segment) error {
 	cursors := make([]*rowsCursor, 0, len(list))
-	for _, s := range list {
-		c := &rowsCursor{s: s}
-		if err := c.load(); err != nil {
+	for i, s := range list {
+		c := &rowsCursor{s: s, ordinals: m.ordinals[i]}
+		if err := c.load(m.w); err != nil {
 			return err
 		}
 		cursors = append(cursors, c)
@@ -294,27 +325,44 @@ func mergeRows(ctx context.Context, w *segmentWriter, list []*segment, deleted *
 		if first == nil {
 			return nil
 		}
-		key, _ := first.block.find(first.id())
-		if len(key) <= model.TenantSize {
-			return first.s.corrupt("row")
-		}
 		// After the loss of a manifest a segment and those it was merged from may stand side by side.
-		if (w.footer.series == 0 || first.id() != w.footer.lastID) && !deleted.Contains(first.id()) {
-			w.addRow(first.id(), key)
+		if (m.w.footer.series == 0 || first.id() != m.w.footer.lastID) && !m.deleted.Contains(first.id()) {
+			if err := m.add(first); err != nil {
+				return err
+			}
 		}
 		first.pos++
-		if err := first.load(); err != nil {
+		if err := first.load(m.w); err != nil {
 			return err
 		}
 	}
 }
 
+// add writes the row at which a cursor stands.
+func (m *rowMerge) add(c *rowsCursor) error {
+	m.row = m.row[:0]
+	last := int64(-1)
+	for _, ref := range c.block.row(c.pos) {
+		ord := c.renumbered[ref]
+		if ord == 0 || int64(ord) <= last {
+			return c.s.corrupt("row")
+		}
+		last = int64(ord)
+		m.row = append(m.row, ord-1)
+	}
+	m.key = c.block.appendKey(m.key[:0], c.pos)
+	m.w.addRow(c.id(), m.row, model.HashSeriesKey(m.key))
+	return nil
+}
+
 // rowsCursor walks over the rows of a segment.
 type rowsCursor struct {
-	s     *segment
-	next  uint64 // block
-	block rowBlock
-	pos   int
+	s          *segment
+	ordinals   []uint32
+	next       uint64 // block
+	block      rowBlock
+	renumbered []uint32 // new ordinals + 1 of the values of the block; 0 where there is none
+	pos        int
 }
 
 func (c *rowsCursor) id() uint32 { return c.block.ids[c.pos] }
@@ -322,11 +370,26 @@ func (c *rowsCursor) id() uint32 { return c.block.ids[c.pos] }
 func (c *rowsCursor) done() bool { return c.pos >= len(c.block.ids) }
 
 // load decodes the next block when the current one is used up.
-func (c *rowsCursor) load() error {
+func (c *rowsCursor) load(w *segmentWriter) error {
 	if !c.done() || c.next == c.s.footer.rowBlocks {
 		return nil
 	}
 	c.pos = 0
 	c.next++
-	return c.s.decodeRows(&c.block, c.next-1)
+	if err := c.s.decodeRows(&c.block, c.next-1); err != nil {
+		return err
+	}
+	c.renumbered = c.renumbered[:0]
+	for i := range c.block.values {
+		v := &c.block.values[i]
+		ord := uint32(0)
+		switch column := &c.block.columns[v.column]; {
+		case column.bare:
+			ord = w.bareOrdinal(column.tenant) + 1
+		case int(v.ordinal) < len(c.ordinals):
+			ord = c.ordinals[v.ordinal]
+		}
+		c.renumbered = append(c.renumbered, ord)
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/vfs"
@@ -23,7 +24,7 @@ import (
 var ctx = context.Background()
 
 func options(fs vfs.FS, dir string) Options {
-	return Options{FS: fs, Dir: dir, Logger: logger.Discard(), Metrics: metrics.NewSet()}
+	return Options{FS: fs, Dir: dir, Logger: logger.Discard(), Metrics: metrics.NewSet(), Budget: memory.NewBudget(1 << 20)}
 }
 
 func mustOpen(t testing.TB, fs vfs.FS, dir string) *Index {
@@ -40,6 +41,9 @@ func closed(t testing.TB, ix *Index) {
 	t.Helper()
 	if err := ix.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
+	}
+	if n := ix.o.Budget.Used(); n != 0 {
+		t.Fatalf("%d bytes of the budget are not given back", n)
 	}
 }
 
@@ -368,7 +372,7 @@ func checkAll(t *testing.T, ix *Index, n *naive) {
 		tenants[tenant] = true
 	}
 	got, err := ix.Tenants()
-	if err != nil || !slices.Equal(got, sortedTenants(tenants)) {
+	if err != nil || !slices.Equal(got, slices.SortedFunc(maps.Keys(tenants), model.TenantID.Compare)) {
 		t.Fatalf("Tenants() = %v, %v", got, err)
 	}
 }

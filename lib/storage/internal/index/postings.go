@@ -10,6 +10,11 @@ import (
 // maxPackedPosting is the number of ids from which a growing posting is a bitmap.
 const maxPackedPosting = 1024
 
+const (
+	postingOverhead = 48 // bytes of a posting without ids
+	bitmapIDBytes   = 2  // about what one more id of a bitmap takes
+)
+
 // posting is the growing set of ids of one label pair: packed differences while it is
 // small and ascending, a bitmap afterwards.
 type posting struct {
@@ -19,21 +24,24 @@ type posting struct {
 	count  uint32 // of packed ids
 }
 
-func (p *posting) add(id uint32) {
+// add adds an id and returns about how many bytes of memory that takes.
+func (p *posting) add(id uint32) int64 {
 	if p.bitmap != nil {
 		p.bitmap.Add(id)
-		return
+		return bitmapIDBytes
 	}
+	before := cap(p.packed)
 	if p.count == 0 || (id > p.last && p.count < maxPackedPosting) {
 		p.packed = binary.AppendUvarint(p.packed, uint64(id-p.last))
 		p.last = id
 		p.count++
-		return
+		return int64(cap(p.packed) - before)
 	}
 	p.bitmap = roaring.New()
 	p.bitmap.AddMany(p.unpack(nil))
 	p.bitmap.Add(id)
 	p.packed = nil
+	return int64(p.bitmap.GetSizeInBytes()) - int64(before)
 }
 
 // unpack appends the ids of a posting that is no bitmap.
@@ -58,49 +66,6 @@ func (p *posting) addTo(s *idSet) {
 	s.spill()
 }
 
-// Cookies at the start of a serialised roaring bitmap, and the number of containers from which one with runs has offsets.
-const (
-	cookieNoRuns   = 12346
-	cookieRuns     = 12347
-	offsetsFrom    = 4
-	maxArrayLength = 4096
-)
-
-// firstOfBitmap returns the smallest id of a serialised bitmap, unless reading it takes more than a look.
-func firstOfBitmap(data []byte) (uint32, bool) {
-	r := reader{b: data}
-	cookie := r.u32()
-	count, hasRun := uint64(cookie>>16)+1, false
-	switch {
-	case cookie == cookieNoRuns:
-		count = uint64(r.u32())
-	case cookie&0xffff == cookieRuns:
-		flags := r.bytes((count + 7) / 8)
-		hasRun = len(flags) > 0 && flags[0]&1 != 0
-	default:
-		return 0, false
-	}
-	descriptors := r.bytes(4 * count)
-	if count == 0 || len(descriptors) < 4 {
-		return 0, false
-	}
-	high := uint32(binary.LittleEndian.Uint16(descriptors)) << 16
-	length := int(binary.LittleEndian.Uint16(descriptors[2:])) + 1
-	if cookie == cookieNoRuns || count >= offsetsFrom {
-		r.bytes(4 * count)
-	}
-	if hasRun {
-		r.bytes(2) // the number of runs
-	} else if length > maxArrayLength {
-		return 0, false
-	}
-	low := r.bytes(2)
-	if r.bad {
-		return 0, false
-	}
-	return high | uint32(binary.LittleEndian.Uint16(low)), true
-}
-
 // run is a range of ids, both ends included.
 type run struct{ first, last uint32 }
 
@@ -109,6 +74,8 @@ type runSet struct {
 	runs []run    // ascending, disjoint
 	late []uint32 // ids that did not arrive in ascending order
 }
+
+func (r *runSet) sizeBytes() int64 { return int64(cap(r.runs))*8 + int64(cap(r.late))*4 }
 
 func (r *runSet) add(id uint32) {
 	n := len(r.runs)
@@ -120,6 +87,13 @@ func (r *runSet) add(id uint32) {
 	default:
 		r.late = append(r.late, id)
 	}
+}
+
+// bitmap returns all ids.
+func (r *runSet) bitmap() *roaring.Bitmap {
+	var all idSet
+	r.addTo(&all)
+	return all.take()
 }
 
 func (r *runSet) addTo(s *idSet) {

@@ -33,7 +33,7 @@ func (ix *Index) Search(ctx context.Context, q Query) (*roaring.Bitmap, error) {
 }
 
 func (ix *Index) search(ctx context.Context, st *state, q *Query, sets []filterSet) (*roaring.Bitmap, error) {
-	found := roaring.New()
+	var parts []*roaring.Bitmap
 	sources, err := st.sources(q.Tenant)
 	if err != nil {
 		return nil, err
@@ -43,20 +43,32 @@ func (ix *Index) search(ctx context.Context, st *state, q *Query, sets []filterS
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			ids, err := sets[i].eval(st, src)
+			ids, err := sets[i].eval(ctx, st, src)
 			if err != nil {
 				return nil, err
 			}
-			found.Or(ids)
+			parts = append(parts, ids)
 		}
 	}
-	found = ix.days.restrict(found, q.FirstDay, q.LastDay)
+	found := roaring.And(union(parts), ix.days.active(q.FirstDay, q.LastDay))
 	st.hide(found)
 	if n := found.GetCardinality(); q.Max > 0 && n > uint64(q.Max) {
 		return nil, errkind.New(errkind.Unprocessable,
 			"cannot select %d series: the limit is %d; narrow the filters or the time range, or raise -search.maxUniqueTimeseries", n, q.Max)
 	}
 	return found, nil
+}
+
+// union returns all ids of the parts, which it does not change. The result may be one of them.
+func union(parts []*roaring.Bitmap) *roaring.Bitmap {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	all := roaring.New()
+	for _, p := range parts {
+		all.Or(p)
+	}
+	return all
 }
 
 // sources returns everything that has series of the tenant.
@@ -166,11 +178,14 @@ func costOf(m *model.Matcher) int {
 	return costScan
 }
 
-// eval returns the series of a source that pass the set.
-func (s *filterSet) eval(st *state, src tenantSource) (*roaring.Bitmap, error) {
+// eval returns the series of a source that pass the set. The result may be shared.
+func (s *filterSet) eval(ctx context.Context, st *state, src tenantSource) (*roaring.Bitmap, error) {
 	var found *roaring.Bitmap
 	for i := range s.include {
 		t := &s.include[i]
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		if found != nil && found.IsEmpty() {
 			return found, nil
 		}
@@ -179,9 +194,9 @@ func (s *filterSet) eval(st *state, src tenantSource) (*roaring.Bitmap, error) {
 			return nil, err
 		}
 		if byRow {
-			found, err = t.filterRows(st, found)
+			found, err = t.filterRows(ctx, st, found)
 		} else {
-			found, err = t.intersect(found, src)
+			found, err = t.intersect(ctx, found, src)
 		}
 		if err != nil {
 			return nil, err
@@ -194,11 +209,11 @@ func (s *filterSet) eval(st *state, src tenantSource) (*roaring.Bitmap, error) {
 		}
 		found = all.take()
 	}
-	return s.drop(st, src, found)
+	return s.drop(ctx, st, src, found)
 }
 
-// drop removes from found what the exclude terms name.
-func (s *filterSet) drop(st *state, src tenantSource, found *roaring.Bitmap) (*roaring.Bitmap, error) {
+// drop returns found without what the exclude terms name.
+func (s *filterSet) drop(ctx context.Context, st *state, src tenantSource, found *roaring.Bitmap) (*roaring.Bitmap, error) {
 	for i := range s.exclude {
 		t := &s.exclude[i]
 		if found.IsEmpty() {
@@ -209,33 +224,46 @@ func (s *filterSet) drop(st *state, src tenantSource, found *roaring.Bitmap) (*r
 			return nil, err
 		}
 		if byRow {
-			if found, err = t.filterRows(st, found); err != nil {
+			if found, err = t.filterRows(ctx, st, found); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		ids, err := t.ids(src)
+		ids, err := t.ids(ctx, src)
 		if err != nil {
 			return nil, err
 		}
-		found.AndNot(ids)
+		found = roaring.AndNot(found, ids)
 	}
 	return found, nil
 }
 
-func (t *term) intersect(found *roaring.Bitmap, src tenantSource) (*roaring.Bitmap, error) {
-	ids, err := t.ids(src)
+func (t *term) intersect(ctx context.Context, found *roaring.Bitmap, src tenantSource) (*roaring.Bitmap, error) {
+	ids, err := t.ids(ctx, src)
 	if err != nil || found == nil {
 		return ids, err
 	}
-	found.And(ids)
-	return found, nil
+	return roaring.And(found, ids), nil
 }
 
-// ids returns the series the term names.
-func (t *term) ids(src tenantSource) (*roaring.Bitmap, error) {
+// ids returns the series the term names. They may be shared and must not be changed.
+func (t *term) ids(ctx context.Context, src tenantSource) (*roaring.Bitmap, error) {
+	key, cached := t.key(src)
+	if cached {
+		if ids, ok := key.s.matches.get(key); ok {
+			return ids, nil
+		}
+	}
+	ids, err := t.find(ctx, src)
+	if err == nil && cached && (t.cost > costValue || ids.GetSizeInBytes() >= minCachedBytes) {
+		key.s.matches.put(key, ids)
+	}
+	return ids, err
+}
+
+func (t *term) find(ctx context.Context, src tenantSource) (*roaring.Bitmap, error) {
 	var with idSet
-	if err := t.addPattern(&with, src); err != nil {
+	if err := t.addPattern(ctx, &with, src); err != nil {
 		return nil, err
 	}
 	if !t.complement {
@@ -251,7 +279,7 @@ func (t *term) ids(src tenantSource) (*roaring.Bitmap, error) {
 }
 
 // addPattern adds the series that have the label with a value that has the pattern.
-func (t *term) addPattern(dst *idSet, src tenantSource) error {
+func (t *term) addPattern(ctx context.Context, dst *idSet, src tenantSource) error {
 	literals, finite := t.m.Literals()
 	switch {
 	case finite:
@@ -267,9 +295,9 @@ func (t *term) addPattern(dst *idSet, src tenantSource) error {
 	case t.m.MatchesAnyNonEmpty():
 		return src.addLabel(dst, t.name)
 	case t.m.PrefixOnly():
-		return src.addMatching(dst, t.name, t.m.Prefix(), nil)
+		return src.addMatching(ctx, dst, valueMatch{name: t.name, prefix: t.m.Prefix()})
 	}
-	return src.addMatching(dst, t.name, t.m.Prefix(), t.m.MatchPattern)
+	return src.addMatching(ctx, dst, valueMatch{name: t.name, prefix: t.m.Prefix(), match: t.m.MatchPattern})
 }
 
 // rowCost is how many values can be matched in the time one key takes to be read.
@@ -285,12 +313,16 @@ func (t *term) cheaperByRow(found *roaring.Bitmap, src tenantSource) (bool, erro
 }
 
 // filterRows returns the found series whose key passes the filter of the term.
-func (t *term) filterRows(st *state, found *roaring.Bitmap) (*roaring.Bitmap, error) {
+func (t *term) filterRows(ctx context.Context, st *state, found *roaring.Bitmap) (*roaring.Bitmap, error) {
 	r := keyReader{st: st}
 	kept := roaring.New()
 	var labels []model.Label
-	for it := found.Iterator(); it.HasNext(); {
+	n := 0
+	for it := found.Iterator(); it.HasNext(); n++ {
 		id := it.Next()
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		key, err := r.key(id)
 		if err != nil {
 			return nil, err

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"path/filepath"
@@ -28,6 +27,7 @@ type segment struct {
 	footer  footer
 	hashes  hashLayout
 	dec     *zstd.Decoder
+	matches *matchCache // nil for none
 	cache   [rowCacheSlots]atomic.Pointer[rowBlock]
 
 	refs     atomic.Int32
@@ -66,7 +66,7 @@ func (s *segment) check() string {
 	f := &s.footer
 	f.decode(&reader{b: s.data[n-segmentTrailer : n-4]})
 	size := uint64(n)
-	if f.firstID > f.lastID || f.bucketBits > 32 || max(f.series, f.rowBlocks, f.tenantCount, f.nameCount) > size || f.series == 0 {
+	if f.firstID > f.lastID || f.bucketBits > 32 || max(f.series, f.values, f.rowBlocks, f.tenantCount, f.nameCount) > size || f.series == 0 {
 		return "footer"
 	}
 	s.hashes = newHashLayout(f.firstID, f.lastID, int(f.bucketBits))
@@ -105,6 +105,7 @@ func (s *segment) release() error {
 	if s.refs.Add(-1) > 0 {
 		return nil
 	}
+	s.matches.forget(s)
 	s.data = nil
 	err := s.mapping.Close()
 	if s.obsolete.Load() {
@@ -156,30 +157,50 @@ func (s *segment) decodeRows(dst *rowBlock, i uint64) error {
 	if !ok {
 		return s.corrupt("row index")
 	}
-	if !dst.decode(s.dec, compressed, first) {
+	if !dst.decode(s, compressed, first) {
 		return s.corrupt("row block")
 	}
 	return nil
 }
 
-// key returns the key of id, if the segment has it. The caller must not change it.
-func (s *segment) key(id uint32) ([]byte, bool, error) {
+// heapBytes returns about how much memory the rows kept for lookups take.
+func (s *segment) heapBytes() int64 {
+	n := int64(0)
+	for i := range s.cache {
+		if b := s.cache[i].Load(); b != nil {
+			n += b.heapBytes()
+		}
+	}
+	return n
+}
+
+// row returns the block and the number of the row of id, if the segment has it. The caller must not change the block.
+func (s *segment) row(id uint32) (b *rowBlock, row int, ok bool, err error) {
 	i, ok := s.rowBlockOf(id)
 	if !ok {
-		return nil, false, nil
+		return nil, 0, false, nil
 	}
 	first, _, _ := s.rowEntry(i)
 	slot := &s.cache[i%rowCacheSlots]
-	b := slot.Load()
+	b = slot.Load()
 	if b == nil || b.first != first {
 		b = &rowBlock{}
 		if err := s.decodeRows(b, i); err != nil {
-			return nil, false, err
+			return nil, 0, false, err
 		}
 		slot.Store(b)
 	}
-	key, ok := b.find(id)
-	return key, ok, nil
+	row, ok = b.rowOf(id)
+	return b, row, ok, nil
+}
+
+// appendKey appends the key of id, if the segment has it.
+func (s *segment) appendKey(dst []byte, id uint32) ([]byte, bool, error) {
+	b, row, ok, err := s.row(id)
+	if !ok || err != nil {
+		return dst, false, err
+	}
+	return b.appendKey(dst, row), true, nil
 }
 
 // lookup returns the id of the series with the key that is not deleted.
@@ -205,11 +226,11 @@ func (s *segment) lookup(hash uint64, key []byte, deleted *roaring.Bitmap) (uint
 		if deleted.Contains(id) {
 			continue
 		}
-		found, ok, err := s.key(id)
+		b, row, ok, err := s.row(id)
 		if err != nil {
 			return 0, false, err
 		}
-		if ok && bytes.Equal(found, key) {
+		if ok && b.hasKey(row, key) {
 			return id, true, nil
 		}
 	}
@@ -221,13 +242,9 @@ func (s *segment) bitmap(offset, size uint64) (*roaring.Bitmap, error) {
 	if !ok {
 		return nil, s.corrupt("posting offset")
 	}
-	b := roaring.New()
-	if err := b.UnmarshalBinary(data); err != nil {
-		return nil, s.corrupt("posting: " + err.Error())
-	}
-	// Set operations crash on malformed bitmaps, and the disk may have gone bad since the checksum was verified.
-	if err := b.Validate(); err != nil {
-		return nil, s.corrupt("posting: " + err.Error())
+	b, ok := decodeBitmap(data)
+	if !ok {
+		return nil, s.corrupt("posting")
 	}
 	return b, nil
 }
@@ -267,11 +284,25 @@ func (s *segment) tenant(id model.TenantID) (*segmentReader, bool, error) {
 	return t, t.id == id, nil
 }
 
+// tenantOfName returns the tenant that a name belongs to.
+func (s *segment) tenantOfName(name uint64) (model.TenantID, bool) {
+	n := int(s.footer.tenantCount)
+	i := sort.Search(n, func(i int) bool {
+		t := s.tenantAt(uint64(i))
+		return t.firstName+t.nameCount > name
+	})
+	if i == n {
+		return model.TenantID{}, false
+	}
+	return s.tenantAt(uint64(i)).id, true
+}
+
 // nameRecord describes one label name of one tenant.
 type nameRecord struct {
 	name       string // aliases the mapping
 	firstBlock uint64
 	blocks     uint64
+	firstValue uint64
 	values     uint64
 	ids        [2]uint64 // place of the posting of all series with the label
 }
@@ -283,26 +314,12 @@ func (s *segment) nameAt(i uint64) (nameRecord, error) {
 	}
 	r := reader{b: s.data[offset:]}
 	n := nameRecord{name: bytesutil.String(r.bytes(r.uvarint()))}
-	for _, p := range [5]*uint64{&n.firstBlock, &n.blocks, &n.values, &n.ids[0], &n.ids[1]} {
+	for _, p := range [6]*uint64{&n.firstBlock, &n.blocks, &n.firstValue, &n.values, &n.ids[0], &n.ids[1]} {
 		*p = r.uvarint()
 	}
 	blocks := (uint64(len(s.data)-segmentTrailer) - s.footer.valueBlocks) / offsetSize
-	if r.bad || n.firstBlock > blocks || n.blocks > blocks-n.firstBlock {
+	if r.bad || n.firstValue > s.footer.values || n.values > s.footer.values-n.firstValue || n.firstBlock > blocks || n.blocks > blocks-n.firstBlock {
 		return nameRecord{}, s.corrupt("name record")
 	}
 	return n, nil
-}
-
-// valueBlock returns a reader behind the count of a value block, and the count.
-func (s *segment) valueBlock(i uint64) (reader, int, error) {
-	offset := binary.LittleEndian.Uint64(s.data[s.footer.valueBlocks+i*offsetSize:])
-	if offset > uint64(len(s.data)) {
-		return reader{}, 0, s.corrupt("value block offset")
-	}
-	r := reader{b: s.data[offset:]}
-	n := r.length(3)
-	if n == 0 {
-		return reader{}, 0, s.corrupt("value block")
-	}
-	return r, n, nil
 }

@@ -1,13 +1,12 @@
 package index
 
 import (
+	"context"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
-
-	"vmcluster/lib/bytesutil"
 )
 
 func (r *segmentReader) addAll(dst *idSet) error { return r.s.addBitmap(dst, r.all) }
@@ -92,17 +91,20 @@ func (r *segmentReader) addValue(dst *idSet, name, value string) error {
 	return c.addIDs(dst)
 }
 
-func (r *segmentReader) addMatching(dst *idSet, name, prefix string, match func(string) bool) error {
-	c, err := r.seek(name, prefix)
+func (r *segmentReader) addMatching(ctx context.Context, dst *idSet, m valueMatch) error {
+	c, err := r.seek(m.name, m.prefix)
 	if err != nil {
 		return err
 	}
-	for {
+	for n := 1; ; n++ {
+		if n%checkEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		ok, err := c.next()
-		if !ok || err != nil || !strings.HasPrefix(c.value(), prefix) {
+		if !ok || err != nil || !strings.HasPrefix(c.value(), m.prefix) {
 			return err
 		}
-		if match != nil && !match(c.value()) {
+		if m.match != nil && !m.match(c.value()) {
 			continue
 		}
 		if err := c.addIDs(dst); err != nil {
@@ -163,70 +165,10 @@ func (r *segmentReader) seek(name, from string) (*segmentValues, error) {
 	return c, nil
 }
 
-// segmentValues walks over the sorted values of one label.
-type segmentValues struct {
-	s      *segment
-	block  uint64 // next one to open
-	end    uint64
-	r      reader
-	left   int // values left in the open block
-	peeked bool
-	text   []byte
-	few    []uint32
-	place  [2]uint64 // of the bitmap, when few is empty
-}
-
-func (c *segmentValues) value() string { return bytesutil.String(c.text) }
-
-func (c *segmentValues) next() (bool, error) {
-	if c.peeked {
-		c.peeked = false
-		return true, nil
-	}
-	if c.left == 0 {
-		if c.block >= c.end {
-			return false, nil
-		}
-		var err error
-		if c.r, c.left, err = c.s.valueBlock(c.block); err != nil {
-			return false, err
-		}
-		c.block++
-		c.text = c.text[:0]
-	}
-	c.left--
-	shared := c.r.uvarint()
-	suffix := c.r.bytes(c.r.uvarint())
-	if c.r.bad || shared > uint64(len(c.text)) {
-		return false, c.s.corrupt("value block")
-	}
-	c.text = append(c.text[:shared], suffix...)
-	return c.posting()
-}
-
-// posting reads the posting of the value.
-func (c *segmentValues) posting() (bool, error) {
-	c.few = c.few[:0]
-	n := c.r.uvarint()
-	if n >= inlineIDs {
-		c.place = [2]uint64{c.r.uvarint(), c.r.uvarint()}
-	} else {
-		id := uint64(c.s.footer.firstID)
-		for range n {
-			id += c.r.uvarint()
-			c.few = append(c.few, uint32(id))
-		}
-		if n == 0 || id > uint64(c.s.footer.lastID) {
-			c.r.fail()
-		}
-	}
-	if c.r.bad {
-		return false, c.s.corrupt("posting")
-	}
-	return true, nil
-}
-
 func (c *segmentValues) addIDs(dst *idSet) error {
+	if err := c.posting(); err != nil {
+		return err
+	}
 	if len(c.few) > 0 {
 		dst.few = append(dst.few, c.few...)
 		dst.spill()
@@ -236,6 +178,9 @@ func (c *segmentValues) addIDs(dst *idSet) error {
 }
 
 func (c *segmentValues) intersects(ids *roaring.Bitmap) (bool, error) {
+	if err := c.posting(); err != nil {
+		return false, err
+	}
 	if len(c.few) > 0 {
 		return slices.ContainsFunc(c.few, ids.Contains), nil
 	}
@@ -243,6 +188,9 @@ func (c *segmentValues) intersects(ids *roaring.Bitmap) (bool, error) {
 }
 
 func (c *segmentValues) count(ids *roaring.Bitmap) (uint64, error) {
+	if err := c.posting(); err != nil {
+		return 0, err
+	}
 	if len(c.few) > 0 {
 		return countIn(c.few, ids), nil
 	}
@@ -266,12 +214,12 @@ func countIn(list []uint32, ids *roaring.Bitmap) uint64 {
 
 // entry returns the value as a valueEntry without tenant and name.
 func (c *segmentValues) entry(e *valueEntry) error {
-	e.value, e.few, e.bitmap = c.text, c.few, nil
-	if len(c.few) > 0 {
-		return nil
+	err := c.posting()
+	e.value, e.few, e.bitmap = c.texts.value(), c.few, nil
+	if len(c.few) > 0 || err != nil {
+		return err
 	}
 	e.few = nil
-	var err error
 	e.bitmap, err = c.s.bitmap(c.place[0], c.place[1])
 	return err
 }

@@ -15,8 +15,8 @@ import (
 	"vmcluster/lib/vfs"
 )
 
-// segmentWriter writes a segment in one pass: addRow for every series by ascending id, then
-// addValue for every label value by ascending tenant, name, value, then finish.
+// segmentWriter writes a segment in one pass: addValue for every label value by ascending tenant, name, value, then endValues,
+// then addRow for every series by ascending id, then finish.
 type segmentWriter struct {
 	file   vfs.File
 	buf    *bufio.Writer
@@ -25,27 +25,34 @@ type segmentWriter struct {
 	enc    *zstd.Encoder
 	err    error
 
-	footer   footer
+	footer  footer
+	tenants []tenantInfo
+	names   []nameInfo
+
+	valueBlocks []byte // offsets
+	block       valueBlockWriter
+	scratch     []byte
+
 	rows     rowBlockWriter
 	rowIndex []byte
 	hashes   []hashEntry
-	all      map[model.TenantID]*runSet
+}
 
-	tenants     []byte
-	tenant      model.TenantID
-	hasTenant   bool
-	firstName   uint64
-	names       []byte // offsets
-	name        []byte
-	hasName     bool
-	firstBlock  uint64
-	values      uint64 // of the name
-	withName    idSet
-	valueBlocks []byte // offsets
-	block       []byte
-	blockCount  int
-	last        []byte // value written last
-	scratch     []byte
+// tenantInfo and nameInfo become entries of the tables, once the rows have told who is in their sets.
+type tenantInfo struct {
+	id    model.TenantID
+	names uint64
+	all   runSet
+}
+
+type nameInfo struct {
+	name       []byte
+	tenant     int
+	firstBlock uint64
+	blocks     uint64
+	firstValue uint64
+	values     uint64
+	ids        runSet
 }
 
 type hashEntry struct {
@@ -79,7 +86,8 @@ func (e *valueEntry) isEmpty() bool {
 	return len(e.few) == 0
 }
 
-func newSegmentWriter(fs vfs.FS, path string) (*segmentWriter, error) {
+// newSegmentWriter starts a segment whose ids are at least firstID.
+func newSegmentWriter(fs vfs.FS, path string, firstID uint32) (*segmentWriter, error) {
 	enc, err := newRowEncoder()
 	if err != nil {
 		return nil, err
@@ -88,7 +96,8 @@ func newSegmentWriter(fs vfs.FS, path string) (*segmentWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &segmentWriter{file: f, buf: bufio.NewWriterSize(f, 256<<10), enc: enc, all: map[model.TenantID]*runSet{}}
+	w := &segmentWriter{file: f, buf: bufio.NewWriterSize(f, 256<<10), enc: enc}
+	w.footer.firstID = firstID
 	w.write(append([]byte(segmentMagic), formatVersion))
 	return w, nil
 }
@@ -102,133 +111,53 @@ func (w *segmentWriter) write(b []byte) {
 	_, w.err = w.buf.Write(b)
 }
 
-func (w *segmentWriter) addRow(id uint32, key []byte) {
-	if n := len(w.rows.ids); n > 0 && w.rows.ids[n-1]/rowBlockIDs != id/rowBlockIDs {
-		w.flushRows()
-	}
-	if w.footer.series == 0 {
-		w.footer.firstID = id
-	}
-	w.footer.lastID = id
-	w.footer.series++
-	w.rows.add(id, key)
-	w.hashes = append(w.hashes, hashEntry{model.HashSeriesKey(key), id})
-	t := model.SeriesKeyTenant(key)
-	ids := w.all[t]
-	if ids == nil {
-		ids = &runSet{}
-		w.all[t] = ids
-	}
-	ids.add(id)
-}
-
-func (w *segmentWriter) flushRows() {
-	if len(w.rows.ids) == 0 {
-		return
-	}
-	w.rowIndex = binary.LittleEndian.AppendUint32(w.rowIndex, w.rows.ids[0])
-	w.rowIndex = binary.LittleEndian.AppendUint64(w.rowIndex, w.offset)
-	w.footer.rowBlocks++
-	w.scratch = w.rows.appendCompressed(w.scratch[:0], w.enc)
-	w.write(w.scratch)
-}
-
-// endRows writes what belongs to rows; the dictionary follows.
-func (w *segmentWriter) endRows() {
-	w.flushRows()
-	rowsEnd := w.offset
-	w.footer.rowIndex = w.offset
-	w.write(w.rowIndex)
-	w.write(binary.LittleEndian.AppendUint64(nil, rowsEnd))
-	w.rowIndex = nil
-
-	w.footer.hashes = w.offset
-	w.footer.bucketBits = uint64(bucketBitsFor(len(w.hashes)))
-	l := newHashLayout(w.footer.firstID, w.footer.lastID, int(w.footer.bucketBits))
-	slices.SortFunc(w.hashes, func(a, b hashEntry) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.id, b.id))
-	})
-	buckets := make([]byte, 0, 4<<l.bucketBits+4)
-	entries := make([]byte, 0, len(w.hashes)*l.entrySize)
-	next := 0
-	for b := range uint64(1) << l.bucketBits {
-		buckets = binary.LittleEndian.AppendUint32(buckets, uint32(next))
-		for next < len(w.hashes) && l.bucket(w.hashes[next].hash) == b {
-			e := w.hashes[next]
-			entry := binary.LittleEndian.AppendUint64(nil, l.entry(e.hash, e.id-w.footer.firstID))
-			entries = append(entries, entry[:l.entrySize]...)
-			next++
-		}
-	}
-	w.write(binary.LittleEndian.AppendUint32(buckets, uint32(next)))
-	w.write(entries)
-	w.hashes = nil
-}
-
-// addValue adds a label value, unless no series has it. The entry is not kept.
-func (w *segmentWriter) addValue(e *valueEntry) {
+// addValue adds a label value, unless no series has it, and returns its ordinal. The entry is not kept.
+func (w *segmentWriter) addValue(e *valueEntry) (ordinal uint32, added bool) {
 	if e.isEmpty() {
-		return
+		return 0, false
 	}
-	if !w.hasTenant || e.tenant != w.tenant {
-		w.endTenant()
-		w.tenant, w.hasTenant, w.firstName = e.tenant, true, w.footer.nameCount
-	}
-	if !w.hasName || !bytes.Equal(e.name, w.name) {
+	if n := len(w.tenants); n == 0 || w.tenants[n-1].id != e.tenant {
 		w.endName()
-		w.name, w.hasName = append(w.name[:0], e.name...), true
-		w.firstBlock, w.values = uint64(len(w.valueBlocks)/offsetSize), 0
+		w.tenants = append(w.tenants, tenantInfo{id: e.tenant})
 	}
-	if w.blockCount == blockValues {
+	t := &w.tenants[len(w.tenants)-1]
+	if t.names == 0 || !bytes.Equal(e.name, w.names[len(w.names)-1].name) {
+		w.endName()
+		t.names++
+		w.names = append(w.names, nameInfo{
+			name: bytes.Clone(e.name), tenant: len(w.tenants) - 1,
+			firstBlock: uint64(len(w.valueBlocks) / offsetSize), firstValue: w.footer.values,
+		})
+	}
+	if w.block.count == blockValues {
 		w.flushValues()
 	}
-	shared := 0
-	if w.blockCount > 0 {
-		for shared < len(w.last) && shared < len(e.value) && w.last[shared] == e.value[shared] {
-			shared++
-		}
-	}
-	ids := w.postingOf(e)
-	w.block = binary.AppendUvarint(w.block, uint64(shared))
-	w.block = binary.AppendUvarint(w.block, uint64(len(e.value)-shared))
-	w.block = append(w.block, e.value[shared:]...)
-	w.block = append(w.block, ids...)
-	w.last = append(w.last[:0], e.value...)
-	w.blockCount++
-	w.values++
+	w.block.addText(e.value)
+	w.addPosting(e)
+	w.names[len(w.names)-1].values++
+	w.footer.values++
+	return uint32(w.footer.values - 1), true
 }
 
-// postingOf returns the posting as it stands in a value block and writes its bitmap if it has one.
-func (w *segmentWriter) postingOf(e *valueEntry) []byte {
-	few := e.few
-	if e.bitmap != nil {
-		w.withName.or(e.bitmap)
-		if e.bitmap.GetCardinality() < inlineIDs {
-			few = e.bitmap.ToArray()
+// addPosting appends the posting of a value to the value block, or a reference to a bitmap which it writes, whatever is smaller.
+func (w *segmentWriter) addPosting(e *valueEntry) {
+	few, b := e.few, e.bitmap
+	if b != nil && b.GetCardinality() < maxFew {
+		few = b.ToArray()
+	}
+	if len(few) > 0 {
+		w.scratch = appendSteps(w.scratch[:0], few, w.footer.firstID)
+		if len(w.scratch) <= min(bitmapSize(few), maxInlineBytes) {
+			w.block.addInline(len(few), w.scratch)
+			return
 		}
-	} else {
-		w.withName.few = append(w.withName.few, few...)
-		w.withName.spill()
 	}
-	if few == nil || len(few) >= inlineIDs {
-		b := e.bitmap
-		if b == nil {
-			b = roaring.BitmapOf(few...)
-		}
-		n := b.GetCardinality()
-		offset, size := w.writeBitmap(b)
-		w.scratch = binary.AppendUvarint(w.scratch[:0], n)
-		w.scratch = binary.AppendUvarint(w.scratch, offset)
-		w.scratch = binary.AppendUvarint(w.scratch, size)
-		return w.scratch
+	if b == nil {
+		b = roaring.BitmapOf(few...)
 	}
-	w.scratch = binary.AppendUvarint(w.scratch[:0], uint64(len(few)))
-	previous := w.footer.firstID
-	for _, id := range few {
-		w.scratch = binary.AppendUvarint(w.scratch, uint64(id-previous))
-		previous = id
-	}
-	return w.scratch
+	n := b.GetCardinality()
+	offset, size := w.writeBitmap(b)
+	w.block.addExternal(n, offset, size)
 }
 
 // writeBitmap writes a bitmap, which it may reorganise, and returns its place.
@@ -244,66 +173,100 @@ func (w *segmentWriter) writeBitmap(b *roaring.Bitmap) (offset, size uint64) {
 }
 
 func (w *segmentWriter) flushValues() {
-	if w.blockCount == 0 {
+	if w.block.count == 0 {
 		return
 	}
 	w.valueBlocks = binary.LittleEndian.AppendUint64(w.valueBlocks, w.offset)
-	w.write(binary.AppendUvarint(nil, uint64(w.blockCount)))
-	w.write(w.block)
-	w.block, w.blockCount = w.block[:0], 0
+	w.scratch = w.block.appendTo(w.scratch[:0])
+	w.write(w.scratch)
 }
 
 func (w *segmentWriter) endName() {
-	if !w.hasName {
-		return
-	}
-	w.hasName = false
 	w.flushValues()
-	offset, size := w.writeBitmap(w.withName.take())
-	w.names = binary.LittleEndian.AppendUint64(w.names, w.offset)
-	w.footer.nameCount++
-	record := binary.AppendUvarint(nil, uint64(len(w.name)))
-	record = append(record, w.name...)
-	blocks := uint64(len(w.valueBlocks)/offsetSize) - w.firstBlock
-	for _, v := range [5]uint64{w.firstBlock, blocks, w.values, offset, size} {
-		record = binary.AppendUvarint(record, v)
+	if n := len(w.names); n > 0 && w.names[n-1].blocks == 0 {
+		w.names[n-1].blocks = uint64(len(w.valueBlocks)/offsetSize) - w.names[n-1].firstBlock
 	}
-	w.write(record)
 }
 
-func (w *segmentWriter) endTenant() {
+// endValues ends the dictionary; rows follow.
+func (w *segmentWriter) endValues() {
 	w.endName()
-	if !w.hasTenant {
+	w.footer.rows = w.offset
+	w.footer.nameCount = uint64(len(w.names))
+	w.rows.init(&w.names, w.footer.values)
+}
+
+// addRow adds a series: the ordinals of its label values, ascending, or the only one that bareOrdinal returned, and
+// the hash of its key.
+func (w *segmentWriter) addRow(id uint32, ordinals []uint32, hash uint64) {
+	if n := len(w.rows.ids); n > 0 && w.rows.ids[n-1]/rowBlockIDs != id/rowBlockIDs {
+		w.flushRows()
+	}
+	w.footer.lastID = id
+	w.footer.series++
+	w.rows.add(id, ordinals)
+	w.hashes = append(w.hashes, hashEntry{hash, id})
+}
+
+// bareOrdinal returns the ordinal for the row of a series which has neither name nor labels.
+func (w *segmentWriter) bareOrdinal(t model.TenantID) uint32 { return w.rows.bareOrdinal(t) }
+
+func (w *segmentWriter) flushRows() {
+	if len(w.rows.ids) == 0 {
 		return
 	}
-	w.hasTenant = false
-	w.writeTenant(w.tenant, w.firstName)
+	w.rowIndex = binary.LittleEndian.AppendUint32(w.rowIndex, w.rows.ids[0])
+	w.rowIndex = binary.LittleEndian.AppendUint64(w.rowIndex, w.offset)
+	w.footer.rowBlocks++
+	w.scratch = w.rows.appendCompressed(w.scratch[:0], w.enc)
+	w.write(w.scratch)
+	w.fillSets()
+	w.rows.reset()
 }
 
-func (w *segmentWriter) writeTenant(t model.TenantID, firstName uint64) {
-	var all idSet
-	if ids := w.all[t]; ids != nil {
-		ids.addTo(&all)
-		delete(w.all, t)
+// fillSets adds the series of the block to the sets of their names and tenants.
+func (w *segmentWriter) fillSets() {
+	for i, id := range w.rows.ids {
+		row := w.rows.row(i)
+		for j, local := range row {
+			c := &w.rows.columns[w.rows.column[local]]
+			if c.name == uint64(len(w.names)) {
+				w.bareTenant(w.rows.bare[int(w.rows.seen[local])-(len(w.rows.stamps)-len(w.rows.bare))]).all.add(id)
+				continue
+			}
+			n := &w.names[c.name]
+			n.ids.add(id)
+			if j == 0 {
+				w.tenants[n.tenant].all.add(id)
+			}
+		}
 	}
-	b := all.take()
-	offset, size := w.writeBitmap(b)
-	w.tenants = t.AppendTo(w.tenants)
-	w.tenants = binary.LittleEndian.AppendUint32(w.tenants, uint32(firstName))
-	w.tenants = binary.LittleEndian.AppendUint32(w.tenants, uint32(w.footer.nameCount-firstName))
-	w.tenants = binary.LittleEndian.AppendUint64(w.tenants, offset)
-	w.tenants = binary.LittleEndian.AppendUint64(w.tenants, size)
-	w.footer.tenantCount++
+}
+
+// bareTenant returns the entry of a tenant, which may have no names.
+func (w *segmentWriter) bareTenant(id model.TenantID) *tenantInfo {
+	i := slices.IndexFunc(w.tenants, func(t tenantInfo) bool { return t.id == id })
+	if i < 0 {
+		i = len(w.tenants)
+		w.tenants = append(w.tenants, tenantInfo{id: id})
+	}
+	return &w.tenants[i]
 }
 
 // finish writes the rest and makes the file durable. It returns its size.
 func (w *segmentWriter) finish() (int64, error) {
-	w.endTenant()
-	w.bareTenants()
-	w.footer.tenants = w.offset
-	w.write(w.tenants)
+	w.flushRows()
+	w.writeRowIndex()
+	w.writeHashes()
+	var names []byte
+	for i := range w.names {
+		names = binary.LittleEndian.AppendUint64(names, w.writeName(&w.names[i]))
+	}
+	tenants := w.writeTenants()
+	w.footer.tenants, w.footer.tenantCount = w.offset, uint64(len(w.tenants))
+	w.write(tenants)
 	w.footer.names = w.offset
-	w.write(w.names)
+	w.write(names)
 	w.footer.valueBlocks = w.offset
 	w.write(w.valueBlocks)
 	w.write(w.footer.appendTo(nil))
@@ -320,26 +283,81 @@ func (w *segmentWriter) finish() (int64, error) {
 	return int64(w.offset), w.err
 }
 
-// bareTenants adds the tenants whose only series has neither name nor labels. The table stays sorted.
-func (w *segmentWriter) bareTenants() {
-	if len(w.all) == 0 {
-		return
-	}
-	for _, t := range sortedTenants(w.all) {
-		w.writeTenant(t, w.footer.nameCount)
-	}
-	entries := slices.Collect(slices.Chunk(w.tenants, tenantEntrySize))
-	slices.SortFunc(entries, func(a, b []byte) int { return bytes.Compare(a[:model.TenantSize], b[:model.TenantSize]) })
-	w.tenants = bytes.Join(entries, nil)
+func (w *segmentWriter) writeRowIndex() {
+	rowsEnd := w.offset
+	w.footer.rowIndex = w.offset
+	w.write(w.rowIndex)
+	w.write(binary.LittleEndian.AppendUint64(nil, rowsEnd))
 }
 
-func sortedTenants[V any](m map[model.TenantID]V) []model.TenantID {
-	list := make([]model.TenantID, 0, len(m))
-	for t := range m {
-		list = append(list, t)
+// writeHashes writes the hash table. Entries are sorted by bucket first, which is most of the work, and then within each.
+func (w *segmentWriter) writeHashes() {
+	w.footer.hashes = w.offset
+	w.footer.bucketBits = uint64(bucketBitsFor(len(w.hashes)))
+	l := newHashLayout(w.footer.firstID, w.footer.lastID, int(w.footer.bucketBits))
+	ends := make([]uint32, 1<<l.bucketBits)
+	for i := range w.hashes {
+		ends[l.bucket(w.hashes[i].hash)]++
 	}
-	slices.SortFunc(list, model.TenantID.Compare)
-	return list
+	sum := uint32(0)
+	buckets := make([]byte, 0, 4*len(ends)+4)
+	for b, n := range ends {
+		buckets = binary.LittleEndian.AppendUint32(buckets, sum)
+		ends[b] = sum
+		sum += n
+	}
+	w.write(binary.LittleEndian.AppendUint32(buckets, sum))
+	sorted := make([]hashEntry, len(w.hashes))
+	for _, e := range w.hashes {
+		b := l.bucket(e.hash)
+		sorted[ends[b]] = e
+		ends[b]++
+	}
+	w.hashes = nil
+	entries := make([]byte, 0, len(sorted)*l.entrySize+8)
+	start := uint32(0)
+	for _, end := range ends {
+		slices.SortFunc(sorted[start:end], func(a, b hashEntry) int {
+			return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.id, b.id))
+		})
+		for _, e := range sorted[start:end] {
+			entries = binary.LittleEndian.AppendUint64(entries, l.entry(e.hash, e.id-w.footer.firstID))
+			entries = entries[:len(entries)-8+l.entrySize]
+		}
+		start = end
+	}
+	w.write(entries)
+}
+
+// writeName writes the bitmap and the record of a name and returns the offset of the record.
+func (w *segmentWriter) writeName(n *nameInfo) uint64 {
+	offset, size := w.writeBitmap(n.ids.bitmap())
+	start := w.offset
+	record := binary.AppendUvarint(nil, uint64(len(n.name)))
+	record = append(record, n.name...)
+	for _, v := range [6]uint64{n.firstBlock, n.blocks, n.firstValue, n.values, offset, size} {
+		record = binary.AppendUvarint(record, v)
+	}
+	w.write(record)
+	return start
+}
+
+// writeTenants writes the bitmaps of the tenants and returns their table.
+func (w *segmentWriter) writeTenants() []byte {
+	slices.SortFunc(w.tenants, func(a, b tenantInfo) int { return a.id.Compare(b.id) })
+	var table []byte
+	firstName := uint64(0)
+	for i := range w.tenants {
+		t := &w.tenants[i]
+		offset, size := w.writeBitmap(t.all.bitmap())
+		table = t.id.AppendTo(table)
+		table = binary.LittleEndian.AppendUint32(table, uint32(firstName))
+		firstName += t.names
+		table = binary.LittleEndian.AppendUint32(table, uint32(t.names))
+		table = binary.LittleEndian.AppendUint64(table, offset)
+		table = binary.LittleEndian.AppendUint64(table, size)
+	}
+	return table
 }
 
 // abort closes the file of an unfinished segment.

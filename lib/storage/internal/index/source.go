@@ -1,6 +1,8 @@
 package index
 
 import (
+	"context"
+
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"vmcluster/lib/model"
@@ -21,14 +23,20 @@ type tenantSource interface {
 	intersects(name string, ids *roaring.Bitmap) (bool, error)
 	// addValue adds the series that have the label with the value.
 	addValue(dst *idSet, name, value string) error
-	// addMatching adds the series whose value starts with prefix and satisfies match (nil: every one does).
-	addMatching(dst *idSet, name, prefix string, match func(string) bool) error
+	// addMatching adds the series whose value matches.
+	addMatching(ctx context.Context, dst *idSet, m valueMatch) error
 	// valueCount returns the number of values of the label.
 	valueCount(name string) (int, error)
 	// labelNames returns the sorted names.
 	labelNames() ([]string, error)
 	// values returns a cursor over the sorted values of the label.
 	values(name string) (valueCursor, error)
+}
+
+// valueMatch selects the values of a label that start with prefix and satisfy match (nil: every one does).
+type valueMatch struct {
+	name, prefix string
+	match        func(string) bool
 }
 
 // valueCursor walks over sorted values: next, then value and addIDs.

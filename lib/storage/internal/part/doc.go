@@ -6,7 +6,8 @@
 // by dense ids; what they mean, and the order they have in a part, is the caller's.
 //
 // Equal timestamp columns are stored once per part, so targets which are scraped at the same
-// moments share them, and a block needs but a reference to its column.
+// moments share them, and a block needs but a reference to its column. So are most columns of values
+// which repeat an earlier one byte for byte. Blocks which share a column of timestamps alias the same bytes.
 //
 // Nothing of a part is kept in memory: lookups read the mapped file. Column
 // data carries one checksum per 64 KiB, which is verified when a chunk is read

@@ -9,7 +9,7 @@
 // publishMu makes MANIFEST writes one at a time, mergeMu merges.
 // Appending to the head and Freeze are kept apart by the owner's flush lock.
 //
-// Ownership: a View holds its parts until Release; blocks which it handed out alias
+// Ownership: a View holds its heads and parts until Release; blocks which it handed out alias
 // their mappings and are gone then. A dropped part deletes its files when the last view is released.
 //
 // Invariants:

@@ -81,7 +81,7 @@ func (p *Partition) writeHead(ctx context.Context, w *part.Writer, h *head.Head,
 			return err
 		}
 	}
-	p.o.Stats.Deduplicated.Add(f.deduplicated)
+	p.o.Stats.Deduplicated.Add(f.scratch.TakeDeduplicated())
 	return nil
 }
 
@@ -91,7 +91,6 @@ type flusher struct {
 	head          *head.Head
 	keep          model.TimeRange
 	minIntervalMs int64
-	deduplicated  int // samples
 
 	blocks  []tsblock.Block
 	copied  []byte // which blocks alias
@@ -110,13 +109,8 @@ func (f *flusher) add(id uint32) error {
 		return f.addRun(id, &f.blocks[0])
 	}
 	f.samples.Reset()
-	if err := tsblock.ReadRange(&f.samples, f.blocks, f.keep, 0, &f.scratch); err != nil {
+	if err := tsblock.ReadRange(&f.samples, f.blocks, f.keep, f.minIntervalMs, &f.scratch); err != nil {
 		return err
-	}
-	if f.minIntervalMs > 0 {
-		n := f.samples.Len()
-		f.samples.Dedup(0, f.minIntervalMs)
-		f.deduplicated += n - f.samples.Len()
 	}
 	return f.addSamples(id)
 }

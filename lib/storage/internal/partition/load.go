@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,8 @@ import (
 const (
 	tmpSuffix     = ".tmp"
 	corruptSuffix = ".corrupt"
+	// acceptedSuffix, behind the name of a part, names a file by which the operator accepts that the part is lost.
+	acceptedSuffix = ".accepted"
 )
 
 func cutSuffix(name, suffix string) (string, bool) { return strings.CutSuffix(name, suffix) }
@@ -57,10 +60,41 @@ func (p *Partition) loadParts() error {
 			return err
 		}
 	}
-	if !changed {
-		return nil
+	accepted, err := p.forgetAccepted()
+	if err != nil || !changed && len(accepted) == 0 {
+		return err
 	}
-	return p.writeManifest(p.mu.parts)
+	if err := p.writeManifest(p.mu.parts); err != nil {
+		return err
+	}
+	for _, path := range accepted {
+		if err := p.o.FS.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetAccepted takes lost parts off the list whose loss the operator has accepted, and returns the files that say so.
+func (p *Partition) forgetAccepted() (accepted []string, err error) {
+	if len(p.lost) == 0 {
+		return nil, nil
+	}
+	entries, err := p.o.FS.ReadDir(p.partsDir())
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name, ok := cutSuffix(e.Name, acceptedSuffix)
+		i := slices.IndexFunc(p.lost, func(mp manifestPart) bool { return mp.name == name })
+		if !ok || i < 0 {
+			continue
+		}
+		p.lost = slices.Delete(p.lost, i, i+1)
+		accepted = append(accepted, p.partDir(e.Name))
+		p.o.Logger.Warnf("part %s is lost, which was accepted by the file %s; answers are not partial for its sake any more", p.partDir(name), p.partDir(e.Name))
+	}
+	return accepted, nil
 }
 
 // readManifest returns nil when there is no usable MANIFEST.
@@ -75,6 +109,7 @@ func (p *Partition) readManifest() (*manifest, error) {
 	}
 	m, err := parseManifest(data)
 	if errkind.Of(err) == errkind.Corrupt {
+		p.o.Stats.CorruptManifests.Inc()
 		p.o.Logger.Errorf("%s is damaged, so every part in %s which is whole will be used: %s", path, p.partsDir(), err)
 		return nil, nil
 	}
@@ -127,8 +162,8 @@ func (p *Partition) loadPart(mp manifestPart) error {
 		return err
 	}
 	p.o.Stats.CorruptParts.Inc()
-	p.o.Logger.Errorf("part %s is set aside as %s: its %d samples of %s are not served; put a copy of it from a backup back in its place and restart: %s",
-		dir, dir+corruptSuffix, mp.Rows, model.TimeRange{Min: mp.MinTimestamp, Max: mp.MaxTimestamp}, err)
+	p.o.Logger.Errorf("part %s is set aside as %s: its %d samples of %s are not served; put a copy of it from a backup back in its place and restart, or create the file %s to accept the loss: %s",
+		dir, dir+corruptSuffix, mp.Rows, model.TimeRange{Min: mp.MinTimestamp, Max: mp.MaxTimestamp}, dir+acceptedSuffix, err)
 	if mp.Rows > 0 { // otherwise the MANIFEST was lost, and the part need not have been listed
 		p.lost = append(p.lost, mp)
 	}

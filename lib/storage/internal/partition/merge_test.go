@@ -16,7 +16,7 @@ import (
 func withParts(t *testing.T, n int) *Partition {
 	t.Helper()
 	set := metrics.NewSet()
-	stats := &Counters{CorruptParts: set.Counter("corrupt"), Deduplicated: set.Counter("deduplicated")}
+	stats := &Counters{CorruptParts: set.Counter("corrupt"), CorruptManifests: set.Counter("manifests"), Deduplicated: set.Counter("deduplicated")}
 	for _, c := range []*MergeCounters{&stats.Small, &stats.Big} {
 		c.Merges, c.Rows, c.Deleted = set.Counter("merges"), set.Counter("rows"), set.Counter("deleted")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/head"
@@ -26,6 +27,7 @@ type Options struct {
 	Logger  *logger.Logger
 	Metrics *metrics.Set
 	Stats   *Counters
+	Budget  *memory.Budget // for cached filters; may be nil
 	// MinIntervalMs is the interval of deduplication in parts; 0 keeps all but equal timestamps.
 	MinIntervalMs int64
 	// Rules returns what merges make of old samples, as of now; nil means that they stay as they are. At most MaxRules.
@@ -34,9 +36,10 @@ type Options struct {
 
 // Counters are shared by all partitions of a storage.
 type Counters struct {
-	CorruptParts *metrics.Counter
-	Deduplicated *metrics.Counter // samples which merges and flushes left out for MinIntervalMs
-	Small, Big   MergeCounters    // by the size of what is merged
+	CorruptParts     *metrics.Counter
+	CorruptManifests *metrics.Counter
+	Deduplicated     *metrics.Counter // samples which merges and flushes left out for MinIntervalMs
+	Small, Big       MergeCounters    // by the size of what is merged
 }
 
 // MergeCounters are about merges.
@@ -64,7 +67,8 @@ type Partition struct {
 
 	lost        []manifestPart // listed parts which could not be opened; they stay listed
 	lostSegment string         // a segment of the index which was set aside as damaged
-	orphans     []string       // parts of failed publications, guarded by publishMu
+	order       keyOrder
+	orphans     []string // parts of failed publications, guarded by publishMu
 
 	mu struct {
 		sync.RWMutex
@@ -101,7 +105,7 @@ func Open(o Options) (*Partition, error) {
 			return nil, err
 		}
 	}
-	if p.index, err = index.Open(index.Options{FS: o.FS, Dir: p.indexDir(), Logger: o.Logger, Metrics: o.Metrics}); err != nil {
+	if p.index, err = index.Open(index.Options{FS: o.FS, Dir: p.indexDir(), Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget}); err != nil {
 		return nil, err
 	}
 	p.refs.Store(1)

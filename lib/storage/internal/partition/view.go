@@ -12,11 +12,8 @@ import (
 type View struct {
 	p     *Partition
 	heads []*head.Head
-	parts []*part.Part // the one with most series first
+	parts []*part.Part
 }
-
-// NoRank is the rank of series which the largest part of a view does not have.
-const NoRank = 1<<32 - 1
 
 // View returns the heads and parts which may have samples in r.
 func (p *Partition) View(r model.TimeRange) *View {
@@ -32,28 +29,12 @@ func (p *Partition) View(r model.TimeRange) *View {
 		}
 	}
 	for _, e := range p.mu.parts {
-		if !r.Overlaps(model.TimeRange{Min: e.MinTimestamp, Max: e.MaxTimestamp}) {
-			continue
-		}
-		e.Acquire()
-		v.parts = append(v.parts, e.Part)
-		if last := len(v.parts) - 1; v.parts[last].SeriesCount() > v.parts[0].SeriesCount() {
-			v.parts[0], v.parts[last] = v.parts[last], v.parts[0]
+		if r.Overlaps(model.TimeRange{Min: e.MinTimestamp, Max: e.MaxTimestamp}) {
+			e.Acquire()
+			v.parts = append(v.parts, e.Part)
 		}
 	}
 	return v
-}
-
-// Rank returns the position of a series in the largest part, or NoRank.
-func (v *View) Rank(id uint32) uint32 {
-	if len(v.parts) == 0 {
-		return NoRank
-	}
-	rank, ok := v.parts[0].Rank(id)
-	if !ok {
-		return NoRank
-	}
-	return rank
 }
 
 func (v *View) addHead(h *head.Head) {
@@ -61,26 +42,16 @@ func (v *View) addHead(h *head.Head) {
 	v.heads = append(v.heads, h)
 }
 
-// AppendBlocks appends the blocks of a series which overlap r, in no particular order; rank is what Rank has said of the
-// series. They alias *buf and the parts, and are
+// AppendBlocks appends the blocks of a series which overlap r, in no particular order. They alias *buf and the parts, and are
 // valid until *buf is overwritten or the view released. Parts which cannot be read are skipped;
 // the error is that of the first of them.
-func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id, rank uint32, r model.TimeRange) ([]tsblock.Block, error) {
+func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id uint32, r model.TimeRange) ([]tsblock.Block, error) {
 	var firstErr error
 	for _, h := range v.heads {
 		dst = h.AppendBlocks(dst, buf, id, r)
 	}
-	for i, p := range v.parts {
-		var blocks []tsblock.Block
-		var err error
-		switch {
-		case i > 0:
-			blocks, err = p.AppendBlocks(dst, id, r)
-		case rank == NoRank:
-			continue
-		default:
-			blocks, err = p.AppendBlocksAt(dst, rank, r)
-		}
+	for _, p := range v.parts {
+		blocks, err := p.AppendBlocks(dst, id, r)
 		if err == nil {
 			dst = blocks
 		} else if firstErr == nil {
@@ -101,3 +72,6 @@ func (v *View) Release() error {
 	v.parts, v.heads = nil, nil
 	return v.p.Release()
 }
+
+// Partition returns the partition, which the view holds.
+func (v *View) Partition() *Partition { return v.p }

@@ -1,0 +1,71 @@
+package vector
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"vmcluster/lib/model"
+)
+
+// TestFoldIsAggregate compares aggregates that are folded in parts with those over all series at once.
+func TestFoldIsAggregate(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for _, name := range []string{"sum", "sum2", "count", "avg", "group", "min", "max"} {
+		for _, o := range []AggregateOptions{
+			{Name: name}, {Name: name, Grouping: GroupBy, Labels: []string{"g"}}, {Name: name, Grouping: GroupBy, Labels: []string{"g", "i", "none"}},
+			{Name: name, Grouping: GroupBy, Labels: []string{model.MetricNameLabel, "g"}}, {Name: name, Grouping: GroupWithout, Labels: []string{"i"}}, {Name: name, Grouping: GroupBy},
+		} {
+			for range 20 {
+				compareFold(t, rng, o)
+			}
+		}
+	}
+	if CanFold(&AggregateOptions{Name: "sum", Limit: 3}) || CanFold(&AggregateOptions{Name: "median"}) {
+		t.Error("aggregates with a limit, and those of all values at once, cannot be folded")
+	}
+}
+
+func compareFold(t *testing.T, rng *rand.Rand, o AggregateOptions) {
+	t.Helper()
+	points := 1 + rng.IntN(5)
+	var series []*Series
+	total, part := NewFold(o, points), NewFold(o, points)
+	for i := range rng.IntN(40) {
+		s := &Series{Name: fmt.Sprint("m", i%2), Labels: []model.Label{{Name: "g", Value: fmt.Sprint(rng.IntN(4))}, {Name: "i", Value: fmt.Sprint(i)}}, Values: make([]float64, points)}
+		for k := range s.Values {
+			s.Values[k] = float64(rng.IntN(100) - 50)
+			if rng.IntN(3) == 0 {
+				s.Values[k] = math.NaN()
+			}
+		}
+		series = append(series, s)
+		lent := append([]float64(nil), s.Values...)
+		part.Add(s.Name, s.Labels, lent)
+		clear(lent)
+		if rng.IntN(5) == 0 {
+			total.Merge(part)
+			part = NewFold(o, points)
+		}
+	}
+	total.Merge(part)
+	groups := total.Len()
+	got := total.Series()
+	want, err := Aggregate(o, []Arg{{Series: series}})
+	if err != nil || len(got) != len(want) || groups != len(want) {
+		t.Fatalf("%+v: %d groups, %v; want %d", o, len(got), err, len(want))
+	}
+	for i := range want {
+		if string(appendKey(nil, got[i])) != string(appendKey(nil, want[i])) {
+			t.Fatalf("%+v: group %d is %s; want %s", o, i, seriesString(got[i]), seriesString(want[i]))
+		}
+		for k, v := range want[i].Values { // small whole numbers: sums are exact in any order
+			if g := got[i].Values[k]; g != v && !(g != g && v != v) {
+				t.Fatalf("%+v: point %d of %s is %v; want %v", o, k, seriesString(want[i]), g, v)
+			}
+		}
+	}
+}
