@@ -21,7 +21,7 @@ var _ storageapi.Ingester = (*Client)(nil)
 // ClientConfig holds the settings of a client. Zero fields get their defaults.
 type ClientConfig struct {
 	Transport     transport.ClientConfig
-	MaxDictSeries int // series announced on a connection before the dictionary starts anew, 1 Mi
+	MaxDictSeries int // series announced on a connection before the dictionary starts anew, 16 Mi; the memory budget sets a limit before
 }
 
 // ClientOptions says which node to send to.
@@ -62,7 +62,7 @@ type clientMetrics struct {
 // NewClient returns a client which starts to connect in the background.
 func NewClient(o ClientOptions) *Client {
 	if o.Config.MaxDictSeries <= 0 {
-		o.Config.MaxDictSeries = 1 << 20
+		o.Config.MaxDictSeries = 16 << 20
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()

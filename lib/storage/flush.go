@@ -173,9 +173,31 @@ func (s *Storage) watchLoop() {
 	}
 }
 
+// accountTables brings what is reserved for indexes and the hot table up to date. They grow by known amounts per series, so a look each second is enough.
+func (s *Storage) accountTables() {
+	held := int64(s.hot.sizeBytes())
+	partitions := s.acquire(allTime())
+	for _, p := range partitions {
+		held += p.Index().HeapBytes()
+	}
+	s.noteErr("close", release(partitions))
+	s.setTableBytes(held)
+}
+
+// setTableBytes reserves so much for indexes and the hot table in place of what was reserved before.
+func (s *Storage) setTableBytes(held int64) {
+	before := s.tableBytes.Swap(held)
+	if held >= before {
+		s.o.Budget.ForceReserve(held - before)
+		return
+	}
+	s.o.Budget.Release(before - held)
+}
+
 // watch is one round of watchLoop.
 func (s *Storage) watch() {
 	s.checkSpace()
+	s.accountTables()
 	if s.flushDue() {
 		s.askFlush()
 	}

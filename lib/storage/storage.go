@@ -61,11 +61,12 @@ type Storage struct {
 		sync.RWMutex
 		closed bool
 	}
-	closed    atomic.Bool // as gate.closed, for iterators
-	readOnly  atomic.Bool
-	headBytes atomic.Int64 // of all heads, reserved from the budget
-	flushOwed atomic.Bool  // the last flush failed or was given up half-way
-	headSince atomic.Int64 // Unix ms of the first sample taken since the last freeze; 0 when there is none
+	closed     atomic.Bool // as gate.closed, for iterators
+	readOnly   atomic.Bool
+	headBytes  atomic.Int64 // of all heads, reserved from the budget
+	tableBytes atomic.Int64 // of indexes and the hot table, reserved from the budget
+	flushOwed  atomic.Bool  // the last flush failed or was given up half-way
+	headSince  atomic.Int64 // Unix ms of the first sample taken since the last freeze; 0 when there is none
 
 	snapshotSeq   atomic.Uint64
 	snapshotsSeen atomic.Int64  // Unix seconds of the last look at their age
@@ -364,6 +365,7 @@ func (s *Storage) closeFiles() error {
 	s.limits.free()
 	s.detachSlots()
 	s.o.Budget.Release(s.headBytes.Swap(0))
+	s.setTableBytes(0)
 	if s.lockFile != nil {
 		errs = append(errs, s.lockFile.Close())
 	}
