@@ -166,7 +166,9 @@ func TestRefusedFlags(t *testing.T) {
 		{"vminsert", []string{"-storageNode=a:1", "-replicationFactor=2"}, []string{"-replicationFactor", "not support"}},
 		{"vminsert", []string{"-storageNode=a:1", "-dropSamplesOnOverload"}, []string{"-dropSamplesOnOverload", "not support"}},
 		{"vmselect", []string{"-storageNode=a:1", "-clusternativeListenAddr=:8401"}, []string{"-clusternativeListenAddr", "not support"}},
-		{"vmstorage", []string{"-downsampling.period=30d:5m"}, []string{"-downsampling.period", "not support"}},
+		{"vmstorage", []string{"-retentionTimezoneOffset=1h"}, []string{"-retentionTimezoneOffset", "not support"}},
+		{"vmstorage", []string{"-downsampling.period=30d"}, []string{"-downsampling.period", "offset:interval"}},
+		{"victoria-metrics", []string{"-retentionFilter=3d"}, []string{"-retentionFilter", "the filter is missing"}},
 	} {
 		r := runToEnd(t, spec{binary: tc.binary, args: tc.args})
 		if r.status == 0 || r.stdout != "" {

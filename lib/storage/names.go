@@ -188,7 +188,7 @@ func (s *Storage) ResetNameStats(context.Context) error {
 		return nil
 	}
 	s.names.reset(s.o.Now().Unix())
-	return s.saveNameStats()
+	return s.writeNameStats()
 }
 
 func (s *Storage) nameStatsPath() string { return filepath.Join(s.cfg.DataPath, nameStatsFile) }
@@ -212,10 +212,16 @@ func (s *Storage) loadNameStats() error {
 	return nil
 }
 
-// saveNameStats writes the counters for the next process.
-func (s *Storage) saveNameStats() error {
-	if s.names == nil {
-		return nil
-	}
+func (s *Storage) writeNameStats() error {
 	return vfs.WriteFileDurable(s.fs, s.nameStatsPath(), s.names.AppendTo(nil))
+}
+
+// saveNameStats writes the counters for the next process. That they cannot be written is no reason to end in disorder.
+func (s *Storage) saveNameStats() {
+	if s.names == nil || s.log.Err() != nil {
+		return
+	}
+	if err := s.writeNameStats(); err != nil {
+		s.logger.Warnf("cannot save how often metrics were asked for since the start; the counts of the last clean stop are kept: %s", err)
+	}
 }

@@ -343,7 +343,8 @@ func (s *Storage) Close() error {
 		s.logger.Warnf("storage %q is closed with recent samples in the log, since the disk is full; they will be recovered at the next start: %s", s.cfg.DataPath, err)
 		err = nil
 	}
-	err = errors.Join(err, s.saveNameStats(), s.closeFiles())
+	s.saveNameStats()
+	err = errors.Join(err, s.closeFiles())
 	if err != nil {
 		return fmt.Errorf("cannot close storage %q cleanly: %w", s.cfg.DataPath, err)
 	}
