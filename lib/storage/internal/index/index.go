@@ -37,6 +37,7 @@ type Index struct {
 	days dayTable
 
 	matches *matchCache
+	keys    *keyCache
 
 	mergeMu  sync.Mutex
 	flushMu  sync.Mutex
@@ -65,7 +66,7 @@ func Open(o Options) (*Index, error) {
 	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}, matches: newMatchCache(o.Budget)}
+	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}, matches: newMatchCache(o.Budget), keys: newKeyCache(o.Budget)}
 	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
 	ix.merges = o.Metrics.Counter("vm_index_merges_total")
 	ix.corruptFiles = o.Metrics.Counter("vm_corrupt_index_total")
@@ -348,7 +349,7 @@ func unknownID(id uint32) error {
 func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id uint32, key []byte) bool) error {
 	st := ix.acquire()
 	defer ix.release(st)
-	r := keyReader{st: st}
+	r := ix.keyReader(st, ids)
 	n := 0
 	for it := ids.Iterator(); it.HasNext(); n++ {
 		id := it.Next()
@@ -369,12 +370,38 @@ func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id ui
 // keyReader reads keys of ascending ids and decompresses each row block once.
 type keyReader struct {
 	st    *state
+	cache *keyCache // nil for large sets of ids
 	block rowBlock
 	buf   []byte
 }
 
+// keyReader returns a reader for a set of ids.
+func (ix *Index) keyReader(st *state, ids *roaring.Bitmap) keyReader {
+	r := keyReader{st: st}
+	if ids.GetCardinality() <= maxCachedSelection {
+		r.cache = ix.keys
+	}
+	return r
+}
+
 // key returns the key of id, valid until the next call.
 func (r *keyReader) key(id uint32) ([]byte, error) {
+	if r.cache == nil {
+		return r.read(id)
+	}
+	var ok bool
+	if r.buf, ok = r.cache.appendKey(r.buf[:0], id); ok {
+		return r.buf, nil
+	}
+	key, err := r.read(id)
+	if err == nil {
+		r.cache.add(id, key)
+	}
+	return key, err
+}
+
+// read finds the key in a segment or a head.
+func (r *keyReader) read(id uint32) ([]byte, error) {
 	if len(r.block.ids) > 0 && r.block.first/rowBlockIDs == id/rowBlockIDs {
 		if i, ok := r.block.rowOf(id); ok {
 			r.buf = r.block.appendKey(r.buf[:0], i)
@@ -448,7 +475,7 @@ func (ix *Index) HeapBytes() int64 {
 	for _, s := range st.segments {
 		n += s.heapBytes()
 	}
-	return n
+	return n + ix.keys.heapBytes()
 }
 
 // SizeBytes returns the bytes on disk.

@@ -116,16 +116,15 @@ func (ix *Index) LabelValues(ctx context.Context, q Query, name string, limit in
 		values += n
 	}
 	// Without filters the ids may belong to other tenants, so that their keys cannot be used.
-	if len(q.Filters) > 0 && ids.GetCardinality()*rowCost < uint64(values) {
-		found, err := valuesByRow(ctx, st, &q, ids, name)
+	if n := ids.GetCardinality(); len(q.Filters) > 0 && (n <= fewRows || n*rowCost < uint64(values)) {
+		found, err := valuesByRow(ctx, ix.keyReader(st, ids), &q, ids, name)
 		return sortedUnique(found, limit), err
 	}
 	return valuesByPosting(ctx, sources, ids, name, limit)
 }
 
 // valuesByRow reads the keys of the ids that belong to the tenant. The values are not sorted.
-func valuesByRow(ctx context.Context, st *state, q *Query, ids *roaring.Bitmap, name string) ([]string, error) {
-	r := keyReader{st: st}
+func valuesByRow(ctx context.Context, r keyReader, q *Query, ids *roaring.Bitmap, name string) ([]string, error) {
 	var labels []model.Label
 	seen := map[string]struct{}{}
 	n := 0

@@ -303,6 +303,9 @@ func (t *term) addPattern(ctx context.Context, dst *idSet, src tenantSource) err
 // rowCost is how many values can be matched in the time one key takes to be read.
 const rowCost = 64
 
+// fewRows is the number of keys which are read in any case: the next time they are at hand.
+const fewRows = 512
+
 // cheaperByRow reports whether reading the keys found so far costs less than walking over all values.
 func (t *term) cheaperByRow(found *roaring.Bitmap, src tenantSource) (bool, error) {
 	if found == nil || t.cost < costPrefix {
