@@ -63,10 +63,7 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 	if !ok {
 		return false
 	}
-	tenantText, suffix, _ := strings.Cut(rest, "/")
-	if tenantText == "prometheus" && a.o.Config.TenantHeaders {
-		tenantText, suffix = tenantOfHeaders(r.Header), rest
-	}
+	tenantText, suffix := a.cutTenant(r, rest)
 	tenant, err := model.ParseTenantID(tenantText)
 	if err != nil || suffix != "prometheus"+deletePath {
 		a.refuse(w, r, errkind.New(errkind.NotFound, "unsupported path requested: %q; series are deleted at /delete/<accountID>[:<projectID>]/prometheus%s", r.URL.Path, deletePath))
@@ -74,6 +71,15 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 	}
 	a.serveAdmin(w, r, tenant, a.admin[deletePath])
 	return true
+}
+
+// cutTenant splits what follows /select/ or /delete/ into the tenant, which may be in headers instead, and the rest.
+func (a *API) cutTenant(r *http.Request, path string) (tenant, rest string) {
+	tenant, rest, _ = strings.Cut(path, "/")
+	if tenant == "prometheus" && a.o.Config.TenantHeaders {
+		return tenantOfHeaders(r.Header), path
+	}
+	return tenant, rest
 }
 
 // serveAdmin is serve without leave for pages of other sites to call, and with plain errors.

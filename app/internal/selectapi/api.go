@@ -182,10 +182,7 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	if !ok {
 		return false
 	}
-	tenantText, suffix, _ := strings.Cut(rest, "/")
-	if tenantText == "prometheus" && a.o.Config.TenantHeaders {
-		tenantText, suffix = tenantOfHeaders(r.Header), rest
-	}
+	tenantText, suffix := a.cutTenant(r, rest)
 	tenant, err := model.ParseTenantID(tenantText)
 	if err != nil {
 		a.refuse(w, r, errkind.New(errkind.BadRequest, "cannot serve %q: %w; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path, err))

@@ -13,22 +13,31 @@ import (
 
 // Register registers -retentionFilter and -downsampling.period, which add to the rules of c.
 func Register(fs *flag.FlagSet, c *storage.Config) {
-	fs.Var(&retentionValue{rules: &c.RetentionRules}, "retentionFilter", "Keep the samples of some series for a shorter time than -retentionPeriod: filter:duration, for example '{env=\"dev\"}:3d'. "+
+	fs.Var(&ruleValue{add: func(item string, filter storage.SeriesRule, rest string) error {
+		rule, err := parseRetention(item, filter, rest)
+		c.RetentionRules = append(c.RetentionRules, rule)
+		return err
+	}}, "retentionFilter", "Keep the samples of some series for a shorter time than -retentionPeriod: filter:duration, for example '{env=\"dev\"}:3d'. "+
 		"The labels vm_account_id and vm_project_id stand for the tenant. Of several that match a series the shortest holds. May be given several times")
-	fs.Var(&downsamplingValue{rules: &c.DownsamplingRules}, "downsampling.period", "Thin out old samples: [filter:]offset:interval, for example 30d:5m or '{__name__=~\"node_.*\"}:30d:1m'; comma-separated, or given several times. "+
+	fs.Var(&ruleValue{add: func(item string, filter storage.SeriesRule, rest string) error {
+		rule, err := parseDownsampling(item, filter, rest)
+		c.DownsamplingRules = append(c.DownsamplingRules, rule)
+		return err
+	}}, "downsampling.period", "Thin out old samples: [filter:]offset:interval, for example 30d:5m or '{__name__=~\"node_.*\"}:30d:1m'; comma-separated, or given several times. "+
 		"Samples older than the offset become a few per interval, from which increase, rate, min, max, sum, count and average over time are still exact for whole intervals")
 }
 
-type retentionValue struct {
-	rules *[]storage.RetentionRule
-	text  []string
+// ruleValue is a flag with a list of rules, each of which may begin with a filter of series.
+type ruleValue struct {
+	text []string
+	add  func(item string, filter storage.SeriesRule, rest string) error
 }
 
 // String implements flag.Value.
-func (v *retentionValue) String() string { return strings.Join(v.text, ",") }
+func (v *ruleValue) String() string { return strings.Join(v.text, ",") }
 
 // Set implements flag.Value.
-func (v *retentionValue) Set(s string) error {
+func (v *ruleValue) Set(s string) error {
 	items, err := split(s)
 	if err != nil {
 		return err
@@ -38,54 +47,39 @@ func (v *retentionValue) Set(s string) error {
 		if err != nil {
 			return err
 		}
-		if filter.Text == "" {
-			return fmt.Errorf("cannot parse %q: the filter is missing; write {label=\"value\"}:duration, or use -retentionPeriod for all series", item)
-		}
-		keep, err := parseDuration(rest)
-		if err != nil {
-			return fmt.Errorf("cannot parse %q: %w", item, err)
-		}
-		*v.rules = append(*v.rules, storage.RetentionRule{SeriesRule: filter, Keep: keep})
-		v.text = append(v.text, item)
-	}
-	return nil
-}
-
-type downsamplingValue struct {
-	rules *[]storage.DownsamplingRule
-	text  []string
-}
-
-// String implements flag.Value.
-func (v *downsamplingValue) String() string { return strings.Join(v.text, ",") }
-
-// Set implements flag.Value.
-func (v *downsamplingValue) Set(s string) error {
-	items, err := split(s)
-	if err != nil {
-		return err
-	}
-	for _, item := range items {
-		filter, rest, err := cutFilter(item)
-		if err != nil {
+		if err := v.add(item, filter, rest); err != nil {
 			return err
 		}
-		offsetText, intervalText, ok := strings.Cut(rest, ":")
-		if !ok {
-			return fmt.Errorf("cannot parse %q: want [filter:]offset:interval, for example 30d:5m", item)
-		}
-		offset, err := parseDuration(offsetText)
-		if err != nil {
-			return fmt.Errorf("cannot parse offset of %q: %w", item, err)
-		}
-		interval, err := parseDuration(intervalText)
-		if err != nil {
-			return fmt.Errorf("cannot parse interval of %q: %w", item, err)
-		}
-		*v.rules = append(*v.rules, storage.DownsamplingRule{SeriesRule: filter, Offset: offset, Interval: interval})
 		v.text = append(v.text, item)
 	}
 	return nil
+}
+
+func parseRetention(item string, filter storage.SeriesRule, rest string) (r storage.RetentionRule, err error) {
+	if filter.Text == "" {
+		return r, fmt.Errorf("cannot parse %q: the filter is missing; write {label=\"value\"}:duration, or use -retentionPeriod for all series", item)
+	}
+	keep, err := parseDuration(rest)
+	if err != nil {
+		return r, fmt.Errorf("cannot parse %q: %w", item, err)
+	}
+	return storage.RetentionRule{SeriesRule: filter, Keep: keep}, nil
+}
+
+func parseDownsampling(item string, filter storage.SeriesRule, rest string) (r storage.DownsamplingRule, err error) {
+	offsetText, intervalText, ok := strings.Cut(rest, ":")
+	if !ok {
+		return r, fmt.Errorf("cannot parse %q: want [filter:]offset:interval, for example 30d:5m", item)
+	}
+	offset, err := parseDuration(offsetText)
+	if err != nil {
+		return r, fmt.Errorf("cannot parse offset of %q: %w", item, err)
+	}
+	interval, err := parseDuration(intervalText)
+	if err != nil {
+		return r, fmt.Errorf("cannot parse interval of %q: %w", item, err)
+	}
+	return storage.DownsamplingRule{SeriesRule: filter, Offset: offset, Interval: interval}, nil
 }
 
 func parseDuration(s string) (time.Duration, error) {
