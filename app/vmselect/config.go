@@ -84,7 +84,7 @@ func (c *component) connect(env *service.Env) ([]gather.Node, error) {
 			Addr: a.Name, Dial: a.DialContext, Config: c.transport, Logger: env.Logger, Metrics: env.Metrics,
 		})
 		env.OnStop("connection to storage node "+a.Name, client.Close)
-		nodes = append(nodes, gather.Node{Name: a.Name, Searcher: client, Catalog: client})
+		nodes = append(nodes, gather.Node{Name: a.Name, Searcher: client, Catalog: client, Reducer: client})
 	}
 	return nodes, nil
 }

@@ -14,6 +14,7 @@ import (
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/insertrpc"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/selectrpc"
 	"vmcluster/lib/service"
 	"vmcluster/lib/storage"
@@ -61,7 +62,8 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	env.OnStop("storage", db.Close)
-	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Catalog: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
+	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
+	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
 	if err := listen(env, peer{"vmselect", c.selectAddr, selects, searchStopTimeout}); err != nil {
 		return err
 	}

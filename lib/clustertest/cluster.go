@@ -13,6 +13,7 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/router"
 	"vmcluster/lib/selectrpc"
 	"vmcluster/lib/storage"
@@ -62,7 +63,7 @@ func New(t *testing.T, n int) *Cluster {
 		selects := selectrpc.NewClient(selectrpc.ClientOptions{Addr: node.selectAddr(), Dial: c.network.Dial})
 		c.clients = append(c.clients, inserts, selects)
 		writeTo = append(writeTo, router.Node{Name: node.Name, Ingester: inserts})
-		readFrom = append(readFrom, gather.Node{Name: node.Name, Searcher: selects, Catalog: selects})
+		readFrom = append(readFrom, gather.Node{Name: node.Name, Searcher: selects, Catalog: selects, Reducer: selects})
 		waitFor(t, "connections to "+node.Name, func() bool { return inserts.Reachable() && selects.Reachable() })
 	}
 	var err error
@@ -116,7 +117,8 @@ func (n *Node) Start() {
 		t.Fatalf("cannot open storage of %s: %s", n.Name, err)
 	}
 	n.inserts = insertrpc.NewServer(insertrpc.ServerOptions{Ingester: n.Storage})
-	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: n.Storage, Admin: n.Storage, Catalog: n.Storage})
+	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: n.Storage, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: n.Storage, Admin: n.Storage, Catalog: n.Storage, Reducer: reduce})
 	n.serving = make(chan struct{})
 	done := make(chan struct{}, 2)
 	n.serve(n.insertAddr(), n.inserts.Serve, done)

@@ -19,6 +19,7 @@ type Node struct {
 	Name     string // the address as given by the user, for messages
 	Searcher storageapi.Searcher
 	Catalog  storageapi.Catalog // nil: not offered
+	Reducer  storageapi.Reducer // nil: not offered
 }
 
 // Options are the arguments of New.
@@ -31,9 +32,10 @@ type Options struct {
 	ReplicationFactor int
 	Logger            *logger.Logger
 	Metrics           *metrics.Set
+	Now               func() time.Time // nil means time.Now
 }
 
-// Gather merges the answers of nodes. It implements storageapi.Searcher and storageapi.Catalog, and is
+// Gather merges the answers of nodes. It implements storageapi.Searcher, Catalog and Reducer, and is
 // safe for concurrent use.
 type Gather struct {
 	nodes   []Node
@@ -41,6 +43,8 @@ type Gather struct {
 	spare   int
 	warn    *logger.Throttle
 	partial [actionCount]*metrics.Counter
+
+	reducing reducing
 }
 
 var _ storageapi.Searcher = (*Gather)(nil)
@@ -55,13 +59,14 @@ const (
 	actionTenants
 	actionSeriesCount
 	actionStatus
+	actionReduce
 
 	actionCount
 )
 
 // String returns the value of the action label.
 func (a action) String() string {
-	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus"}[a]
+	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus", "reduce"}[a]
 }
 
 // warnInterval is the least time between warnings about partial answers, of
@@ -73,7 +78,10 @@ func New(o Options) (*Gather, error) {
 	if len(o.Nodes) == 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot answer queries: there are no storage nodes; name at least one with -storageNode")
 	}
-	g := &Gather{nodes: o.Nodes, deny: o.DenyPartial, spare: max(o.ReplicationFactor, 1) - 1, warn: logger.NewThrottle(o.Logger, warnInterval)}
+	g := &Gather{nodes: o.Nodes, reducing: reducing{now: o.Now}, deny: o.DenyPartial, spare: max(o.ReplicationFactor, 1) - 1, warn: logger.NewThrottle(o.Logger, warnInterval)}
+	if g.reducing.now == nil {
+		g.reducing.now = time.Now
+	}
 	for a := range actionCount {
 		g.partial[a] = o.Metrics.Counter(fmt.Sprintf(`vm_partial_results_total{action=%q, name="vmselect"}`, a.String()))
 	}

@@ -277,6 +277,7 @@ func (w *rollupWorker) evaluate(b *batch) {
 
 // encoded decodes and evaluates one series.
 func (w *rollupWorker) encoded(key []byte, blocks []tsblock.Block) error {
+	w.out.key = key
 	held, err := w.run.ev.holdFor(blocks)
 	if err != nil {
 		return err
@@ -348,21 +349,20 @@ func (r *rollupRun) foldLocked() {
 	}
 }
 
+// groups returns the number of groups so far.
+func (r *rollupRun) groups() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.total == nil {
+		return 0
+	}
+	return r.mu.total.Len()
+}
+
 // finish waits for the workers and returns all results in the order of the series.
 func (r *rollupRun) finish() ([]*vector.Series, error) {
-	if r.jobs != nil {
-		close(r.jobs)
-		r.workers.Wait()
-		close(r.free)
-		for b := range r.free {
-			r.ev.e.putBatch(b)
-		}
-	}
-	r.number(r.current)
-	r.newWorker().evaluate(r.current)
-	r.ev.e.putBatch(r.current)
-	if r.mu.err != nil {
-		return nil, r.mu.err
+	if err := r.wait(); err != nil {
+		return nil, err
 	}
 	if r.c.fold != nil {
 		return r.mu.total.Series(), nil
@@ -375,4 +375,20 @@ func (r *rollupRun) finish() ([]*vector.Series, error) {
 		lists[i] = r.mu.results[i].series
 	}
 	return slices.Concat(lists...), nil
+}
+
+// wait evaluates what is left and waits for the workers.
+func (r *rollupRun) wait() error {
+	if r.jobs != nil {
+		close(r.jobs)
+		r.workers.Wait()
+		close(r.free)
+		for b := range r.free {
+			r.ev.e.putBatch(b)
+		}
+	}
+	r.number(r.current)
+	r.newWorker().evaluate(r.current)
+	r.ev.e.putBatch(r.current)
+	return r.mu.err
 }

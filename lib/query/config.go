@@ -26,6 +26,7 @@ type Config struct {
 	MaxStepForPointsAdjustment flagvalue.Duration
 	NoStaleMarkers             bool
 	DisableCache               bool
+	DisablePushDown            bool
 	DisableImplicitConversion  bool
 	LogImplicitConversion      bool
 }
@@ -52,6 +53,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.MaxStepForPointsAdjustment, "search.maxStepForPointsAdjustment", "Range queries with this or a larger step are not adjusted by -search.latencyOffset")
 	fs.BoolVar(&c.NoStaleMarkers, "search.noStaleMarkers", false, "Save the search for staleness markers when the database holds none")
 	fs.BoolVar(&c.DisableCache, "search.disableCache", false, "Do not align range queries to their step and do not cache results; the argument nocache=1 does it for one query")
+	fs.BoolVar(&c.DisablePushDown, "search.disablePushDown", false, "Read all series from the storage nodes as they are stored, instead of having the nodes aggregate them where that gives the same answer; the argument pushdown=0 does it for one query")
 	fs.BoolVar(&c.DisableImplicitConversion, "search.disableImplicitConversion", false, "Refuse rollup functions over expressions which are not selectors and have no brackets, such as rate(sum(m))")
 	fs.BoolVar(&c.LogImplicitConversion, "search.logImplicitConversion", false, "Log queries with rollup functions over expressions which are not selectors and have no brackets")
 }

@@ -36,6 +36,8 @@ type Engine struct {
 	samplesPerQuery  *metrics.Histogram
 	samplesPerSeries *metrics.Histogram
 	seriesPerQuery   *metrics.Histogram
+	pushed           *metrics.Counter
+	notPushed        *metrics.Counter
 	batches          sync.Pool // of *batch
 }
 
@@ -50,6 +52,8 @@ func New(cfg *Config, o Options) *Engine {
 	e.samplesPerQuery = o.Metrics.Histogram("vm_rows_read_per_query")
 	e.samplesPerSeries = o.Metrics.Histogram("vm_rows_read_per_series")
 	e.seriesPerQuery = o.Metrics.Histogram("vm_series_read_per_query")
+	e.pushed = o.Metrics.Counter(`vm_query_fragments_total{evaluated_by="storage"}`)
+	e.notPushed = o.Metrics.Counter(`vm_query_fragments_total{evaluated_by="vmselect"}`)
 	return e
 }
 

@@ -13,6 +13,8 @@ import (
 // call reserve and interrupted, and settle what they have read.
 type evaluation struct {
 	e        *Engine
+	cfg      *Config // that of the engine, or with the limits of a fragment
+	reading  Reading
 	ctx      context.Context
 	req      *Request
 	lookback int64
@@ -29,7 +31,7 @@ type evaluation struct {
 }
 
 func (e *Engine) newEvaluation(ctx context.Context, r *Request, expr metricsql.Expr, step int64) *evaluation {
-	ev := &evaluation{e: e, ctx: ctx, req: r, lookback: e.lookback(r, step), uses: map[string]int{}, fetched: map[fetchKey]*fetched{}}
+	ev := &evaluation{e: e, cfg: e.cfg, reading: e.source.Reading(), ctx: ctx, req: r, lookback: e.lookback(r, step), uses: map[string]int{}, fetched: map[fetchKey]*fetched{}}
 	countSelectors(expr, ev.uses)
 	return ev
 }

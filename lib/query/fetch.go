@@ -105,12 +105,15 @@ func (ev *evaluation) decode(s *selection, visit func(s *RawSeries) error) error
 }
 
 func (ev *evaluation) decoder(r model.TimeRange) *Decoder {
-	return &Decoder{Range: r, Reading: ev.e.source.Reading()}
+	return &Decoder{Range: r, Reading: ev.reading}
 }
 
 // stream reads the series of a selection from the source.
-func (ev *evaluation) stream(s *selection, visit func(s *EncodedSeries) error) (err error) {
-	q := &model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.e.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect}
+func (ev *evaluation) stream(s *selection, visit func(s *EncodedSeries) error) error {
+	return ev.streamQuery(&model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect}, visit)
+}
+
+func (ev *evaluation) streamQuery(q *model.SearchQuery, visit func(s *EncodedSeries) error) (err error) {
 	it, err := ev.e.source.Select(ev.ctx, q)
 	if err != nil {
 		return ev.sourceError(err)
@@ -155,7 +158,7 @@ type tally struct {
 
 // count takes note of a series.
 func (t *tally) count(s *RawSeries) error {
-	cfg := t.ev.e.cfg
+	cfg := t.ev.cfg
 	n := len(s.Timestamps)
 	if n != t.last {
 		t.observe()
@@ -188,7 +191,7 @@ func (t *tally) observe() {
 // settle adds the counts to those of the query and checks its limits.
 func (t *tally) settle() error {
 	t.observe()
-	cfg := t.ev.e.cfg
+	cfg := t.ev.cfg
 	series := t.found.Add(int64(t.series))
 	t.ev.seriesFetched.Add(int64(t.series))
 	samples := t.ev.samplesRead.Add(int64(t.samples))

@@ -18,6 +18,8 @@ type Request struct {
 	// NoCache turns off everything that makes an answer depend on more than the data and the
 	// range as given: alignment of range queries and the latency offset of instant queries.
 	NoCache bool
+	// NoPushDown has all series read as they are stored, even where storage could aggregate them.
+	NoPushDown bool
 	// RoundDigits is the number of decimals to round answers to; nil means no rounding.
 	RoundDigits *int
 	// LatencyOffset overrides -search.latencyOffset.

@@ -20,8 +20,10 @@ type rollupCall struct {
 	f        *rollup.Func
 	keepName bool
 	args     [][]float64 // scalars
+	texts    []string    // the string arguments, which f was made of
 	arg      *metricsql.RollupExpr
 	fold     *vector.AggregateOptions // set when only this aggregate of the results is wanted
+	firsts   bool                     // groups of the fold note their first series
 }
 
 // evalDefault evaluates selectors and brackets outside of rollup functions: the last value in each window.
@@ -66,14 +68,13 @@ func (ev *evaluation) evalRollupFunc(x *metricsql.FuncExpr, g vector.Grid) ([]*v
 func (ev *evaluation) prepareRollup(x *metricsql.FuncExpr, g vector.Grid) (*rollupCall, error) {
 	c := &rollupCall{keepName: x.KeepMetricNames || rollup.KeepsName(x.Name)}
 	index := metricsql.RollupArgIndex(x)
-	var texts []string
 	for i, arg := range x.Args {
 		list, isText := metricsql.StringList(arg)
 		switch {
 		case i == index:
 			c.arg = asRollupArg(arg)
 		case isText && !metricsql.ScalarArg(x, i):
-			texts = append(texts, list...)
+			c.texts = append(c.texts, list...)
 		default:
 			values, err := ev.scalarArg(x.Name, i, arg, g)
 			if err != nil {
@@ -83,7 +84,7 @@ func (ev *evaluation) prepareRollup(x *metricsql.FuncExpr, g vector.Grid) (*roll
 		}
 	}
 	var err error
-	c.f, err = rollup.New(x.Name, texts)
+	c.f, err = rollup.New(x.Name, c.texts)
 	return c, err
 }
 
@@ -232,6 +233,9 @@ func (ev *evaluation) rollupSelector(c *rollupCall, m *metricsql.MetricExpr, p r
 		return nil, nil
 	}
 	sel.aspect = c.aspect()
+	if series, ok, err := ev.pushDown(c, sel, p); ok || err != nil {
+		return series, err
+	}
 	run := newRollupRun(ev, c, p, r)
 	err := run.read(sel)
 	series, runErr := run.finish()
@@ -243,7 +247,8 @@ type rollupOutput struct {
 	ev     *evaluation
 	c      *rollupCall
 	p      *rollup.Params
-	bytes  int64 // of one result series
+	bytes  int64  // of one result series
+	key    []byte // of the current series
 	name   string
 	labels []model.Label
 	lent   bool // labels belong to someone else
@@ -258,7 +263,7 @@ func newRollupOutput(ev *evaluation, c *rollupCall, p *rollup.Params) *rollupOut
 }
 
 // foldBytes is the memory of one group of a fold.
-func foldBytes(p *rollup.Params) int64 { return ((p.End-p.Start)/p.Step+1)*16 + seriesBytes }
+func foldBytes(p *rollup.Params) int64 { return ((p.End-p.Start)/p.Step+1)*24 + seriesBytes }
 
 // begin starts with no results.
 func (o *rollupOutput) begin() {
@@ -326,6 +331,9 @@ func (o *rollupOutput) addToFold(label string, values []float64) error {
 		return nil
 	}
 	o.groups = o.fold.Len()
+	if o.c.firsts {
+		o.fold.SetFirst(o.key)
+	}
 	return o.ev.reserve(int64(n) * foldBytes(o.p))
 }
 

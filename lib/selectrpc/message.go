@@ -3,6 +3,7 @@ package selectrpc
 import (
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/fragment"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/transport"
@@ -25,7 +26,9 @@ const (
 	methodNameStats      method = 10
 	methodResetNameStats method = 11
 
-	methods = 12
+	methodReduce method = 12
+
+	methods = 13
 )
 
 // String names the method as metrics do.
@@ -53,6 +56,8 @@ func (m method) String() string {
 		return "getMetricNamesUsageStats"
 	case methodResetNameStats:
 		return "resetMetricNamesStats"
+	case methodReduce:
+		return "reduce"
 	}
 	return "unknown"
 }
@@ -63,6 +68,8 @@ type query struct {
 	search model.SearchQuery // also holds the range of methodTenants
 	limit  int
 	text   string // label name or prefix of partitions
+
+	fragment *fragment.Fragment // of methodReduce
 }
 
 const (
@@ -96,6 +103,9 @@ func (q *query) appendTo(dst []byte) []byte {
 			dst = appendText(dst, f.Name)
 			dst = appendText(dst, f.Value)
 		}
+	}
+	if q.method == methodReduce {
+		dst = appendFragment(dst, q.fragment)
 	}
 	return dst
 }
@@ -212,6 +222,12 @@ func parseQuery(src []byte) (*query, error) {
 			set = append(set, f)
 		}
 		s.Filters = append(s.Filters, set)
+	}
+	if q.method == methodReduce {
+		q.fragment = r.fragment(s)
+	}
+	if r.err != nil && errkind.Of(r.err) != errkind.Corrupt {
+		return nil, r.err
 	}
 	if err := r.end("query"); err != nil {
 		return nil, err

@@ -53,6 +53,7 @@ type ServerOptions struct {
 	Searcher storageapi.Searcher
 	Admin    storageapi.Admin   // nil: flush and merge are Unsupported
 	Catalog  storageapi.Catalog // nil: its requests are Unsupported
+	Reducer  storageapi.Reducer // nil: fragments are Unsupported
 	Addr     string             // label of metrics: the listen address as given
 	Config   ServerConfig
 	Logger   *logger.Logger     // nil means none
@@ -168,6 +169,15 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 		return sendStrings(out)(searcher.LabelValues(ctx, &q.search, q.text, q.limit))
 	case methodTenants:
 		return sendTenants(out)(searcher.Tenants(ctx, q.search.Range))
+	}
+	if q.method == methodReduce {
+		w := itemWriter{out: out}
+		cov, err := c.reduce(ctx, &w)
+		if err == nil {
+			w.flush()
+			err = w.err
+		}
+		return cov, err
 	}
 	if q.method >= methodDeleteSeries {
 		return c.catalog(ctx, out)

@@ -11,6 +11,7 @@ import (
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/querysource"
 )
 
 const dayMs = 24 * 3600 * 1000
@@ -59,7 +60,7 @@ func (a *API) queryRequest(r *request) (*query.Request, error) {
 	if text == "" {
 		return nil, errkind.New(errkind.BadRequest, "missing `query` arg")
 	}
-	req := &query.Request{Tenant: r.tenant, Query: text, NoCache: boolArg(r.Request, "nocache")}
+	req := &query.Request{Tenant: r.tenant, Query: text, NoCache: boolArg(r.Request, "nocache"), NoPushDown: r.FormValue("pushdown") == "0"}
 	var err error
 	if req.Step, err = stepArg(r.Request); err != nil {
 		return nil, err
@@ -90,15 +91,15 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 		return err
 	}
 	defer a.queries.begin(r, req)()
-	missing := &missingNodes{}
-	result, err := run(context.WithValue(r.Context(), missingKey{}, missing), req)
+	missing := &querysource.Failures{}
+	result, err := run(querysource.WithFailures(r.Context(), missing), req)
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
 	if err != nil {
 		return err
 	}
 	if result.Partial && (result.Raw || a.denyPartial(r)) {
-		return partialError(missing.coverage())
+		return partialError(missing.Coverage())
 	}
 	if limit > 0 && len(result.Series) > limit {
 		result.Series = result.Series[:limit]

@@ -1,65 +1,20 @@
 package selectapi
 
 import (
-	"context"
-	"slices"
 	"strings"
-	"sync"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/storageapi"
 )
 
 // NewSource returns the query engine's view of a Searcher.
 func NewSource(s storageapi.Searcher, dedupIntervalMs int64, set *metrics.Set) query.Source {
 	deduplicated := set.Counter(`vm_deduplicated_samples_total{type="select"}`)
-	return &source{searcher: s, reading: query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated}}
-}
-
-type source struct {
-	searcher storageapi.Searcher
-	reading  query.Reading
-}
-
-// Select starts a search.
-func (s *source) Select(ctx context.Context, q *model.SearchQuery) (query.SeriesIterator, error) {
-	it, err := s.searcher.Search(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	missing, _ := ctx.Value(missingKey{}).(*missingNodes)
-	return &found{SeriesIterator: it, missing: missing}, nil
-}
-
-// Reading returns which samples count.
-func (s *source) Reading() query.Reading { return s.reading }
-
-// found hands the answer of a search to the query engine.
-type found struct {
-	storageapi.SeriesIterator
-	missing *missingNodes // nil: nobody asks
-	series  query.EncodedSeries
-}
-
-// At returns the current series, valid until the next call of Next.
-func (f *found) At() *query.EncodedSeries {
-	s := f.SeriesIterator.At()
-	f.series = query.EncodedSeries{Key: s.Key, Blocks: s.Blocks}
-	return &f.series
-}
-
-// Partial reports whether data may be missing; final after the last Next.
-func (f *found) Partial() bool { return f.Coverage().Partial }
-
-// Close ends the search.
-func (f *found) Close() error {
-	if f.missing != nil {
-		f.missing.add(f.Coverage().Failed)
-	}
-	return f.SeriesIterator.Close()
+	return querysource.New(s, query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated})
 }
 
 // decoder turns blocks into samples as they are stored, NaN included, one series at a time. Its buffers are reused.
@@ -94,34 +49,6 @@ func (d *decoder) Err() error {
 		return d.err
 	}
 	return d.it.Err()
-}
-
-// missingNodes collects which nodes failed during a query, for its answer to name them.
-type missingNodes struct {
-	mu struct {
-		sync.Mutex
-		failed []storageapi.NodeFailure
-	}
-}
-
-type missingKey struct{}
-
-// add notes failures, the first of each node.
-func (m *missingNodes) add(failed []storageapi.NodeFailure) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, f := range failed {
-		if !slices.ContainsFunc(m.mu.failed, func(known storageapi.NodeFailure) bool { return known.Node == f.Node }) {
-			m.mu.failed = append(m.mu.failed, f)
-		}
-	}
-}
-
-// coverage returns what the query came to.
-func (m *missingNodes) coverage() storageapi.Coverage {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return storageapi.Coverage{Partial: true, Failed: m.mu.failed}
 }
 
 // partialError says which nodes did not answer.

@@ -1,6 +1,7 @@
 package vector
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 // Fold aggregates series one after the other, so that it holds a series per group and not one
 // per input. It is used by one goroutine. What Add is given may be reused by the caller.
+//
+// Sums are kept with what rounding has taken from them (Knuth, TAOCP 4.2.2, theorem B), so they do not depend on the order of series.
 type Fold struct {
 	a      aggregation
 	kind   foldKind
@@ -38,9 +41,14 @@ type foldGroup struct {
 	name   string
 	labels []model.Label
 	acc    []float64
+	rest   []float64 // of sums: what they lack to the exact ones
 	counts []float64
 	dense  float64 // series without a gap, which are not in counts yet
+	first  []byte  // see SetFirst
 }
+
+// isSum reports whether groups have rests.
+func (k foldKind) isSum() bool { return k == foldSum || k == foldSum2 || k == foldAvg }
 
 func foldKindOf(name string) foldKind {
 	switch name {
@@ -83,6 +91,9 @@ func (f *Fold) Add(name string, labels []model.Label, values []float64) {
 	}
 }
 
+// SetFirst says which series the group that came last began with, by a key of the caller's.
+func (f *Fold) SetFirst(key []byte) { f.groups[len(f.groups)-1].first = slices.Clone(key) }
+
 func (f *Fold) groupOf(s *Series) *foldGroup {
 	if f.single != nil {
 		return f.single
@@ -92,41 +103,61 @@ func (f *Fold) groupOf(s *Series) *foldGroup {
 		return g
 	}
 	g := f.create(string(f.key))
-	name, labels := f.a.describe(s)
-	g.name = strings.Clone(name)
-	g.labels = slices.Clone(labels)
-	for i := range g.labels {
-		g.labels[i] = model.Label{Name: strings.Clone(labels[i].Name), Value: strings.Clone(labels[i].Value)}
-	}
+	f.describe(g, s)
 	if f.a.Grouping == GroupNone {
 		f.single = g
 	}
 	return g
 }
 
+// describe gives a group the name and labels of its series.
+func (f *Fold) describe(g *foldGroup, s *Series) {
+	name, labels := f.a.describe(s)
+	g.name = strings.Clone(name)
+	g.labels = slices.Clone(labels)
+	for i := range g.labels {
+		g.labels[i] = model.Label{Name: strings.Clone(labels[i].Name), Value: strings.Clone(labels[i].Value)}
+	}
+}
+
 func (f *Fold) create(key string) *foldGroup {
-	memory := make([]float64, 2*f.a.points)
-	g := &foldGroup{key: key, acc: memory[:f.a.points:f.a.points], counts: memory[f.a.points:]}
+	n, columns := f.a.points, 2
+	if f.kind.isSum() {
+		columns = 3
+	}
+	memory := make([]float64, columns*n)
+	g := &foldGroup{key: key, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:]}
 	f.byKey[key] = g
 	f.groups = append(f.groups, g)
 	return g
 }
 
 func (g *foldGroup) sum(values []float64) {
-	acc, counts := g.acc[:len(values)], g.counts[:len(values)]
+	acc, rest, counts := g.acc[:len(values)], g.rest[:len(values)], g.counts[:len(values)]
 	if !hasGap(values) { // most have none
 		g.dense++
 		for i, v := range values {
-			acc[i] += v
+			var lost float64
+			acc[i], lost = twoSum(acc[i], v)
+			rest[i] += lost
 		}
 		return
 	}
 	for i, v := range values {
 		if v == v {
-			acc[i] += v
+			var lost float64
+			acc[i], lost = twoSum(acc[i], v)
+			rest[i] += lost
 			counts[i]++
 		}
 	}
+}
+
+// twoSum returns a+b as it is rounded, and exactly what rounding took; that is NaN when the sum is not finite.
+func twoSum(a, b float64) (sum, lost float64) {
+	sum = a + b
+	part := sum - a
+	return sum, (a - (sum - part)) + (b - part)
 }
 
 func hasGap(values []float64) bool {
@@ -160,7 +191,9 @@ func (g *foldGroup) add(kind foldKind, values []float64) {
 		case kind == foldGroupOp:
 			g.acc[i] = 1
 		case kind == foldSum2:
-			g.acc[i] += v * v
+			var lost float64
+			g.acc[i], lost = twoSum(g.acc[i], float64(v*v))
+			g.rest[i] += lost
 		case g.counts[i] == 0, kind == foldMin && v < g.acc[i], kind == foldMax && v > g.acc[i]:
 			g.acc[i] = v
 		}
@@ -176,6 +209,9 @@ func (f *Fold) Merge(other *Fold) {
 		if g := f.byKey[o.key]; g != nil {
 			g.settle()
 			g.merge(f.kind, o)
+			if bytes.Compare(o.first, g.first) < 0 {
+				g.first = o.first
+			}
 			continue
 		}
 		f.byKey[o.key] = o
@@ -194,7 +230,14 @@ func (g *foldGroup) merge(kind foldKind, o *foldGroup) {
 		case kind == foldMin && !empty && !(v < g.acc[i]), kind == foldMax && !empty && !(v > g.acc[i]):
 		case empty || kind == foldMin || kind == foldMax || kind == foldGroupOp:
 			g.acc[i] = v
-		default:
+			if kind.isSum() {
+				g.rest[i] = o.rest[i]
+			}
+		case kind.isSum():
+			var lost float64
+			g.acc[i], lost = twoSum(g.acc[i], v)
+			g.rest[i] += lost + o.rest[i]
+		default: // a count
 			g.acc[i] += v
 		}
 		g.counts[i] += n
@@ -210,6 +253,9 @@ func (f *Fold) Series() []*Series {
 	for _, g := range f.groups {
 		g.settle()
 		for i, n := range g.counts {
+			if f.kind.isSum() && g.rest[i] == g.rest[i] {
+				g.acc[i] += g.rest[i]
+			}
 			switch {
 			case n == 0:
 				g.acc[i] = math.NaN()

@@ -1,0 +1,106 @@
+package gather
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/fragment"
+	"vmcluster/lib/storageapi"
+)
+
+var _ storageapi.Reducer = (*Gather)(nil)
+
+const (
+	// Series which several nodes hold travel as they are stored. Beyond so many, and one in so many, all do.
+	freeShared    = 100
+	sharedPortion = 20
+	// After a fragment for which that was so, none is tried for this long: what it would have cost is not paid again and again.
+	holdBack = time.Minute
+)
+
+// reducing is what Gather knows of fragments.
+type reducing struct {
+	now       func() time.Time
+	notBefore atomic.Int64 // Unix nanoseconds
+}
+
+// wait makes the next fragments be read for a while.
+func (r *reducing) wait() { r.notBefore.Store(r.now().Add(holdBack).UnixNano()) }
+
+// Reduce implements storageapi.Reducer. Each node aggregates the series that it holds alone. Which these are, the nodes find out by
+// way of fingerprints: what two of them report is excluded in a second round, in which they hand it over as it is stored.
+func (g *Gather) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
+	if g.spare > 0 || g.reducing.now().UnixNano() < g.reducing.notBefore.Load() {
+		return storageapi.Reduction{}, nil
+	}
+	out, shared, err := g.reduceOnce(ctx, f)
+	if err != nil || len(shared) == 0 {
+		return out, err
+	}
+	total := 0
+	for _, r := range out.Results {
+		total += len(r.Fingerprints)
+	}
+	if len(shared) <= max(freeShared, total/sharedPortion) {
+		again := *f
+		again.Exclude = shared
+		// A series may have come to a second node between the rounds.
+		if out, shared, err = g.reduceOnce(ctx, &again); err != nil || len(shared) == 0 {
+			return out, err
+		}
+	}
+	g.reducing.wait()
+	return storageapi.Reduction{}, nil
+}
+
+// reduceOnce has all nodes evaluate the fragment, and returns the fingerprints that several of them report. Without
+// results the series have to be read.
+func (g *Gather) reduceOnce(ctx context.Context, f *fragment.Fragment) (out storageapi.Reduction, shared []uint32, err error) {
+	answers := make([]answer, len(g.nodes))
+	results := make([]*fragment.Result, len(g.nodes))
+	var declined atomic.Bool
+	ctx2, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range g.nodes {
+		wg.Go(func() {
+			node := &g.nodes[i]
+			r, err := node.reduce(ctx2, f)
+			answers[i] = answer{node: node.Name, err: err, coverage: r.Coverage}
+			if len(r.Results) == 1 {
+				results[i] = r.Results[0]
+			} else if older := errkind.Of(err) == errkind.Unsupported; older || err == nil {
+				if older {
+					g.reducing.wait()
+				}
+				declined.Store(true)
+				cancel() // the others need not go on
+			}
+		})
+	}
+	wg.Wait()
+	if declined.Load() {
+		return storageapi.Reduction{}, nil, nil
+	}
+	if out.Coverage, err = g.conclude(ctx, actionReduce, answers); err != nil {
+		return storageapi.Reduction{}, nil, err
+	}
+	var lists [][]uint32
+	for _, r := range results {
+		if r != nil {
+			out.Results = append(out.Results, r)
+			lists = append(lists, r.Fingerprints)
+		}
+	}
+	return out, fragment.Shared(lists), nil
+}
+
+func (n *Node) reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
+	if n.Reducer == nil {
+		return storageapi.Reduction{}, nil
+	}
+	return n.Reducer.Reduce(ctx, f)
+}

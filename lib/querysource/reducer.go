@@ -1,0 +1,50 @@
+package querysource
+
+import (
+	"context"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/fragment"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/query"
+	"vmcluster/lib/storageapi"
+)
+
+// ReducerOptions are what a Reducer works with.
+type ReducerOptions struct {
+	Searcher storageapi.Searcher
+	Logger   *logger.Logger
+	Metrics  *metrics.Set
+	Budget   *memory.Budget // of groups and of long series while they are evaluated; may be nil
+}
+
+// Reducer implements storageapi.Reducer.
+type Reducer struct {
+	engine   *query.Engine
+	declined *metrics.Counter
+}
+
+var _ storageapi.Reducer = (*Reducer)(nil)
+
+// NewReducer returns a Reducer.
+func NewReducer(o ReducerOptions) *Reducer {
+	engine := query.New(&query.Config{}, query.Options{Source: &source{searcher: o.Searcher}, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
+	return &Reducer{engine: engine, declined: o.Metrics.Counter("vm_query_fragments_declined_total")}
+}
+
+// Reduce evaluates a fragment.
+func (r *Reducer) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
+	res, partial, err := r.engine.Reduce(ctx, f)
+	if err != nil {
+		return storageapi.Reduction{}, errkind.New(errkind.Of(err), "cannot evaluate a part of the query: %w", err).WithRetryAfter(errkind.RetryAfterOf(err))
+	}
+	reduction := storageapi.Reduction{Coverage: storageapi.Coverage{Partial: partial}}
+	if res == nil {
+		r.declined.Inc()
+	} else {
+		reduction.Results = []*fragment.Result{res}
+	}
+	return reduction, nil
+}

@@ -1,0 +1,118 @@
+package querysource
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"vmcluster/lib/fragment"
+	"vmcluster/lib/model"
+	"vmcluster/lib/query"
+	"vmcluster/lib/storageapi"
+)
+
+// New returns the query engine's view of a Searcher. If that is a Reducer as well, the source is a query.Reducer.
+func New(s storageapi.Searcher, reading query.Reading) query.Source {
+	src := source{searcher: s, reading: reading}
+	if reducer, ok := s.(storageapi.Reducer); ok {
+		return &reducingSource{source: src, reducer: reducer}
+	}
+	return &src
+}
+
+type source struct {
+	searcher storageapi.Searcher
+	reading  query.Reading
+}
+
+// Select starts a search.
+func (s *source) Select(ctx context.Context, q *model.SearchQuery) (query.SeriesIterator, error) {
+	it, err := s.searcher.Search(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &found{SeriesIterator: it, failures: failuresOf(ctx)}, nil
+}
+
+// Reading returns which samples count.
+func (s *source) Reading() query.Reading { return s.reading }
+
+// found hands the answer of a search to the query engine.
+type found struct {
+	storageapi.SeriesIterator
+	failures *Failures // nil: nobody asks
+	series   query.EncodedSeries
+}
+
+// At returns the current series, valid until the next call of Next.
+func (f *found) At() *query.EncodedSeries {
+	s := f.SeriesIterator.At()
+	f.series = query.EncodedSeries{Key: s.Key, Blocks: s.Blocks}
+	return &f.series
+}
+
+// Partial reports whether data may be missing; final after the last Next.
+func (f *found) Partial() bool { return f.Coverage().Partial }
+
+// Close ends the search.
+func (f *found) Close() error {
+	f.failures.add(f.Coverage().Failed)
+	return f.SeriesIterator.Close()
+}
+
+// reducingSource is a source whose stores evaluate parts of queries.
+type reducingSource struct {
+	source
+	reducer storageapi.Reducer
+}
+
+// Reduce evaluates a fragment.
+func (s *reducingSource) Reduce(ctx context.Context, f *fragment.Fragment) (*query.Reduced, error) {
+	r, err := s.reducer.Reduce(ctx, f)
+	if err != nil || len(r.Results) == 0 {
+		return nil, err
+	}
+	failuresOf(ctx).add(r.Coverage.Failed)
+	return &query.Reduced{Results: r.Results, Partial: r.Coverage.Partial}, nil
+}
+
+// Failures collects which nodes failed during a query, for its answer to name them. It is safe for concurrent use.
+type Failures struct {
+	mu struct {
+		sync.Mutex
+		failed []storageapi.NodeFailure
+	}
+}
+
+type failuresKey struct{}
+
+// WithFailures returns a context for a query whose failures of nodes are collected.
+func WithFailures(ctx context.Context, f *Failures) context.Context {
+	return context.WithValue(ctx, failuresKey{}, f)
+}
+
+func failuresOf(ctx context.Context) *Failures {
+	f, _ := ctx.Value(failuresKey{}).(*Failures)
+	return f
+}
+
+// add notes failures, the first of each node.
+func (f *Failures) add(failed []storageapi.NodeFailure) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range failed {
+		if !slices.ContainsFunc(f.mu.failed, func(known storageapi.NodeFailure) bool { return known.Node == n.Node }) {
+			f.mu.failed = append(f.mu.failed, n)
+		}
+	}
+}
+
+// Coverage returns what the query came to, which is known to be partial.
+func (f *Failures) Coverage() storageapi.Coverage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return storageapi.Coverage{Partial: true, Failed: f.mu.failed}
+}

@@ -1,0 +1,299 @@
+package selectrpc
+
+import (
+	"context"
+	"math"
+
+	"vmcluster/lib/codec"
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/fragment"
+	"vmcluster/lib/model"
+	"vmcluster/lib/storageapi"
+	"vmcluster/lib/tsblock"
+)
+
+var _ storageapi.Reducer = (*Client)(nil)
+
+// The kinds of items in the answer to a fragment. Their numbers are part of the protocol.
+const (
+	reducedFigures      = 1
+	reducedFingerprints = 2
+	reducedGroup        = 3
+	reducedSeries       = 4
+)
+
+const (
+	fragmentKeepName = 1 << 0
+	fragmentMarkers  = 1 << 1
+	fragmentFlags    = fragmentKeepName | fragmentMarkers
+)
+
+// maxFragmentPoints bounds what a request can make a node allocate per group before its memory is reserved.
+const maxFragmentPoints = 1 << 20
+
+func appendFragment(dst []byte, f *fragment.Fragment) []byte {
+	dst = appendText(dst, f.Function)
+	dst = appendTexts(dst, f.Texts)
+	for _, n := range []int64{f.Start, f.End, f.Step, f.Window, f.Lookback, f.MinStaleness, f.DedupIntervalMs} {
+		dst = codec.AppendVarint(dst, n)
+	}
+	flags := byte(0)
+	if f.KeepName {
+		flags |= fragmentKeepName
+	}
+	if f.KeepStaleMarkers {
+		flags |= fragmentMarkers
+	}
+	dst = append(dst, flags)
+	dst = appendText(dst, f.Aggregate)
+	dst = append(dst, byte(f.Grouping))
+	dst = appendTexts(dst, f.Labels)
+	dst = codec.AppendUvarint(dst, uint64(max(0, f.MaxSamples)))
+	dst = codec.AppendUvarint(dst, uint64(max(0, f.MaxSamplesPerSeries)))
+	dst = codec.AppendUvarint(dst, uint64(len(f.Args)))
+	var e codec.Encoder
+	for _, arg := range f.Args {
+		dst = appendColumn(dst, &e, arg)
+	}
+	return appendFingerprints(dst, f.Exclude)
+}
+
+func (r *reader) fragment(search *model.SearchQuery) *fragment.Fragment {
+	f := &fragment.Fragment{Search: *search, Function: string(r.bytes()), Texts: r.texts()}
+	for _, n := range []*int64{&f.Start, &f.End, &f.Step, &f.Window, &f.Lookback, &f.MinStaleness, &f.DedupIntervalMs} {
+		*n = r.varint()
+	}
+	flags := r.byte()
+	f.KeepName, f.KeepStaleMarkers = flags&fragmentKeepName != 0, flags&fragmentMarkers != 0
+	f.Aggregate, f.Grouping, f.Labels = string(r.bytes()), fragment.Grouping(r.byte()), r.texts()
+	f.MaxSamples, f.MaxSamplesPerSeries = r.int(), r.int()
+	if r.err == nil && (flags&^fragmentFlags != 0 || f.Grouping > fragment.GroupWithout) {
+		r.fail(errkind.New(errkind.Unsupported, "cannot evaluate a fragment with flags %#x and grouping %d: this node is older than the one asking", flags, f.Grouping))
+	}
+	if r.err == nil && (f.Step <= 0 || f.End < f.Start || f.Window < 0 || (f.End-f.Start)/f.Step >= maxFragmentPoints || f.Start < -farthest || f.End > farthest) {
+		r.fail(errkind.New(errkind.BadRequest, "cannot evaluate a fragment from %d to %d with step %d and window %d: at most %d points are supported", f.Start, f.End, f.Step, f.Window, maxFragmentPoints))
+	}
+	for range r.count(2) {
+		f.Args = append(f.Args, r.column(f.Points()))
+	}
+	f.Exclude = r.fingerprints(nil)
+	return f
+}
+
+// farthest bounds times, so that sums of them do not overflow.
+const farthest = math.MaxInt64 / 8
+
+// int reads a number of things.
+func (r *reader) int() int { return int(min(r.uvarint(), math.MaxInt)) }
+
+func appendTexts(dst []byte, texts []string) []byte {
+	dst = codec.AppendUvarint(dst, uint64(len(texts)))
+	for _, s := range texts {
+		dst = appendText(dst, s)
+	}
+	return dst
+}
+
+func (r *reader) texts() []string {
+	var out []string
+	for range r.count(1) {
+		out = append(out, string(r.bytes()))
+	}
+	return out
+}
+
+// appendColumn appends values in columns of the codec, each with its length in bytes.
+func appendColumn(dst []byte, e *codec.Encoder, values []float64) []byte {
+	var buf []byte
+	for len(values) > 0 {
+		n := min(len(values), codec.MaxColumnLen)
+		buf = e.AppendValues(buf[:0], values[:n])
+		dst = codec.AppendBytes(dst, buf)
+		values = values[n:]
+	}
+	return dst
+}
+
+// column reads n values.
+func (r *reader) column(n int) []float64 {
+	var out []float64
+	for len(out) < n && r.err == nil {
+		var err error
+		src := r.bytes()
+		if out, err = codec.DecodeValues(out, src, min(n-len(out), codec.MaxColumnLen)); err != nil {
+			r.fail(err)
+		}
+	}
+	return out
+}
+
+// appendFingerprints appends ascending fingerprints by their distances.
+func appendFingerprints(dst []byte, list []uint32) []byte {
+	dst = codec.AppendUvarint(dst, uint64(len(list)))
+	last := uint32(0)
+	for _, x := range list {
+		dst = codec.AppendUvarint(dst, uint64(x-last))
+		last = x
+	}
+	return dst
+}
+
+func (r *reader) fingerprints(dst []uint32) []uint32 {
+	last := uint64(0)
+	for range r.count(1) {
+		last += r.uvarint()
+		if last > math.MaxUint32 {
+			r.fail(errkind.New(errkind.Corrupt, "a fingerprint is larger than 32 bits"))
+			return nil
+		}
+		dst = append(dst, uint32(last))
+	}
+	return dst
+}
+
+// reduce answers a fragment. An answer without figures says that the series have to be read.
+func (c *call) reduce(ctx context.Context, w *itemWriter) (storageapi.Coverage, error) {
+	reducer := c.server.opts.Reducer
+	if reducer == nil {
+		return storageapi.Coverage{}, errkind.New(errkind.Unsupported, "cannot %s: this node does not offer it", c.query.method)
+	}
+	reduction, err := reducer.Reduce(ctx, c.query.fragment)
+	if err != nil || len(reduction.Results) != 1 {
+		return reduction.Coverage, err
+	}
+	res := reduction.Results[0]
+	c.server.seriesRead.Add(res.SeriesRead)
+	c.server.rowsRead.Add(res.SamplesRead)
+	w.buf = append(w.buf, reducedFigures)
+	w.buf = codec.AppendUvarint(w.buf, uint64(res.SeriesRead))
+	w.buf = codec.AppendUvarint(w.buf, uint64(res.SamplesRead))
+	for rest := res.Fingerprints; len(rest) > 0; {
+		n := min(len(rest), frameTarget/4)
+		w.buf = appendFingerprints(append(w.buf, reducedFingerprints), rest[:n])
+		rest = rest[n:]
+		w.sendFull()
+	}
+	var e codec.Encoder
+	for i := range res.Groups {
+		w.buf = appendGroup(append(w.buf, reducedGroup), &e, &res.Groups[i])
+		w.sendFull()
+	}
+	for i := range res.Excluded {
+		w.series(&res.Excluded[i])
+	}
+	return reduction.Coverage, nil
+}
+
+func appendGroup(dst []byte, e *codec.Encoder, g *fragment.Group) []byte {
+	dst = codec.AppendBytes(dst, g.First)
+	dst = appendText(dst, g.Name)
+	dst = codec.AppendUvarint(dst, uint64(len(g.Labels)))
+	for _, l := range g.Labels {
+		dst = appendText(dst, l.Name)
+		dst = appendText(dst, l.Value)
+	}
+	dst = appendColumn(dst, e, g.Counts)
+	dst = appendColumn(dst, e, g.Values)
+	if len(g.Rests) == 0 {
+		return append(dst, 0)
+	}
+	return appendColumn(append(dst, 1), e, g.Rests)
+}
+
+func (r *reader) group(points int) fragment.Group {
+	g := fragment.Group{First: append([]byte(nil), r.bytes()...), Name: string(r.bytes())}
+	for range r.count(2) {
+		g.Labels = append(g.Labels, model.Label{Name: string(r.bytes()), Value: string(r.bytes())})
+	}
+	g.Counts, g.Values = r.column(points), r.column(points)
+	if r.byte() != 0 {
+		g.Rests = r.column(points)
+	}
+	return g
+}
+
+// series adds a series as it is stored, in several items if it is long.
+func (w *itemWriter) series(s *fragment.Series) {
+	for blocks := s.Blocks; ; {
+		n, size := 0, 0
+		for n < len(blocks) && size < frameTarget {
+			size += len(blocks[n].Timestamps) + len(blocks[n].Values)
+			n++
+		}
+		w.buf = codec.AppendBytes(append(w.buf, reducedSeries), s.Key)
+		w.buf = codec.AppendUvarint(w.buf, uint64(n))
+		for i := range blocks[:n] {
+			w.buf = blocks[i].AppendTo(w.buf)
+		}
+		w.sendFull()
+		if blocks = blocks[n:]; len(blocks) == 0 {
+			return
+		}
+	}
+}
+
+// excluded adds a series to the result. Nothing in it aliases the frame.
+func (r *reader) excluded(res *fragment.Result) {
+	key := r.bytes()
+	last := len(res.Excluded) - 1
+	if last < 0 || string(res.Excluded[last].Key) != string(key) {
+		res.Excluded = append(res.Excluded, fragment.Series{Key: append([]byte(nil), key...)})
+		last++
+	}
+	s := &res.Excluded[last]
+	for range r.count(4) { // the shortest block takes more than 4 bytes
+		var b tsblock.Block
+		tail, err := tsblock.UnmarshalBlock(r.src, &b)
+		if err != nil {
+			r.fail(err)
+			return
+		}
+		r.src = tail
+		b.Timestamps, b.Values = append([]byte(nil), b.Timestamps...), append([]byte(nil), b.Values...)
+		s.Blocks = append(s.Blocks, b)
+	}
+}
+
+// parseReduced adds the items of a frame to a result, which it makes at the first one.
+func parseReduced(res **fragment.Result, points int, hasRests bool, src []byte) error {
+	r := &reader{src: src}
+	for len(r.src) > 0 {
+		kind := r.byte()
+		if *res == nil && kind == reducedFigures {
+			*res = &fragment.Result{SeriesRead: r.int(), SamplesRead: r.int()}
+			continue
+		}
+		if *res == nil {
+			kind = 0
+		}
+		switch kind {
+		case reducedFingerprints:
+			(*res).Fingerprints = r.fingerprints((*res).Fingerprints)
+		case reducedGroup:
+			g := r.group(points)
+			if r.err == nil && hasRests != (g.Rests != nil) {
+				r.fail(errkind.New(errkind.Corrupt, "a group has rests: %t; want %t", g.Rests != nil, hasRests))
+			}
+			(*res).Groups = append((*res).Groups, g)
+		case reducedSeries:
+			r.excluded(*res)
+		default:
+			r.fail(errkind.New(errkind.Corrupt, "there is no item of kind %d here", kind))
+		}
+	}
+	return r.end("the answer to a fragment")
+}
+
+// Reduce asks the node to evaluate a fragment.
+func (c *Client) Reduce(ctx context.Context, f *fragment.Fragment) (out storageapi.Reduction, err error) {
+	var res *fragment.Result
+	request := &query{method: methodReduce, search: f.Search, fragment: f}
+	out.Coverage, err = c.call(ctx, request, func(frame []byte) error { return parseReduced(&res, f.Points(), f.HasRests(), frame) })
+	if err != nil {
+		return storageapi.Reduction{}, err
+	}
+	if res != nil {
+		out.Results = []*fragment.Result{res}
+	}
+	return out, nil
+}
