@@ -51,12 +51,12 @@ func TestCanonicalText(t *testing.T) {
 		{`a * -b ^ c * d`, `a * (0 - b ^ c) * d`},
 		{`a default b if c or d and e == f`, `a default b if c or d and e == f`},
 		{`((a default b) if c) or d`, `((a default b) if c) or d`},
-		{`a and on() b`, `a and on () b`},
+		{`a and on() b`, `a and on() b`},
 		{`a > BOOL b`, `a > bool b`},
-		{`a * on (x, y,) group_left (*) prefix "p_" b`, `a * on (x, y) group_left (*) prefix "p_" b`},
-		{`a + ignoring(x) group_right b`, `a + ignoring (x) group_right () b`},
+		{`a * on (x, y,) group_left (*) prefix "p_" b`, `a * on(x,y) group_left(*) prefix "p_" b`},
+		{`a + ignoring(x) group_right b`, `a + ignoring(x) group_right() b`},
 		{`a + fill(0) b`, `a + fill_left(0) fill_right(0) b`},
-		{`a + on (k) fill_left(-1) b`, `a + on (k) fill_left(-1) b`},
+		{`a + on (k) fill_left(-1) b`, `a + on(k) fill_left(-1) b`},
 		{`on + ignoring / bool`, `{__name__="on"} + {__name__="ignoring"} / {__name__="bool"}`},
 		{`(a + b) keep_metric_names`, `(a + b) keep_metric_names`},
 		{`a + b * 2 keep_metric_names`, `a + (b * 2) keep_metric_names`},
@@ -64,8 +64,8 @@ func TestCanonicalText(t *testing.T) {
 		{`q == (1, 2)`, `q == (1, 2)`},
 		{`q == (1,)`, `q == 1`},
 		// aggregates
-		{`SUM(x) BY (a, "b c") LIMIT 3`, `sum by (a, "b c") (x) limit 3`},
-		{`sum without (a) (x, y,)`, `sum without (a) (x, y)`},
+		{`SUM(x) BY (a, "b c") LIMIT 3`, `sum(x) by(a,"b c") limit 3`},
+		{`sum without (a) (x, y,)`, `sum(x, y) without(a)`},
 		{`sum`, `sum`},
 		{`sum{a="b"} + count`, `sum{a="b"} + count`},
 		// numbers and constants
@@ -88,7 +88,7 @@ func TestCanonicalText(t *testing.T) {
 		{`WITH (x = x + 1) x`, `x + 1`},
 		{`WITH (x = 1, f(x) = x + 1) f(x + 3)`, `5`},
 		{`WITH (x = 1, y = x) WITH (x = 2) x + y * 10`, `12`},
-		{`WITH (f(l) = sum(m) by (l)) f((a, b))`, `sum by (a, b) (m)`},
+		{`WITH (f(l) = sum(m) by (l)) f((a, b))`, `sum(m) by(a,b)`},
 		{`WITH (d = 90, s = 2i) rate(m[d:s] offset d)`, `rate(m[90:2i] offset 90)`},
 		{`WITH (f() = m, f2() = f() + f()) f2()`, `m + m`},
 		{`WITH (rate(x) = x) rate(y)`, `y`},
@@ -104,10 +104,7 @@ func TestCanonicalText(t *testing.T) {
 			t.Errorf("%s: got %s; want %s", tc.q, got, tc.want)
 		}
 		checkFixpoint(t, tc.q)
-		pretty, err := Prettify(tc.q)
-		if again, _ := ExpandWith(pretty); err != nil || again != got {
-			t.Errorf("Prettify(%s) = %s, %v", tc.q, pretty, err)
-		}
+		checkPretty(t, tc.q)
 	}
 }
 
@@ -297,26 +294,6 @@ func TestArgumentPositions(t *testing.T) {
 	}
 }
 
-func TestPrettifyBreaksLongLines(t *testing.T) {
-	q := `sum(rate(a_long_metric_name{label="value"}[5m])) by (x) / (count(another_long_metric_name{label="value"}) + on (x) group_left () sum(third_metric_name)) > 5`
-	got, err := Prettify(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `sum by (x) (rate(a_long_metric_name{label="value"}[5m]))
-/
-(
-  count(another_long_metric_name{label="value"})
-  + on (x) group_left ()
-  sum(third_metric_name)
-)
->
-5`
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"accept.txt", "reject.txt"} {
 		for i, q := range readQueries(f, name) {
@@ -338,13 +315,7 @@ func FuzzParse(f *testing.F) {
 			_ = CheckArgs(e)
 			return true
 		})
-		pretty, err := Prettify(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := ExpandWith(pretty); err != nil || again != String(e) {
-			t.Fatalf("%q: pretty text %q gives %q, %v", q, pretty, again, err)
-		}
+		checkPretty(t, q)
 	})
 }
 

@@ -94,6 +94,7 @@ func (p *parser) parseWindow(r *RollupExpr) (empty bool, err error) {
 func (p *parser) parseDuration(want string, signed bool) (*DurationExpr, error) {
 	pos, negative := p.tok.pos, false
 	for signed && (p.isPunct("-") || p.isPunct("+")) {
+		p.mark(p.tok.pos, mark{role: roleSign})
 		negative = negative != p.isPunct("-")
 		p.advance()
 	}
@@ -196,6 +197,7 @@ func (p *parser) parseAt(r *RollupExpr) error {
 	defer p.leave()
 	pos, negative := p.tok.pos, false
 	for p.isPunct("-") || p.isPunct("+") {
+		p.mark(p.tok.pos, mark{role: roleSign})
 		negative = negative != p.isPunct("-")
 		p.advance()
 	}
@@ -255,6 +257,7 @@ func (p *parser) parseGrouping(a *AggrExpr) (err error) {
 
 // parseLabelList parses a list of label names in parentheses.
 func (p *parser) parseLabelList() ([]string, error) {
+	p.mark(p.tok.pos, mark{role: roleLabelList})
 	if err := p.expect("("); err != nil {
 		return nil, err
 	}

@@ -18,11 +18,14 @@ const (
 // Parse returns the tree of a query. Templates are expanded, constants are
 // folded, and parentheses are gone: the shape of the tree says the order.
 // Errors are of kind BadRequest.
-func Parse(q string) (Expr, error) {
-	p := &parser{src: q, lex: lexer{src: q}}
-	if len(q) > maxQueryBytes {
-		p.src = q[:maxQueryBytes]
-		return nil, p.errorAt(0, "the query has %d bytes; want at most %d", len(q), maxQueryBytes)
+func Parse(q string) (Expr, error) { return newParser(q).parse() }
+
+func newParser(q string) *parser { return &parser{src: q, lex: lexer{src: q}} }
+
+func (p *parser) parse() (Expr, error) {
+	if n := len(p.src); n > maxQueryBytes {
+		p.src = p.src[:maxQueryBytes]
+		return nil, p.errorAt(0, "the query has %d bytes; want at most %d", n, maxQueryBytes)
 	}
 	p.advance()
 	e, err := p.parseExpr()
@@ -54,6 +57,7 @@ type parser struct {
 	env   *binding // names in scope; nil: none
 	depth int
 	nodes int
+	marks marks // what tokens stand for, by their place; nil: nobody asks
 }
 
 func (p *parser) advance() { p.tok = p.lex.next() }
@@ -147,6 +151,7 @@ func (p *parser) parseUnary(minPrec int) (Expr, error) {
 		return p.parseOperand()
 	}
 	minus, pos := p.isPunct("-"), p.tok.pos
+	p.mark(pos, mark{role: roleSign})
 	p.advance()
 	prec := precMul
 	if minPrec > precAdd {
@@ -173,6 +178,7 @@ func (p *parser) parseBinaryTail(left Expr, op string) (Expr, error) {
 	if err := p.parseBinaryModifiers(be); err != nil {
 		return nil, err
 	}
+	p.mark(be.pos, mark{role: roleOperator, prec: precedence(op), operand: p.tok.pos})
 	prec := precedence(op) + 1
 	if op == "^" {
 		prec = precPow // right-associative

@@ -38,6 +38,7 @@ func TestAcceptedQueries(t *testing.T) {
 	}
 	for _, q := range queries {
 		checkFixpoint(t, q)
+		checkPretty(t, q)
 	}
 }
 

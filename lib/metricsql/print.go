@@ -21,6 +21,8 @@ func (e *NumberExpr) AppendString(dst []byte) []byte {
 		return append(dst, "Inf"...)
 	case math.IsInf(e.Value, -1):
 		return append(dst, "-Inf"...)
+	case e.Value == 0 && math.Signbit(e.Value):
+		return append(dst, "(0 * -1)"...) // -0 is 0 - 0, which is 0
 	}
 	return strconv.AppendFloat(dst, e.Value, 'g', -1, 64)
 }
@@ -197,28 +199,16 @@ func appendArgs(dst []byte, args []Expr) []byte {
 	return append(dst, ')')
 }
 
-// AppendString appends the aggregate, its grouping before the arguments.
+// AppendString appends the aggregate, its grouping behind the arguments.
 func (a *AggrExpr) AppendString(dst []byte) []byte {
-	dst = a.appendHead(dst)
-	dst = appendArgs(dst, a.Args)
-	return a.appendLimit(dst)
-}
-
-func (a *AggrExpr) appendHead(dst []byte) []byte {
 	dst = append(dst, a.Name...)
+	dst = appendArgs(dst, a.Args)
 	switch a.Grouping {
 	case GroupBy:
-		dst = append(dst, " by "...)
+		dst = appendLabelList(append(dst, " by"...), a.Labels)
 	case GroupWithout:
-		dst = append(dst, " without "...)
-	default:
-		return dst
+		dst = appendLabelList(append(dst, " without"...), a.Labels)
 	}
-	dst = appendLabelList(dst, a.Labels)
-	return append(dst, ' ')
-}
-
-func (a *AggrExpr) appendLimit(dst []byte) []byte {
 	if a.Limit == 0 {
 		return dst
 	}
@@ -230,7 +220,7 @@ func appendLabelList(dst []byte, labels []string) []byte {
 	dst = append(dst, '(')
 	for i, l := range labels {
 		if i > 0 {
-			dst = append(dst, ", "...)
+			dst = append(dst, ',')
 		}
 		dst = appendLabelName(dst, l)
 	}
@@ -281,15 +271,15 @@ func (e *BinaryExpr) appendOp(dst []byte) []byte {
 	}
 	switch e.Match {
 	case MatchOn:
-		dst = appendLabelList(append(dst, " on "...), e.MatchLabels)
+		dst = appendLabelList(append(dst, " on"...), e.MatchLabels)
 	case MatchIgnoring:
-		dst = appendLabelList(append(dst, " ignoring "...), e.MatchLabels)
+		dst = appendLabelList(append(dst, " ignoring"...), e.MatchLabels)
 	}
 	switch e.Join {
 	case JoinLeft:
-		dst = append(dst, " group_left "...)
+		dst = append(dst, " group_left"...)
 	case JoinRight:
-		dst = append(dst, " group_right "...)
+		dst = append(dst, " group_right"...)
 	}
 	if e.Join != JoinNone {
 		dst = e.appendJoinLabels(dst)

@@ -41,7 +41,9 @@ func (p *parser) parseSelector(pos int, prefix []model.TagFilter) (Expr, error) 
 		if !p.isKeyword("or") {
 			break
 		}
+		or := p.tok.pos
 		p.advance()
+		p.mark(or, mark{role: roleOperator, prec: precLowest, operand: p.tok.pos})
 		if p.isPunct("}") {
 			return nil, p.unexpected("a label filter")
 		}

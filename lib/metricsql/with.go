@@ -38,6 +38,7 @@ func (p *parser) lookup(name string) *binding {
 
 // parseWith parses (name = expr, f(x) = expr, ...) expr.
 func (p *parser) parseWith() (Expr, error) {
+	p.mark(p.tok.pos, mark{role: roleTemplates})
 	outer := p.env
 	defer func() { p.env = outer }()
 	if err := p.expect("("); err != nil {
@@ -82,6 +83,7 @@ func (p *parser) parseDefinition(outer *binding) error {
 	if !p.isPunct("=") {
 		return p.unexpected(`"="`)
 	}
+	p.mark(p.tok.pos, mark{role: roleDefinition})
 	b.bodyPos = p.tok.end
 	p.advance()
 	for _, name := range b.params {

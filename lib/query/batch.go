@@ -118,6 +118,7 @@ type rollupRun struct {
 	free    chan *batch
 	jobs    chan *batch
 	workers sync.WaitGroup
+	merging *sync.Cond // of mu: a batch is done
 
 	mu struct {
 		sync.Mutex
@@ -137,7 +138,9 @@ type batchResult struct {
 
 func newRollupRun(ev *evaluation, c *rollupCall, p rollup.Params, r model.TimeRange) *rollupRun {
 	points := int((p.End-p.Start)/p.Step) + 1
-	return &rollupRun{ev: ev, c: c, p: p, r: r, size: batchSize(r, points), current: ev.e.getBatch()}
+	run := &rollupRun{ev: ev, c: c, p: p, r: r, size: batchSize(r, points), current: ev.e.getBatch()}
+	run.merging = sync.NewCond(&run.mu)
+	return run
 }
 
 // getBatch returns an empty batch, with memory of earlier ones if there is any.
@@ -191,8 +194,11 @@ func (r *rollupRun) add(s *EncodedSeries) error {
 
 // handOver gives the current batch to the workers, which it starts if it has to.
 func (r *rollupRun) handOver() error {
-	n := runtime.GOMAXPROCS(0)
 	if r.jobs == nil {
+		n := runtime.GOMAXPROCS(0)
+		if most := r.ev.e.cfg.MaxWorkersPerQuery; most > 0 {
+			n = min(n, most)
+		}
 		r.jobs = make(chan *batch)
 		r.free = make(chan *batch, n+1)
 		for range n {
@@ -204,18 +210,25 @@ func (r *rollupRun) handOver() error {
 	r.jobs <- r.current
 	r.current = <-r.free
 	r.current.reset()
-	return r.failure()
+	return r.catchUp()
+}
+
+// maxAhead is how many batches may be evaluated before the first of them is. The folds of all of them are in memory.
+const maxAhead = 16
+
+// catchUp waits until the slowest worker is not far behind, and returns the error of any.
+func (r *rollupRun) catchUp() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.c.fold != nil && r.mu.err == nil && r.batches-r.mu.merged > maxAhead {
+		r.merging.Wait()
+	}
+	return r.mu.err
 }
 
 func (r *rollupRun) number(b *batch) {
 	b.number = r.batches
 	r.batches++
-}
-
-func (r *rollupRun) failure() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.mu.err
 }
 
 // work evaluates batches until there are no more.
@@ -331,6 +344,7 @@ func (r *rollupRun) done(number int, out *rollupOutput) {
 	}
 	if out.fold != nil {
 		r.foldLocked()
+		r.merging.Broadcast()
 	}
 }
 
@@ -341,9 +355,9 @@ func (r *rollupRun) foldLocked() {
 		if r.mu.total == nil {
 			r.mu.total = *part
 		} else {
-			groups := r.mu.total.Len() + (*part).Len()
+			held := r.mu.total.Bytes() + (*part).Bytes()
 			r.mu.total.Merge(*part)
-			r.ev.giveBack(int64(groups-r.mu.total.Len()) * foldBytes(&r.p))
+			r.ev.giveBack(held - r.mu.total.Bytes())
 		}
 		*part = nil
 	}

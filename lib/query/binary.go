@@ -36,7 +36,7 @@ func (ev *evaluation) evalSides(x *metricsql.BinaryExpr, g vector.Grid) (left, r
 	}
 	var b []*vector.Series
 	if len(a) > 0 || needsBothSides(x) {
-		if b, err = ev.eval(second, g); err != nil {
+		if b, err = ev.eval(ev.narrow(x, second, a), g); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"flag"
+	"runtime"
 	"time"
 
 	"vmcluster/lib/flagvalue"
@@ -18,6 +19,8 @@ type Config struct {
 	MaxSeriesPerAggrFunc       int
 	MaxQueryLen                flagvalue.Bytes
 	MaxMemoryPerQuery          flagvalue.Bytes
+	MaxWorkersPerQuery         int
+	MaxPushedLabelValues       int
 	MaxLookback                flagvalue.Duration
 	MaxStalenessInterval       flagvalue.Duration
 	MinStalenessInterval       flagvalue.Duration
@@ -42,7 +45,9 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxSeriesPerAggrFunc, "search.maxSeriesPerAggrFunc", 1e6, "Most series an aggregate may produce; 0 means no limit")
 	c.MaxQueryLen = 16 << 10
 	fs.Var(&c.MaxQueryLen, "search.maxQueryLen", "Longest query text in bytes; 0 means no limit")
-	fs.Var(&c.MaxMemoryPerQuery, "search.maxMemoryPerQuery", "Most memory one query may use for samples and results; 0 means that only the memory budget of the process limits it")
+	fs.Var(&c.MaxMemoryPerQuery, "search.maxMemoryPerQuery", "Most memory one query may use for samples and results; 0 means half of what -memory.allowedPercent and -memory.allowedBytes allow the process")
+	fs.IntVar(&c.MaxPushedLabelValues, "search.maxBinaryOpPushdownLabelValues", 100, "Most values of a label in on() which one side of an operator may have for its values to filter the series of the other; 0 turns it off. The number does not change answers")
+	fs.IntVar(&c.MaxWorkersPerQuery, "search.maxWorkersPerQuery", runtime.GOMAXPROCS(-1), "Most goroutines which decode and evaluate series for one query; fewer leave more CPU to other queries. The number does not change answers")
 	fs.Var(&c.MaxLookback, "search.maxLookback", "How long the last sample of a series is carried forward; 0 derives it from the interval between samples. The argument max_lookback overrides it")
 	fs.Var(&c.MaxStalenessInterval, "search.maxStalenessInterval", "Longest gap between samples which is treated as continuous; used when -search.maxLookback is 0")
 	fs.Var(&c.MinStalenessInterval, "search.minStalenessInterval", "Gaps between samples up to this length are always treated as continuous")

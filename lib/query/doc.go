@@ -4,8 +4,8 @@
 //
 // It must not know HTTP, how a Source finds series, or how results are encoded.
 //
-// An Engine is safe for concurrent use. Results belong to the caller. A request
-// holds its memory reservation until its evaluation returns.
+// An Engine is safe for concurrent use. Results belong to the caller. What a
+// request has reserved is given back when its evaluation returns at the latest.
 //
 // Invariants:
 //

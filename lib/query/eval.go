@@ -13,6 +13,32 @@ func (ev *evaluation) eval(expr metricsql.Expr, g vector.Grid) ([]*vector.Series
 	if err := ev.interrupted(); err != nil {
 		return nil, err
 	}
+	switch expr.(type) {
+	case *metricsql.FuncExpr, *metricsql.AggrExpr, *metricsql.BinaryExpr:
+		before := ev.reserved.Load() - ev.keptBytes
+		series, err := ev.evalNode(expr, g)
+		if err == nil {
+			ev.releaseInputs(before, series)
+		}
+		return series, err
+	}
+	return ev.evalNode(expr, g)
+}
+
+// releaseInputs gives back what a node has reserved beyond its result: its inputs are gone by now, but for the
+// samples that are kept for selectors which occur again.
+func (ev *evaluation) releaseInputs(before int64, result []*vector.Series) {
+	held := ev.reserved.Load() - ev.keptBytes - before
+	for _, s := range result {
+		held -= int64(len(s.Values))*8 + vector.SeriesSize(s.Labels)
+	}
+	if held > 0 {
+		ev.giveBack(held)
+	}
+}
+
+// evalNode evaluates one node of the tree.
+func (ev *evaluation) evalNode(expr metricsql.Expr, g vector.Grid) ([]*vector.Series, error) {
 	switch x := expr.(type) {
 	case *metricsql.NumberExpr:
 		return ev.constant("", x.Value, g)

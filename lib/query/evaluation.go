@@ -21,6 +21,8 @@ type evaluation struct {
 
 	uses    map[string]int // how often each selector occurs in the query
 	fetched map[fetchKey]*fetched
+	// keptBytes are reserved for fetched until the end.
+	keptBytes int64
 
 	added []string // labels which functions added to series, in the order they first did
 
@@ -28,10 +30,14 @@ type evaluation struct {
 	samplesRead   atomic.Int64
 	partial       bool
 	reserved      atomic.Int64 // bytes
+	peak          atomic.Int64 // the most that was reserved at a time
+	limit         int64        // of reserved; 0: none
+	refused       atomic.Bool  // memory was
 }
 
 func (e *Engine) newEvaluation(ctx context.Context, r *Request, expr metricsql.Expr, step int64) *evaluation {
 	ev := &evaluation{e: e, cfg: e.cfg, reading: e.source.Reading(), ctx: ctx, req: r, lookback: e.lookback(r, step), uses: map[string]int{}, fetched: map[fetchKey]*fetched{}}
+	ev.limit = e.memoryLimit()
 	countSelectors(expr, ev.uses)
 	return ev
 }
@@ -45,19 +51,46 @@ func (ev *evaluation) release() {
 	}
 }
 
+// memoryLimit returns how many bytes a query may reserve; 0 means any number. By default one query cannot take all of
+// the budget, since others, and writes, need some of it.
+func (e *Engine) memoryLimit() int64 {
+	switch {
+	case e.cfg.MaxMemoryPerQuery > 0:
+		return int64(e.cfg.MaxMemoryPerQuery)
+	case e.budget != nil:
+		return e.budget.Limit() / 2
+	}
+	return 0
+}
+
 // reserve takes memory for samples or points until the end of the evaluation.
 func (ev *evaluation) reserve(n int64) error {
-	if limit := int64(ev.e.cfg.MaxMemoryPerQuery); limit > 0 && ev.reserved.Load()+n > limit {
+	used := ev.reserved.Add(n)
+	if ev.limit > 0 && used > ev.limit {
+		ev.reserved.Add(-n)
+		ev.refused.Store(true)
 		return errkind.New(errkind.Unprocessable, "cannot use more than %d bytes of memory for one query (%d are in use, %d more are needed); select fewer series, shorten the range, raise the step or -search.maxMemoryPerQuery",
-			limit, ev.reserved.Load(), n)
+			ev.limit, used-n, n)
 	}
 	if ev.e.budget != nil {
 		if err := ev.e.budget.Reserve(n, "a query"); err != nil {
+			ev.reserved.Add(-n)
+			ev.refused.Store(true)
 			return err
 		}
 	}
-	ev.reserved.Add(n)
+	for peak := ev.peak.Load(); used > peak && !ev.peak.CompareAndSwap(peak, used); {
+		peak = ev.peak.Load()
+	}
 	return nil
+}
+
+// explain adds how far the query came to the error of a refused reservation. By now all workers have settled.
+func (ev *evaluation) explain(err error) error {
+	if err == nil || !ev.refused.Load() {
+		return err
+	}
+	return errkind.New(errkind.Of(err), "%w; %d series and %d samples had been read until then", err, ev.seriesFetched.Load(), ev.samplesRead.Load()).WithRetryAfter(errkind.RetryAfterOf(err))
 }
 
 // guard is reserve for long computations: it fails as well when the query was given up.

@@ -9,6 +9,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metricsql"
 	"vmcluster/lib/model"
+	"vmcluster/lib/query/vector"
 )
 
 const (
@@ -80,9 +81,11 @@ func (ev *evaluation) kept(s *selection) ([]*RawSeries, error) {
 
 // keep adds a copy of s to f.
 func (ev *evaluation) keep(f *fetched, s *RawSeries) error {
-	if err := ev.reserve(int64(len(s.Values))*sampleBytes + seriesBytes); err != nil {
+	bytes := int64(len(s.Values))*sampleBytes + vector.SeriesSize(s.Labels)
+	if err := ev.reserve(bytes); err != nil {
 		return err
 	}
+	ev.keptBytes += bytes
 	f.series = append(f.series, &RawSeries{Labels: copyLabels(s.Labels), Timestamps: slices.Clone(s.Timestamps), Values: slices.Clone(s.Values), Facts: s.Facts})
 	return nil
 }

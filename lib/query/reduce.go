@@ -50,7 +50,7 @@ func (ev *evaluation) pushDown(c *rollupCall, s *selection, p rollup.Params) ([]
 	t := tally{ev: ev, found: new(atomic.Int64)}
 	lists := make([][]vector.Part, 0, len(reduced.Results)+1)
 	for _, res := range reduced.Results {
-		if err := ev.reserve(int64(len(res.Groups)) * foldBytes(&p)); err != nil {
+		if err := ev.reserveGroups(res.Groups); err != nil {
 			return nil, false, err
 		}
 		t.series += res.SeriesRead
@@ -65,6 +65,16 @@ func (ev *evaluation) pushDown(c *rollupCall, s *selection, p rollup.Params) ([]
 		return nil, false, err
 	}
 	return vector.FoldParts(*c.fold, points(&p), append(lists, excluded)...).Series(), true, nil
+}
+
+// reserveGroups takes the memory of groups which have arrived.
+func (ev *evaluation) reserveGroups(groups []fragment.Group) error {
+	n := int64(0)
+	for i := range groups {
+		g := &groups[i]
+		n += int64(len(g.Counts)+len(g.Values)+len(g.Rests))*8 + int64(len(g.First)) + vector.SeriesSize(g.Labels)
+	}
+	return ev.reserve(n)
 }
 
 func points(p *rollup.Params) int { return int((p.End-p.Start)/p.Step) + 1 }
@@ -132,7 +142,7 @@ func (e *Engine) Reduce(ctx context.Context, f *fragment.Fragment) (res *fragmen
 	cfg.MaxSamplesPerQuery, cfg.MaxSamplesPerSeries, cfg.MaxUniqueSeries = f.MaxSamples, f.MaxSamplesPerSeries, 0
 	reading := e.source.Reading()
 	reading.DedupIntervalMs = f.DedupIntervalMs
-	ev := &evaluation{e: e, cfg: &cfg, reading: reading, ctx: ctx, req: &Request{Tenant: f.Search.Tenant}, lookback: f.Lookback}
+	ev := &evaluation{e: e, cfg: &cfg, reading: reading, ctx: ctx, req: &Request{Tenant: f.Search.Tenant}, lookback: f.Lookback, limit: e.memoryLimit()}
 	defer ev.release()
 	c := &rollupCall{keepName: f.KeepName, args: f.Args, texts: f.Texts, firsts: true,
 		fold: &vector.AggregateOptions{Name: f.Aggregate, Grouping: vector.GroupOp(f.Grouping), Labels: f.Labels, Guard: ev.guard}}

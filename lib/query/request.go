@@ -62,6 +62,8 @@ type Result struct {
 	SeriesFetched int
 	// SamplesRead is the number of samples read from the source.
 	SamplesRead int
+	// MemoryBytes is the most memory for samples and results that the query had reserved at a time.
+	MemoryBytes int64
 	// Grid is the evaluated range after alignment.
 	Grid vector.Grid
 }

@@ -12,9 +12,12 @@ import (
 
 // result evaluates the whole query and shapes the answer.
 func (ev *evaluation) result(expr metricsql.Expr, g vector.Grid, t ResultType) (*Result, error) {
+	if err := ev.checkEstimate(expr, g); err != nil {
+		return nil, err
+	}
 	series, err := ev.eval(expr, g)
 	if err != nil {
-		return nil, err
+		return nil, ev.explain(err)
 	}
 	if err := vector.CheckDuplicates(withPoints(series)); err != nil {
 		return nil, err
@@ -30,7 +33,7 @@ func (ev *evaluation) result(expr metricsql.Expr, g vector.Grid, t ResultType) (
 			continue
 		}
 		if err := ev.guard(int64(n) * sampleBytes); err != nil {
-			return nil, err
+			return nil, ev.explain(err)
 		}
 		res.Series = append(res.Series, ev.points(s, g, n))
 	}
@@ -43,6 +46,7 @@ func (ev *evaluation) complete(res *Result) error {
 		return errkind.New(errkind.Unprocessable, "cannot answer %d series: at most %d are allowed; aggregate or filter them, or raise -search.maxResponseSeries", len(res.Series), limit)
 	}
 	res.Partial, res.SeriesFetched, res.SamplesRead = ev.partial, int(ev.seriesFetched.Load()), int(ev.samplesRead.Load())
+	res.MemoryBytes = ev.peak.Load()
 	return nil
 }
 
@@ -132,7 +136,7 @@ func (ev *evaluation) rawSamples(m *metricsql.MetricExpr, r model.TimeRange) (*R
 		return res, ev.complete(res)
 	}
 	err := ev.eachSeries(sel, func(s *RawSeries) error {
-		if err := ev.reserve(int64(len(s.Values))*sampleBytes + seriesBytes); err != nil {
+		if err := ev.reserve(int64(len(s.Values))*sampleBytes + vector.SeriesSize(s.Labels)); err != nil {
 			return err
 		}
 		rs := ResultSeries{}
@@ -150,7 +154,7 @@ func (ev *evaluation) rawSamples(m *metricsql.MetricExpr, r model.TimeRange) (*R
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, ev.explain(err)
 	}
 	return res, ev.complete(res)
 }

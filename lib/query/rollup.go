@@ -247,27 +247,23 @@ type rollupOutput struct {
 	ev     *evaluation
 	c      *rollupCall
 	p      *rollup.Params
-	bytes  int64  // of one result series
+	bytes  int64  // of the points of one result series
 	key    []byte // of the current series
 	name   string
 	labels []model.Label
 	lent   bool // labels belong to someone else
 	series []*vector.Series
 	fold   *vector.Fold // takes the results instead of series, if only their aggregate is wanted
-	groups int          // of fold for which memory is reserved
 	err    error
 }
 
 func newRollupOutput(ev *evaluation, c *rollupCall, p *rollup.Params) *rollupOutput {
-	return &rollupOutput{ev: ev, c: c, p: p, bytes: ((p.End-p.Start)/p.Step+1)*8 + seriesBytes}
+	return &rollupOutput{ev: ev, c: c, p: p, bytes: ((p.End-p.Start)/p.Step + 1) * 8}
 }
-
-// foldBytes is the memory of one group of a fold.
-func foldBytes(p *rollup.Params) int64 { return ((p.End-p.Start)/p.Step+1)*24 + seriesBytes }
 
 // begin starts with no results.
 func (o *rollupOutput) begin() {
-	o.series, o.fold, o.groups, o.err = nil, nil, 0, nil
+	o.series, o.fold, o.err = nil, nil, nil
 	if o.c.fold != nil {
 		o.fold = vector.NewFold(*o.c.fold, int((o.p.End-o.p.Start)/o.p.Step)+1)
 	}
@@ -290,7 +286,7 @@ func (o *rollupOutput) add(label string, values []float64) {
 		o.err = o.addToFold(label, values)
 		return
 	}
-	if o.err = o.ev.reserve(o.bytes); o.err != nil {
+	if o.err = o.ev.reserve(o.bytes + vector.SeriesSize(o.labels)); o.err != nil {
 		return
 	}
 	o.own()
@@ -325,16 +321,16 @@ func (o *rollupOutput) addToFold(label string, values []float64) error {
 	if o.c.f.Label != "" {
 		labels = withLabel(labels, o.c.f.Label, label)
 	}
+	before := o.fold.Bytes()
 	o.fold.Add(name, labels, values)
-	n := o.fold.Len() - o.groups
-	if n == 0 {
+	more := o.fold.Bytes() - before
+	if more == 0 {
 		return nil
 	}
-	o.groups = o.fold.Len()
 	if o.c.firsts {
 		o.fold.SetFirst(o.key)
 	}
-	return o.ev.reserve(int64(n) * foldBytes(o.p))
+	return o.ev.reserve(more)
 }
 
 // withLabel returns a copy of labels in which name has the value.

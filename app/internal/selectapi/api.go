@@ -49,6 +49,7 @@ type API struct {
 	limitTimeout *metrics.Counter
 	unsupported  *metrics.Counter
 	slowQueries  *metrics.Counter
+	heavyQueries *metrics.Counter
 	waiting      atomic.Int64
 }
 
@@ -87,6 +88,7 @@ func New(o Options) *API {
 		limitTimeout: o.Metrics.Counter("vm_concurrent_select_limit_timeout_total"),
 		unsupported:  o.Metrics.Counter(`vm_http_request_errors_total{path="/select/*", reason="unsupported"}`),
 		slowQueries:  o.Metrics.Counter("vm_slow_queries_total"),
+		heavyQueries: o.Metrics.Counter("vm_memory_intensive_queries_total"),
 	}
 	o.Metrics.Gauge("vm_concurrent_select_capacity", func() float64 { return float64(cap(a.slots)) })
 	o.Metrics.Gauge("vm_concurrent_select_current", func() float64 { return float64(len(a.slots)) })

@@ -20,6 +20,7 @@ type Config struct {
 	MaxExportDuration     flagvalue.Duration
 	DenyPartialResponse   bool
 	LogSlowQueryDuration  flagvalue.Duration
+	LogQueryMemoryUsage   flagvalue.Bytes
 	TenantHeaders         bool
 
 	DeleteAuthKey            string
@@ -52,6 +53,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.MaxExportDuration, "search.maxExportDuration", "Longest run of /api/v1/export")
 	fs.BoolVar(&c.DenyPartialResponse, "search.denyPartialResponse", false, "Answer 503 instead of a partial response when some of the storage nodes do not answer")
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true, "Take the tenant of /select/prometheus/... paths, which name none, from the headers AccountID and ProjectID; cluster only")
+	fs.Var(&c.LogQueryMemoryUsage, "search.logQueryMemoryUsage", "Queries that reserve more memory for samples and results are logged and counted by vm_memory_intensive_queries_total; 0 turns it off. See also -search.maxMemoryPerQuery")
 	fs.Var(&c.LogSlowQueryDuration, "search.logSlowQueryDuration", "Queries that run longer are logged; 0 turns it off")
 }
 

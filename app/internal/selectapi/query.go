@@ -98,6 +98,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if err != nil {
 		return err
 	}
+	a.logHeavy(r, req, result)
 	if result.Partial && (result.Raw || a.denyPartial(r)) {
 		return partialError(missing.Coverage())
 	}
@@ -118,6 +119,17 @@ func (a *API) logSlow(r *request, req *query.Request, elapsed time.Duration) {
 	a.slowQueries.Inc()
 	a.o.Logger.Warnf("slow query according to -search.logSlowQueryDuration=%s: remoteAddr=%s, duration=%.3f seconds; requestURI: %q; start: %d; end: %d; step: %d; query: %q",
 		limit, r.RemoteAddr, elapsed.Seconds(), httpserver.LoggedURI(r.Request), req.Start, req.End, req.Step, req.Query)
+}
+
+// logHeavy logs queries which took much memory.
+func (a *API) logHeavy(r *request, req *query.Request, result *query.Result) {
+	limit := int64(a.o.Config.LogQueryMemoryUsage)
+	if limit <= 0 || result.MemoryBytes <= limit {
+		return
+	}
+	a.heavyQueries.Inc()
+	a.o.Logger.Warnf("memory-intensive query according to -search.logQueryMemoryUsage=%d: remoteAddr=%s, memory=%d bytes, series=%d, samples=%d; requestURI: %q; start: %d; end: %d; step: %d; query: %q",
+		limit, r.RemoteAddr, result.MemoryBytes, result.SeriesFetched, result.SamplesRead, httpserver.LoggedURI(r.Request), req.Start, req.End, req.Step, req.Query)
 }
 
 func (a *API) denyPartial(r *request) bool {

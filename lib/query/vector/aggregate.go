@@ -83,9 +83,12 @@ func Aggregate(o AggregateOptions, args []Arg) ([]*Series, error) {
 	return a.ranked()
 }
 
-// groups groups the series which have points, at most as many groups as the limit says.
+// groups groups the series which have points, at most as many groups as the limit says. If there is no memory for them, a.err says so.
 func (a *aggregation) groups(series []*Series) []*group {
 	groups := groupBy(DropEmpty(series), a.key, a.describe)
+	if a.Guard != nil && a.err == nil {
+		a.err = a.Guard(int64(len(groups)) * (groupBytes + seriesBytes/2 + int64(a.points)*8)) // most make a series per group
+	}
 	if a.Limit > 0 && len(groups) > a.Limit {
 		groups = groups[:a.Limit]
 	}
@@ -433,7 +436,11 @@ func (a *aggregation) countValues() ([]*Series, error) {
 		a.Labels = append(slices.Clip(a.Labels), label)
 	}
 	var result []*Series
-	for _, g := range a.groups(a.args[1].Series) {
+	groups := a.groups(a.args[1].Series)
+	if a.err != nil {
+		return nil, a.err
+	}
+	for _, g := range groups {
 		c := &valueCounter{group: g, label: label, points: a.points, guard: a.Guard, byValue: make(map[float64]*Series)}
 		for _, s := range g.series {
 			if err := c.count(s.Values); err != nil {

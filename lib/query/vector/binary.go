@@ -1,6 +1,7 @@
 package vector
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -361,6 +362,11 @@ func (b *operation) oneToOne(p *pair) (*Series, error) {
 	switch {
 	case left == nil && b.FillLeft == nil, right == nil && b.FillRight == nil:
 		return nil, nil
+	}
+	if err := b.Guard.series(1, len(cmp.Or(left, right).Values)); err != nil {
+		return nil, err
+	}
+	switch {
 	case left == nil:
 		left = Scalar(nans(len(right.Values)))
 	case right == nil:
@@ -411,6 +417,11 @@ func (b *operation) computeAll(left, right []float64) []float64 {
 func (b *operation) single(series []*Series, side string) (*Series, error) {
 	if len(series) == 0 {
 		return nil, nil
+	}
+	if len(series) > 1 { // comparisons get series which have lost their points: they are in nobody's way
+		if alive := slices.DeleteFunc(slices.Clone(series), isEmpty); len(alive) > 0 {
+			series = alive
+		}
 	}
 	merged := series[0]
 	for i, s := range series[1:] {

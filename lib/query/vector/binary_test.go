@@ -123,6 +123,8 @@ func TestSeriesOfOneKey(t *testing.T) {
 		!strings.Contains(err.Error(), `duplicate time series on the left side of + on(): l{a="1"} and l{a="2"}`) {
 		t.Errorf("instant: %v", err)
 	}
+	got, err = Binary(on("<"), []*Series{ser("l{a=1}", nan), ser("l{a=2}", 2)}, []*Series{ser("r{}", 3)})
+	checkSeries(t, "series without points are no duplicates", got, err, "{} 2")
 	three := []*Series{ser("l{a=1}", 1, 2, 3, nan), ser("l{a=2}", 1, 2, 3, 4)}
 	if _, err = Binary(on("+"), three, right); errkind.Of(err) != errkind.Unprocessable {
 		t.Errorf("three common points: %v", err)

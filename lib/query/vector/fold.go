@@ -20,6 +20,7 @@ type Fold struct {
 	groups []*foldGroup // in the order in which they were met
 	single *foldGroup   // the only one, without grouping
 	key    []byte
+	bytes  int64
 }
 
 type foldKind uint8
@@ -107,6 +108,7 @@ func (f *Fold) groupOf(s *Series) *foldGroup {
 	if f.a.Grouping == GroupNone {
 		f.single = g
 	}
+	f.bytes += g.size()
 	return g
 }
 
@@ -216,6 +218,7 @@ func (f *Fold) Merge(other *Fold) {
 		}
 		f.byKey[o.key] = o
 		f.groups = append(f.groups, o)
+		f.bytes += o.size()
 	}
 }
 
@@ -246,6 +249,13 @@ func (g *foldGroup) merge(kind foldKind, o *foldGroup) {
 
 // Len returns the number of groups.
 func (f *Fold) Len() int { return len(f.groups) }
+
+// Bytes returns the memory of all groups.
+func (f *Fold) Bytes() int64 { return f.bytes }
+
+func (g *foldGroup) size() int64 {
+	return int64(len(g.acc)+len(g.counts)+len(g.rest))*8 + groupBytes + int64(len(g.key)) + SeriesSize(g.labels)
+}
 
 // Series returns the results. The fold must not be used any longer.
 func (f *Fold) Series() []*Series {

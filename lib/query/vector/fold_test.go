@@ -52,7 +52,7 @@ func compareFold(t *testing.T, rng *rand.Rand, o AggregateOptions) {
 		}
 	}
 	total.Merge(part)
-	groups := total.Len()
+	groups := len(total.groups)
 	got := total.Series()
 	want, err := Aggregate(o, []Arg{{Series: series}})
 	if err != nil || len(got) != len(want) || groups != len(want) {

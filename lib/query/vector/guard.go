@@ -1,12 +1,26 @@
 package vector
 
+import "vmcluster/lib/model"
+
 // Guard is asked before a function takes memory for so many bytes of results that it could
 // not know from its inputs, and with 0 now and then within long computations. Its error ends the
 // evaluation and is returned as it is. A nil guard allows everything.
 type Guard func(bytes int64) error
 
-// seriesBytes is what a series takes besides its points, roughly.
-const seriesBytes = 256
+const (
+	seriesBytes = 256 // what a series takes besides its points, roughly
+	headerBytes = 208 // the same without labels
+	groupBytes  = 224 // an entry of a map, with its key and value
+)
+
+// SeriesSize returns the bytes of a series without its points: labels are most of it, and may be long.
+func SeriesSize(labels []model.Label) int64 {
+	n := int64(headerBytes + len(labels)*labelEntryBytes)
+	for i := range labels {
+		n += int64(len(labels[i].Name) + len(labels[i].Value))
+	}
+	return n
+}
 
 // series asks for memory for n series.
 func (g Guard) series(n, points int) error {
@@ -30,7 +44,6 @@ const (
 	maxMadeWork     = 64 << 20 // bytes a single replacement may come to before it is looked at
 	freeLabelBytes  = 1 << 10
 	labelEntryBytes = 32
-	freeLabels      = 16
 )
 
 // setMade sets a label of s to a value that a function has made.
@@ -55,21 +68,28 @@ func (c *call) checkWork(times, bytes int) error {
 	return nil
 }
 
-// eachSeries calls f for each series and asks for the memory of the labels it adds.
+// eachSeries calls f for each series and asks for the memory of the labels, of which f makes a new list.
 func (c *call) eachSeries(series []*Series, f func(s *Series) error) error {
+	const perQuestion = 64 << 10
+	made := int64(0)
 	for _, s := range series {
-		before := len(s.Labels)
 		if err := c.opts.Guard.goOn(); err != nil {
 			return err
 		}
 		if err := f(s); err != nil {
 			return err
 		}
-		if added := len(s.Labels) - before; c.opts.Guard != nil && added > freeLabels {
-			if err := c.opts.Guard(int64(added) * labelEntryBytes); err != nil {
-				return err
-			}
+		made += int64(len(s.Labels)+1) * labelEntryBytes
+		if made < perQuestion || c.opts.Guard == nil {
+			continue
 		}
+		if err := c.opts.Guard(made); err != nil {
+			return err
+		}
+		made = 0
 	}
-	return nil
+	if made == 0 || c.opts.Guard == nil {
+		return nil
+	}
+	return c.opts.Guard(made)
 }
