@@ -12,6 +12,7 @@ import (
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
+	"vmcluster/lib/metadata"
 	"vmcluster/lib/query"
 	"vmcluster/lib/router"
 	"vmcluster/lib/service"
@@ -20,12 +21,13 @@ import (
 
 // component wires the single node.
 type component struct {
-	http    httpserver.Config
-	storage storage.Config
-	insert  insertapi.Config
-	sel     selectapi.Config
-	query   query.Config
-	admin   adminapi.Config
+	http     httpserver.Config
+	storage  storage.Config
+	insert   insertapi.Config
+	sel      selectapi.Config
+	query    query.Config
+	admin    adminapi.Config
+	metadata metadata.Config
 }
 
 // RegisterFlags registers all flags of the single node.
@@ -37,6 +39,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	service.RegisterShared(fs, c.sel.RegisterFlags)
 	service.RegisterShared(fs, c.query.RegisterFlags)
 	c.admin.RegisterFlags(fs)
+	c.metadata.RegisterFlags(fs)
 	flagcompat.Register(fs, flagcompat.SingleNode)
 }
 
@@ -49,6 +52,7 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("storage", db.Close)
 	const local = "local"
+	described := metadata.New(metadata.Options{Config: c.metadata, Budget: env.Budget, Metrics: env.Metrics})
 	ingester, err := router.New(router.Options{Nodes: []router.Node{{Name: local, Ingester: db}}, Logger: env.Logger, Metrics: env.Metrics})
 	if err != nil {
 		return err
@@ -61,9 +65,9 @@ func (c *component) Start(env *service.Env) error {
 	engine := query.New(&c.query, query.Options{
 		Source: selectapi.NewSource(searcher, dedupMs, env.Metrics), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})
-	writes := insertapi.New(insertapi.Options{Ingester: ingester, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
+	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	reads := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: searcher, Catalog: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs,
+		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: described, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
 	})
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)

@@ -46,7 +46,7 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	api := insertapi.New(insertapi.Options{Ingester: spread, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
+	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
@@ -83,7 +83,7 @@ func (c *component) connect(env *service.Env) ([]router.Node, error) {
 			Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
 		})
 		env.OnStop("connection to storage node "+a.Name, client.Close)
-		nodes = append(nodes, router.Node{Name: a.Name, Ingester: client})
+		nodes = append(nodes, router.Node{Name: a.Name, Ingester: client, Metadata: client})
 	}
 	return nodes, nil
 }

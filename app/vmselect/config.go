@@ -57,7 +57,7 @@ func (c *component) Start(env *service.Env) error {
 		Source: selectapi.NewSource(searcher, dedupMs, env.Metrics), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})
 	api := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: searcher, Catalog: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs,
+		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
 	})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
@@ -84,7 +84,7 @@ func (c *component) connect(env *service.Env) ([]gather.Node, error) {
 			Addr: a.Name, Dial: a.DialContext, Config: c.transport, Logger: env.Logger, Metrics: env.Metrics,
 		})
 		env.OnStop("connection to storage node "+a.Name, client.Close)
-		nodes = append(nodes, gather.Node{Name: a.Name, Searcher: client, Catalog: client, Reducer: client})
+		nodes = append(nodes, gather.Node{Name: a.Name, Searcher: client, Catalog: client, Reducer: client, Metadata: client})
 	}
 	return nodes, nil
 }

@@ -14,6 +14,7 @@ import (
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/insertrpc"
+	"vmcluster/lib/metadata"
 	"vmcluster/lib/querysource"
 	"vmcluster/lib/selectrpc"
 	"vmcluster/lib/service"
@@ -29,6 +30,7 @@ type component struct {
 	sel        selectrpc.ServerConfig
 	admin      adminapi.Config
 	handshake  transport.HandshakeConfig
+	metadata   metadata.Config
 	insertAddr string
 	selectAddr string
 }
@@ -39,6 +41,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.storage.RegisterFlags(fs, "vmstorage-data")
 	storageflags.Register(fs, &c.storage)
 	c.admin.RegisterFlags(fs)
+	c.metadata.RegisterFlags(fs)
 	service.RegisterShared(fs, c.insert.RegisterFlags)
 	service.RegisterShared(fs, c.sel.RegisterFlags)
 	c.handshake.RegisterFlags(fs)
@@ -63,12 +66,15 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("storage", db.Close)
 	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
-	selects := selectrpc.NewServer(selectrpc.ServerOptions{Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics})
+	described := metadata.New(metadata.Options{Config: c.metadata, Budget: env.Budget, Metrics: env.Metrics})
+	selects := selectrpc.NewServer(selectrpc.ServerOptions{
+		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
+	})
 	if err := listen(env, peer{"vmselect", c.selectAddr, selects, searchStopTimeout}); err != nil {
 		return err
 	}
 	inserts := insertrpc.NewServer(insertrpc.ServerOptions{
-		Ingester: db, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
+		Ingester: db, Metadata: described, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
 	})
 	spread := c.insert.Transport.ShutdownSpread.D()
 	if err := listen(env, peer{"vminsert", c.insertAddr, inserts, spread + insertStopTimeout}); err != nil {

@@ -18,8 +18,9 @@ import (
 type Node struct {
 	Name     string // the address as given by the user, for messages
 	Searcher storageapi.Searcher
-	Catalog  storageapi.Catalog // nil: not offered
-	Reducer  storageapi.Reducer // nil: not offered
+	Catalog  storageapi.Catalog        // nil: not offered
+	Reducer  storageapi.Reducer        // nil: not offered
+	Metadata storageapi.MetadataReader // nil: not offered
 }
 
 // Options are the arguments of New.
@@ -60,13 +61,14 @@ const (
 	actionSeriesCount
 	actionStatus
 	actionReduce
+	actionMetadata
 
 	actionCount
 )
 
 // String returns the value of the action label.
 func (a action) String() string {
-	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus", "reduce"}[a]
+	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus", "reduce", "metadata"}[a]
 }
 
 // warnInterval is the least time between warnings about partial answers, of

@@ -48,6 +48,8 @@ type Server struct {
 	builtin   map[string]http.HandlerFunc
 	requests  map[string]*metrics.Counter
 	silent    silentConns
+
+	compressors compressors
 }
 
 // Start listens at all configured addresses and serves until Stop.

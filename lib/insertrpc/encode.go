@@ -21,6 +21,9 @@ const (
 
 const flagReset = 1 << 0
 
+// flagMetadata says that a request has descriptions of metrics instead of samples.
+const flagMetadata = 1 << 1
+
 // position is a place in a batch.
 type position struct {
 	series int

@@ -61,7 +61,8 @@ func (c *ServerConfig) setDefaults(budget *memory.Budget) {
 // ServerOptions says where the samples go.
 type ServerOptions struct {
 	Ingester storageapi.Ingester
-	Addr     string // label of metrics: the listen address as given
+	Metadata storageapi.MetadataWriter // nil: its requests are Unsupported
+	Addr     string                    // label of metrics: the listen address as given
 	Config   ServerConfig
 	Logger   *logger.Logger     // nil means none
 	Metrics  *metrics.Set       // nil means none
@@ -71,11 +72,12 @@ type ServerOptions struct {
 
 // Server takes batches from any number of clients.
 type Server struct {
-	opts      ServerOptions
-	transport *transport.Server
-	limiter   *transport.Limiter
-	rowsRead  *metrics.Counter
-	calls     sync.Pool
+	opts         ServerOptions
+	transport    *transport.Server
+	limiter      *transport.Limiter
+	rowsRead     *metrics.Counter
+	metadataRead *metrics.Counter
+	calls        sync.Pool
 }
 
 // NewServer returns a server which does nothing until Serve is called.
@@ -86,6 +88,7 @@ func NewServer(o ServerOptions) *Server {
 	}
 	set := o.Metrics
 	s := &Server{opts: o, limiter: o.Limiter, rowsRead: set.Counter("vm_vminsert_metrics_read_total")}
+	s.metadataRead = set.Counter("vm_vminsert_metadata_read_total")
 	if s.limiter == nil {
 		s.limiter = transport.NewLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(),
 			"-maxConcurrentInserts and -insert.maxQueueDuration")
@@ -136,6 +139,9 @@ func (n *session) Close() { n.decoder.dict.reset() }
 // Accept decodes a request into a batch.
 func (n *session) Accept(payload []byte) (transport.Call, error) {
 	s := n.server
+	if len(payload) > 0 && payload[0]&flagMetadata != 0 {
+		return s.acceptMetadata(payload)
+	}
 	c, _ := s.calls.Get().(*call)
 	if c == nil {
 		c = &call{server: s}

@@ -43,14 +43,15 @@ type Skipped struct {
 // Who needs the labels of few series calls NextRaw instead of Next, compares Raw, and asks
 // for Labels when it has not seen these bytes before.
 type Decoder[L ~struct{ Name, Value string }] struct {
-	body    []byte
-	pos     int
-	series  TimeSeries[L]
-	raw     span // of the label fields; empty when they are not one run at the front of the series
-	start   int  // of the message of the series
-	lazy    bool // the labels have not been decoded
-	skipped Skipped
-	err     error
+	body     []byte
+	pos      int
+	series   TimeSeries[L]
+	raw      span // of the label fields; empty when they are not one run at the front of the series
+	start    int  // of the message of the series
+	lazy     bool // the labels have not been decoded
+	skipped  Skipped
+	metadata []span // of the messages passed so far
+	err      error
 }
 
 // span is a part of the body.
@@ -70,6 +71,10 @@ func (d *Decoder[L]) Reset(body []byte) {
 	d.raw, d.lazy = span{}, false
 	d.series.Labels, d.series.Samples = d.series.Labels[:0], d.series.Samples[:0]
 	d.skipped = Skipped{}
+	d.metadata = d.metadata[:0]
+	if cap(d.metadata) > keptLabels {
+		d.metadata = nil
+	}
 }
 
 // At returns the current series, which is valid until the next call of Next or Reset.
@@ -93,7 +98,8 @@ func (d *Decoder[L]) Next() bool {
 			d.finish(&r)
 			return ok && d.err == nil
 		case 3:
-			r.skip(field, wire)
+			start, end := r.bytes(wire, "metadata")
+			d.metadata = append(d.metadata, span{start, end})
 			d.skipped.Metadata++
 		case 4, 5:
 			r.skip(field, wire)

@@ -22,6 +22,12 @@ type Request struct {
 	// vm_account_id and vm_project_id, which are removed. Missing and invalid ones count as 0.
 	TenantFromLabels bool
 	ExtraLabels      []model.Label // added to each series, in place of its own labels of the same name
+	// Format is the format argument of CSV imports, which says what the columns are.
+	Format string
+	// ValueBits says that values of JSON lines are the 16 hex digits of their float64, as exports with values=bits have them.
+	ValueBits bool
+	// Metadata stores what senders say of metrics, and keeps nothing of the list; nil when nobody wants it.
+	Metadata func([]model.Metadata) error
 	// DefaultTimestamp, in Unix milliseconds, is for samples which bring none.
 	DefaultTimestamp int64
 	// Sink stores a batch, returns when that is done, and keeps nothing of the batch.
@@ -56,6 +62,9 @@ type Intake struct {
 	numbers    *numbers
 	collectors sync.Pool
 	lines      bytesutil.Pool
+
+	seen            *metadataSeen
+	metadataDropped *metrics.Counter
 }
 
 // New returns an intake with its counters registered.
@@ -66,6 +75,9 @@ func New(o Options) *Intake {
 		metrics: o.Metrics,
 		numbers: newNumbers(o.Budget, o.Metrics),
 		warn:    logger.NewThrottle(o.Logger, 5*time.Second),
+		seen:    newMetadataSeen(),
+
+		metadataDropped: o.Metrics.Counter("vm_metadata_rows_dropped_total"),
 	}
 	for r := range reasonCount {
 		in.ignored[r] = o.Metrics.Counter(fmt.Sprintf("vm_rows_ignored_total{reason=%q}", r.String()))
@@ -120,6 +132,7 @@ const (
 	EmptyMetricName
 	NullValue
 	NativeHistogram
+	TooLongMetadata
 
 	reasonCount
 )
@@ -135,5 +148,6 @@ func (r Reason) String() string {
 		EmptyMetricName:    "empty_metric_name",
 		NullValue:          "null_value",
 		NativeHistogram:    "native_histogram",
+		TooLongMetadata:    "too_long_metric_metadata_value",
 	}[r]
 }

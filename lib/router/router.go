@@ -21,6 +21,7 @@ type Node struct {
 	// node gets, so it must be the same after a restart.
 	Name     string
 	Ingester storageapi.Ingester
+	Metadata storageapi.MetadataWriter // nil: the node takes none
 }
 
 // Options are the arguments of New.

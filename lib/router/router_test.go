@@ -255,7 +255,7 @@ func (blockingNode) Ingest(ctx context.Context, _ *model.Batch) error {
 }
 
 func TestHungNodeEndsWithTheContext(t *testing.T) {
-	r, err := New(Options{Nodes: []Node{{"a", blockingNode{}}, {"b", apitest.NewMemory()}}, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	r, err := New(Options{Nodes: []Node{{Name: "a", Ingester: blockingNode{}}, {Name: "b", Ingester: apitest.NewMemory()}}, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +375,7 @@ func TestConformance(t *testing.T) {
 				var out []gather.Node
 				for i := range n {
 					m := apitest.NewMemory()
-					in = append(in, Node{fmt.Sprint("node", i), m})
+					in = append(in, Node{Name: fmt.Sprint("node", i), Ingester: m})
 					out = append(out, gather.Node{Name: fmt.Sprint("node", i), Searcher: m, Catalog: m})
 				}
 				r, err := New(Options{Nodes: in, Logger: logger.Discard(), Metrics: metrics.NewSet()})
@@ -403,7 +403,7 @@ func BenchmarkIngest(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var nodes []Node
 			for i := range n {
-				nodes = append(nodes, Node{fmt.Sprint("node", i), nullIngester{}})
+				nodes = append(nodes, Node{Name: fmt.Sprint("node", i), Ingester: nullIngester{}})
 			}
 			r, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 			if err != nil {

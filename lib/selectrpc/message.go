@@ -25,10 +25,11 @@ const (
 	methodStatus         method = 9
 	methodNameStats      method = 10
 	methodResetNameStats method = 11
+	methodMetadata       method = 12
 
-	methodReduce method = 12
+	methodReduce method = 13
 
-	methods = 13
+	methods = 14
 )
 
 // String names the method as metrics do.
@@ -58,6 +59,8 @@ func (m method) String() string {
 		return "resetMetricNamesStats"
 	case methodReduce:
 		return "reduce"
+	case methodMetadata:
+		return "searchMetadata"
 	}
 	return "unknown"
 }

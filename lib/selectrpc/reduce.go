@@ -9,6 +9,7 @@ import (
 	"vmcluster/lib/fragment"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/transport"
 	"vmcluster/lib/tsblock"
 )
 
@@ -151,7 +152,17 @@ func (r *reader) fingerprints(dst []uint32) []uint32 {
 	return dst
 }
 
-// reduce answers a fragment. An answer without figures says that the series have to be read.
+// sendReduced answers a fragment. An answer without figures says that the series have to be read.
+func (c *call) sendReduced(ctx context.Context, out *transport.Responder) (storageapi.Coverage, error) {
+	w := itemWriter{out: out}
+	cov, err := c.reduce(ctx, &w)
+	if err != nil {
+		return cov, err
+	}
+	w.flush()
+	return cov, w.err
+}
+
 func (c *call) reduce(ctx context.Context, w *itemWriter) (storageapi.Coverage, error) {
 	reducer := c.server.opts.Reducer
 	if reducer == nil {

@@ -51,10 +51,11 @@ func (c *ServerConfig) setDefaults() {
 // ServerOptions says out of what to answer.
 type ServerOptions struct {
 	Searcher storageapi.Searcher
-	Admin    storageapi.Admin   // nil: flush and merge are Unsupported
-	Catalog  storageapi.Catalog // nil: its requests are Unsupported
-	Reducer  storageapi.Reducer // nil: fragments are Unsupported
-	Addr     string             // label of metrics: the listen address as given
+	Admin    storageapi.Admin          // nil: flush and merge are Unsupported
+	Catalog  storageapi.Catalog        // nil: its requests are Unsupported
+	Reducer  storageapi.Reducer        // nil: fragments are Unsupported
+	Metadata storageapi.MetadataReader // nil: its requests are Unsupported
+	Addr     string                    // label of metrics: the listen address as given
 	Config   ServerConfig
 	Logger   *logger.Logger     // nil means none
 	Metrics  *metrics.Set       // nil means none
@@ -170,14 +171,11 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 	case methodTenants:
 		return sendTenants(out)(searcher.Tenants(ctx, q.search.Range))
 	}
-	if q.method == methodReduce {
-		w := itemWriter{out: out}
-		cov, err := c.reduce(ctx, &w)
-		if err == nil {
-			w.flush()
-			err = w.err
-		}
-		return cov, err
+	switch q.method {
+	case methodReduce:
+		return c.sendReduced(ctx, out)
+	case methodMetadata:
+		return c.metadata(ctx, out)
 	}
 	if q.method >= methodDeleteSeries {
 		return c.catalog(ctx, out)

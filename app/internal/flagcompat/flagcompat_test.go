@@ -36,7 +36,7 @@ func TestRegister(t *testing.T) {
 	if err := fs.Parse([]string{"-replicationFactor=1", "-bigMergeConcurrency=3"}); err == nil {
 		t.Error("vminsert accepts a flag of vmstorage")
 	}
-	if err := fs.Parse([]string{"-replicationFactor=1", "-denyQueryTracing", "-internStringMaxLen=10", "-enableMetadata"}); err != nil || !*real {
+	if err := fs.Parse([]string{"-replicationFactor=1", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
 		t.Errorf("got %v, %v", *real, err)
 	}
 	if err := fs.Parse([]string{"-replicationFactor=2"}); err == nil || !strings.Contains(err.Error(), "one copy") {

@@ -2,6 +2,7 @@ package insertapi
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,8 +17,10 @@ import (
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/csvimport"
 	"vmcluster/lib/protoparser/exposition"
 	"vmcluster/lib/protoparser/jsonline"
+	"vmcluster/lib/protoparser/native"
 	"vmcluster/lib/protoparser/remotewrite"
 	"vmcluster/lib/storageapi"
 )
@@ -25,6 +28,7 @@ import (
 // Options are the arguments of New.
 type Options struct {
 	Ingester  storageapi.Ingester
+	Metadata  storageapi.MetadataWriter // nil: nobody keeps it
 	Logger    *logger.Logger
 	Metrics   *metrics.Set
 	Config    *Config
@@ -35,6 +39,7 @@ type Options struct {
 // API answers write requests. It is safe for concurrent use, starts no goroutines and needs no Close.
 type API struct {
 	ingester      storageapi.Ingester
+	metadata      storageapi.MetadataWriter // nil: nobody keeps it
 	warn          *logger.Throttle
 	style         PathStyle
 	tenantHeaders bool
@@ -63,10 +68,15 @@ func New(o Options) *API {
 		limiter:       newLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(), o.Metrics),
 		unsupported:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
 	}
+	if o.Config.EnableMetadata {
+		a.metadata = o.Metadata
+	}
 	in := protoparser.New(protoparser.Options{Config: &o.Config.Limits, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
 	a.addRoute(o.Metrics, remoteWrite, remotewrite.Format, remotewrite.New(in).Parse)
 	a.addRoute(o.Metrics, textImport, exposition.Format, exposition.New(in).Parse)
 	a.addRoute(o.Metrics, jsonImport, jsonline.Format, jsonline.New(in).Parse)
+	a.addRoute(o.Metrics, csvImport, csvimport.Format, csvimport.New(in, o.Config.CSVTrimTimestamp.D().Milliseconds()).Parse)
+	a.addRoute(o.Metrics, nativeImport, native.Format, native.New(in).Parse)
 	return a
 }
 
@@ -91,6 +101,10 @@ func metricLabels(style PathStyle, f format) (path, protocol string) {
 		path, protocol = "/api/v1/import/prometheus", "prometheusimport"
 	case jsonImport:
 		path, protocol = "/api/v1/import", "vmimport"
+	case csvImport:
+		path, protocol = "/api/v1/import/csv", "csvimport"
+	case nativeImport:
+		path, protocol = "/api/v1/import/native", "nativeimport"
 	}
 	if style == SingleNode {
 		return path, protocol
@@ -134,6 +148,9 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// metadataTimeout is how long storing what a request says of metrics may hold up its answer.
+const metadataTimeout = 3 * time.Second
+
 // write parses the body and stores its rows.
 func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, error) {
 	body := a.getReader(r.Body)
@@ -142,6 +159,13 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 		Body:     body,
 		Encoding: strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))),
 		Sink:     func(b *model.Batch) error { return a.ingester.Ingest(r.Context(), b) },
+	}
+	if a.metadata != nil {
+		req.Metadata = func(list []model.Metadata) error {
+			ctx, cancel := context.WithTimeout(r.Context(), metadataTimeout)
+			defer cancel()
+			return a.metadata.AddMetadata(ctx, list)
+		}
 	}
 	if err := a.readArgs(r, t, &req); err != nil {
 		return protoparser.Result{}, err
@@ -171,12 +195,27 @@ func (a *API) readArgs(r *http.Request, t *target, req *protoparser.Request) (er
 		return err
 	}
 	req.DefaultTimestamp = time.Now().UnixMilli()
+	req.Format = args.Get("format")
+	if req.ValueBits, err = valueBits(args.Get("values")); err != nil {
+		return err
+	}
 	if text := args.Get("timestamp"); text != "" && t.format == textImport {
 		if req.DefaultTimestamp, err = strconv.ParseInt(text, 10, 64); err != nil {
 			return errkind.New(errkind.BadRequest, "cannot parse query arg timestamp=%q: want Unix milliseconds: %w", text, err)
 		}
 	}
 	return nil
+}
+
+// valueBits reads the values argument, which imports of JSON lines share with exports.
+func valueBits(values string) (bool, error) {
+	switch values {
+	case "":
+		return false, nil
+	case "bits":
+		return true, nil
+	}
+	return false, errkind.New(errkind.BadRequest, "cannot parse query arg values=%q: want bits, for values as the 16 hex digits of their float64, or nothing", values)
 }
 
 func (a *API) getReader(r io.Reader) *bufio.Reader {

@@ -15,6 +15,8 @@ type Config struct {
 	MaxConcurrentInserts int
 	MaxQueueDuration     flagvalue.Duration
 	TenantHeaders        bool
+	CSVTrimTimestamp     flagvalue.Duration
+	EnableMetadata       bool
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -24,6 +26,10 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 		"The largest number of write requests that are processed at a time; more of them wait up to -insert.maxQueueDuration")
 	c.MaxQueueDuration = flagvalue.Duration(time.Minute)
 	fs.Var(&c.MaxQueueDuration, "insert.maxQueueDuration", "How long a write request waits for its turn when -maxConcurrentInserts are being processed, before it is answered 503")
+	fs.BoolVar(&c.EnableMetadata, "enableMetadata", true,
+		"Keep type, unit and help of metrics, which senders tell with their samples, for /api/v1/metadata")
+	c.CSVTrimTimestamp = flagvalue.Duration(time.Millisecond)
+	fs.Var(&c.CSVTrimTimestamp, "csvTrimTimestamp", "Lower timestamps of /api/v1/import/csv to multiples of this duration")
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true,
 		"Take the tenant of /insert/<suffix> paths, which name none, from the headers AccountID and ProjectID; cluster only")
 }

@@ -27,6 +27,8 @@ const (
 	remoteWrite format = iota
 	textImport
 	jsonImport
+	csvImport
+	nativeImport
 
 	formatCount
 )
@@ -90,6 +92,10 @@ func (t *target) parseSuffix(suffix string) (ok bool, err error) {
 		t.format = textImport
 	case "api/v1/import":
 		t.format = jsonImport
+	case "api/v1/import/csv":
+		t.format = csvImport
+	case "api/v1/import/native":
+		t.format = nativeImport
 	default:
 		rest, found := strings.CutPrefix(suffix, pushgateway)
 		if !found {
@@ -113,7 +119,7 @@ func unsupported(path, tenant, suffix string) error {
 			path, tenant, suffix)
 	}
 	return errkind.New(errkind.NotFound, "unsupported path requested: %q; writes go to /insert/<accountID>[:<projectID>]/prometheus/api/v1/write, "+
-		".../api/v1/import or .../api/v1/import/prometheus", path)
+		".../api/v1/import, .../api/v1/import/csv, .../api/v1/import/native or .../api/v1/import/prometheus", path)
 }
 
 func isReadSuffix(suffix string) bool {

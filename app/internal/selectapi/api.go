@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/http/httputil"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type Options struct {
 	Config   *Config
 	Searcher storageapi.Searcher
 	Catalog  storageapi.Catalog
+	Metadata storageapi.MetadataReader // nil: nothing is known
 	Engine   *query.Engine
 	Logger   *logger.Logger
 	Metrics  *metrics.Set
@@ -33,6 +35,8 @@ type Options struct {
 	SingleNode bool
 	// DedupIntervalMs is -dedup.minScrapeInterval, for export.
 	DedupIntervalMs int64
+	// DisableCORS leaves out the headers which let pages of other origins use the answers.
+	DisableCORS bool
 }
 
 // API serves the routes.
@@ -42,6 +46,9 @@ type API struct {
 	routes map[string]route
 	admin  map[string]adminRoute
 	values *endpoint
+
+	vmalert *endpoint
+	rules   *httputil.ReverseProxy // to vmalert; nil without -vmalert.proxyURL
 
 	queries *queryLog
 
@@ -58,6 +65,7 @@ type request struct {
 	*http.Request
 	tenant  model.TenantID
 	started time.Time
+	trace   *span // nil: not asked for
 }
 
 // serveFunc answers a request or returns an error to be answered.
@@ -82,6 +90,7 @@ type endpoint struct {
 // New returns the read API.
 func New(o Options) *API {
 	a := &API{
+		rules:        newRuleProxy(&o),
 		o:            o,
 		slots:        make(chan struct{}, max(1, o.Config.MaxConcurrentRequests)),
 		limitReached: o.Metrics.Counter("vm_concurrent_select_limit_reached_total"),
@@ -101,11 +110,6 @@ func New(o Options) *API {
 
 func (a *API) register() {
 	c := a.o.Config
-	fixed := func(body string) serveFunc {
-		return func(w http.ResponseWriter, _ *request) error {
-			return writeJSON(w, []byte(body))
-		}
-	}
 	text := func(body string) serveFunc {
 		return func(w http.ResponseWriter, _ *request) error {
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -119,26 +123,28 @@ func (a *API) register() {
 		"/api/v1/series":           {serve: a.series, timeout: c.MaxLabelsAPIDuration.D()},
 		"/api/v1/labels":           {serve: a.labels, timeout: c.MaxLabelsAPIDuration.D()},
 		"/api/v1/export":           {serve: a.export, timeout: c.MaxExportDuration.D(), plainText: true},
-		"/api/v1/status/buildinfo": {serve: fixed(`{"status":"success","data":{"version":"2.24.0"}}`), unlimited: true},
-		"/api/v1/query_exemplars":  {serve: fixed(`{"status":"success","data":[]}`), unlimited: true},
-		"/api/v1/metadata":         {serve: fixed(`{"status":"success",` + a.partialField(false) + `"data":{}}`), unlimited: true},
+		"/api/v1/export/csv":       {serve: a.exportCSV, timeout: c.MaxExportDuration.D(), plainText: true},
+		"/api/v1/export/native":    {serve: a.exportNative, timeout: c.MaxExportDuration.D(), plainText: true},
+		"/federate":                {serve: a.federate, timeout: c.MaxQueryDuration.D(), plainText: true},
+		"/api/v1/status/buildinfo": {serve: fixedJSON(`{"status":"success","data":{"version":"2.24.0"}}`), unlimited: true},
+		"/api/v1/query_exemplars":  {serve: fixedJSON(`{"status":"success","data":[]}`), unlimited: true},
+		"/api/v1/metadata":         {serve: a.metadata, timeout: c.MaxLabelsAPIDuration.D()},
+		"/expand-with-exprs":       {serve: a.expandWith, unlimited: true},
+		"/prettify-query":          {serve: a.prettifyQuery, unlimited: true},
 		"/-/healthy":               {serve: text("VictoriaMetrics is Healthy.\n"), unlimited: true},
 		"/-/ready":                 {serve: text("VictoriaMetrics is Ready.\n"), unlimited: true},
 	}
-	for name, body := range map[string]string{
-		"rules":     `{"status":"success","data":{"groups":[]}}`,
-		"alerts":    `{"status":"success","data":{"alerts":[]}}`,
-		"notifiers": `{"status":"success","data":{"notifiers":[]}}`,
-	} {
-		a.routes["/api/v1/"+name] = route{serve: fixed(body), unlimited: true}
-		a.routes["/"+name] = route{serve: fixed(body), unlimited: true}
+	if a.o.SingleNode {
+		a.routes["/api/v1/status/config"] = route{serve: fixedJSON(`{"status":"success","data":{"yaml":""}}`), unlimited: true}
 	}
+	maps.Copy(a.routes, a.ruleRoutes())
 	maps.Copy(a.routes, a.statusRoutes())
 	for path, r := range a.routes {
 		r.endpoint = a.endpoint(path)
 		a.routes[path] = r
 	}
 	a.values = a.endpoint("/api/v1/label/{}/values")
+	a.vmalert = a.endpoint("/vmalert/")
 	if !a.o.SingleNode {
 		a.routes["/admin/tenants"] = route{endpoint: a.endpoint("/admin/tenants"), serve: a.tenants, timeout: c.MaxLabelsAPIDuration.D(), plainText: true}
 	}
@@ -220,6 +226,9 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t model.TenantID, path string) bool {
 	req := &request{Request: r, tenant: t, started: a.o.Now()}
+	if a.handleVMAlert(w, req, path) {
+		return true
+	}
 	if route, ok := a.routes[path]; ok && path != "/admin/tenants" {
 		a.serve(w, req, route)
 		return true
@@ -243,7 +252,9 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t model.TenantID,
 func (a *API) serve(w http.ResponseWriter, r *request, route route) {
 	route.requests.Inc()
 	defer func() { route.duration.Update(a.o.Now().Sub(r.started).Seconds()) }()
-	httpserver.SetCORS(w.Header())
+	if !a.o.DisableCORS {
+		httpserver.SetCORS(w.Header())
+	}
 	err := a.run(w, r, route)
 	if err == nil {
 		return
@@ -262,6 +273,7 @@ func (a *API) run(w http.ResponseWriter, r *request, route route) error {
 	if route.unlimited {
 		return route.serve(w, r)
 	}
+	r.trace = a.startTrace(r)
 	timeout, err := timeoutArg(r.Request, route.timeout)
 	if err != nil {
 		return err

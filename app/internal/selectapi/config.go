@@ -18,6 +18,11 @@ type Config struct {
 	MaxLabelsAPIDuration  flagvalue.Duration
 	MaxExportSeries       int
 	MaxExportDuration     flagvalue.Duration
+	MaxFederateSeries     int
+	VMAlertProxyURL       ProxyURL
+	DenyQueryTracing      bool
+	EnableMetadata        bool
+	IgnoreExtraFilters    bool // by the labels API
 	DenyPartialResponse   bool
 	LogSlowQueryDuration  flagvalue.Duration
 	LogQueryMemoryUsage   flagvalue.Bytes
@@ -49,8 +54,13 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxSeries, "search.maxSeries", 30000, "Most series an answer of /api/v1/series may have")
 	fs.IntVar(&c.MaxLabelsAPISeries, "search.maxLabelsAPISeries", 1000000, "Most names or values that /api/v1/labels and /api/v1/label/.../values answer; 0 means no limit")
 	fs.Var(&c.MaxLabelsAPIDuration, "search.maxLabelsAPIDuration", "Longest run of requests to /api/v1/labels, /api/v1/label/.../values and /api/v1/series")
-	fs.IntVar(&c.MaxExportSeries, "search.maxExportSeries", 10000000, "Most series an answer of /api/v1/export may have")
-	fs.Var(&c.MaxExportDuration, "search.maxExportDuration", "Longest run of /api/v1/export")
+	fs.IntVar(&c.MaxExportSeries, "search.maxExportSeries", 10000000, "Most series an answer of /api/v1/export, /api/v1/export/csv and /api/v1/export/native may have")
+	fs.Var(&c.MaxExportDuration, "search.maxExportDuration", "Longest run of /api/v1/export, /api/v1/export/csv and /api/v1/export/native")
+	fs.IntVar(&c.MaxFederateSeries, "search.maxFederateSeries", 1_000_000, "Most series an answer of /federate may have")
+	fs.Var(&c.VMAlertProxyURL, "vmalert.proxyURL", "Address of vmalert, such as http://vmalert:8880, which /api/v1/rules, /api/v1/alerts, /api/v1/notifiers and /vmalert/ are passed to")
+	fs.BoolVar(&c.EnableMetadata, "enableMetadata", true, "Answer at /api/v1/metadata what senders have told of type, unit and help of metrics")
+	fs.BoolVar(&c.DenyQueryTracing, "denyQueryTracing", false, "Take no notice of trace=1")
+	fs.BoolVar(&c.IgnoreExtraFilters, "search.ignoreExtraFiltersAtLabelsAPI", false, "Take no notice of extra_label and extra_filters[] at /api/v1/labels and /api/v1/label/.../values, which makes them faster and shows names and values of series outside of the filters")
 	fs.BoolVar(&c.DenyPartialResponse, "search.denyPartialResponse", false, "Answer 503 instead of a partial response when some of the storage nodes do not answer")
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true, "Take the tenant of /select/prometheus/... paths, which name none, from the headers AccountID and ProjectID; cluster only")
 	fs.Var(&c.LogQueryMemoryUsage, "search.logQueryMemoryUsage", "Queries that reserve more memory for samples and results are logged and counted by vm_memory_intensive_queries_total; 0 turns it off. See also -search.maxMemoryPerQuery")

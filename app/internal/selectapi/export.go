@@ -18,6 +18,8 @@ type exportFormat struct {
 	header, footer string
 	separator      string
 	appendSeries   func(dst []byte, s *query.RawSeries) []byte
+	// byRow says that a series may be cut anywhere, as forms with a sample per line allow. Long ones are then sent in pieces.
+	byRow bool
 }
 
 // export serves /api/v1/export: raw samples as JSON lines, in the form of a
@@ -35,6 +37,11 @@ func (a *API) export(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	return a.exportDecoded(w, r, q, format)
+}
+
+// exportDecoded writes the samples that q selects.
+func (a *API) exportDecoded(w http.ResponseWriter, r *request, q *model.SearchQuery, format *exportFormat) error {
 	it, err := a.o.Searcher.Search(r.Context(), q)
 	if err != nil {
 		return limitError(err, "search.maxExportSeries", q.MaxSeries)
@@ -47,11 +54,15 @@ func (a *API) export(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	err = d.Err()
+	return out.finish(limitError(searchEnd(d.Err(), it), "search.maxExportSeries", q.MaxSeries))
+}
+
+// searchEnd is the error of a search which has come to its end, err being that of its reader. Raw samples are never answered partially.
+func searchEnd(err error, it storageapi.SeriesIterator) error {
 	if coverage := it.Coverage(); err == nil && coverage.Partial {
-		err = partialError(coverage)
+		return partialError(coverage)
 	}
-	return out.finish(limitError(err, "search.maxExportSeries", q.MaxSeries))
+	return err
 }
 
 func (a *API) exportQuery(r *request) (*model.SearchQuery, error) {
@@ -107,7 +118,7 @@ func newExportFormat(name, values string, maxRows int) (*exportFormat, error) {
 			},
 		}, nil
 	case "prometheus":
-		return &exportFormat{contentType: "text/plain; charset=utf-8", appendSeries: appendExposition}, nil
+		return &exportFormat{contentType: "text/plain; charset=utf-8", appendSeries: appendExposition, byRow: true}, nil
 	}
 	return nil, errkind.New(errkind.BadRequest, "unsupported export format=%q: want promapi, prometheus or nothing for JSON lines", name)
 }
@@ -166,7 +177,7 @@ func appendValueBits(dst []byte, v float64) []byte {
 
 // appendExposition appends one line of text exposition per sample.
 func appendExposition(dst []byte, s *query.RawSeries) []byte {
-	name := model.LabelsString(s.Labels)
+	name := appendSeriesName(nil, s.Labels, false)
 	for i, ts := range s.Timestamps {
 		dst = append(dst, name...)
 		dst = append(dst, ' ')
@@ -194,7 +205,22 @@ func (e *exportWriter) add(s *query.RawSeries) error {
 		e.buf = append(e.buf, e.format.separator...)
 	}
 	e.series++
-	e.buf = e.format.appendSeries(e.buf, s)
+	for e.format.byRow && len(s.Values) > rowsPerPiece {
+		piece := query.RawSeries{Labels: s.Labels, Timestamps: s.Timestamps[:rowsPerPiece], Values: s.Values[:rowsPerPiece]}
+		if err := e.send(e.format.appendSeries(e.buf, &piece)); err != nil {
+			return err
+		}
+		s = &query.RawSeries{Labels: s.Labels, Timestamps: s.Timestamps[rowsPerPiece:], Values: s.Values[rowsPerPiece:]}
+	}
+	return e.send(e.format.appendSeries(e.buf, s))
+}
+
+// rowsPerPiece is how many samples of a series are made text before some of it is sent.
+const rowsPerPiece = 4096
+
+// send takes what is to be sent, and sends it when there is enough of it.
+func (e *exportWriter) send(buf []byte) error {
+	e.buf = buf
 	if len(e.buf) < flushBytes {
 		return nil
 	}

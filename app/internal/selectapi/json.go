@@ -99,7 +99,31 @@ func appendFloat(dst []byte, v float64) []byte {
 	if i := int64(v); float64(i) == v && i > -1e15 && i < 1e15 && (i != 0 || !math.Signbit(v)) {
 		return strconv.AppendInt(dst, i, 10)
 	}
+	if m := v * decimalScale; math.Abs(m) < 1e15 {
+		if i := int64(m); float64(i)/decimalScale == v && i != 0 {
+			return appendDecimal(dst, i)
+		}
+	}
 	return strconv.AppendFloat(dst, v, 'f', -1, 64)
+}
+
+// decimalScale is 10 to the number of decimals which appendDecimal writes.
+const decimalScale = 1e4
+
+// appendDecimal appends m/10^4 without trailing zeros. It is the shortest decimal of the float64 that is nearest to it, since m has at most
+// 15 digits, and no two decimals of so many digits have the same one.
+func appendDecimal(dst []byte, m int64) []byte {
+	if m < 0 {
+		dst = append(dst, '-')
+		m = -m
+	}
+	dst = strconv.AppendInt(dst, m/decimalScale, 10)
+	frac := m % decimalScale
+	dst = append(dst, '.', byte('0'+frac/1000), byte('0'+frac/100%10), byte('0'+frac/10%10), byte('0'+frac%10))
+	for dst[len(dst)-1] == '0' {
+		dst = dst[:len(dst)-1]
+	}
+	return dst
 }
 
 // appendPoint appends [seconds,"value"].

@@ -91,8 +91,10 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 		return err
 	}
 	defer a.queries.begin(r, req)()
-	missing := &querysource.Failures{}
-	result, err := run(querysource.WithFailures(r.Context(), missing), req)
+	failures := &querysource.Failures{}
+	step := r.trace.begin("evaluate")
+	result, err := run(querysource.WithFailures(traced(r.Context(), step), failures), req)
+	step.end("")
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
 	if err != nil {
@@ -100,7 +102,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	}
 	a.logHeavy(r, req, result)
 	if result.Partial && (result.Raw || a.denyPartial(r)) {
-		return partialError(missing.Coverage())
+		return partialError(failures.Coverage())
 	}
 	if limit > 0 && len(result.Series) > limit {
 		result.Series = result.Series[:limit]
@@ -108,7 +110,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if result.Raw {
 		return writeRaw(w, result)
 	}
-	return a.writeResult(w, result, elapsed)
+	return a.writeResult(w, r, result, elapsed)
 }
 
 func (a *API) logSlow(r *request, req *query.Request, elapsed time.Duration) {
@@ -149,7 +151,7 @@ func (a *API) partialField(partial bool) string {
 const flushBytes = 64 << 10
 
 // writeResult writes the result in the form of the Prometheus API.
-func (a *API) writeResult(w http.ResponseWriter, result *query.Result, elapsed time.Duration) error {
+func (a *API) writeResult(w http.ResponseWriter, r *request, result *query.Result, elapsed time.Duration) error {
 	w.Header().Set("Content-Type", "application/json")
 	b := make([]byte, 0, 4096)
 	b = append(b, `{"status":"success",`...)
@@ -161,7 +163,7 @@ func (a *API) writeResult(w http.ResponseWriter, result *query.Result, elapsed t
 	b = strconv.AppendInt(b, int64(result.SeriesFetched), 10)
 	b = append(b, `","executionTimeMsec":`...)
 	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
-	b = append(b, '}', '}')
+	b = append(r.trace.appendMember(append(b, '}')), '}')
 	_, err = w.Write(b)
 	return clientGone(err)
 }
@@ -209,6 +211,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 		return errkind.New(errkind.BadRequest, "missing `match[]` arg")
 	}
 	q.MaxSeries = a.o.Config.MaxSeries
+	search := traceSearch(r.trace, q)
 	it, err := a.o.Searcher.Search(r.Context(), q)
 	if err != nil {
 		return limitError(err, "search.maxSeries", q.MaxSeries)
@@ -234,7 +237,11 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 	if coverage.Partial && a.denyPartial(r) {
 		return partialError(coverage)
 	}
-	return a.writeList(w, coverage.Partial, append(list, ']'))
+	if search != nil {
+		search.series = n
+	}
+	search.end(coverage.Partial)
+	return a.writeList(w, r, coverage.Partial, append(list, ']'))
 }
 
 // metadataQuery parses the arguments shared by series and labels.
@@ -247,29 +254,41 @@ func (a *API) metadataQuery(r *request) (*model.SearchQuery, int, error) {
 	return q, limit, err
 }
 
-func (a *API) writeList(w http.ResponseWriter, partial bool, list []byte) error {
+// labelsQuery is metadataQuery of the labels API.
+func (a *API) labelsQuery(r *request) (*model.SearchQuery, int, error) {
+	if a.o.Config.IgnoreExtraFilters {
+		for _, name := range []string{"extra_label", "extra_filters", "extra_filters[]"} {
+			r.Form.Del(name)
+		}
+	}
+	return a.metadataQuery(r)
+}
+
+func (a *API) writeList(w http.ResponseWriter, r *request, partial bool, list []byte) error {
 	b := append([]byte(`{"status":"success",`), a.partialField(partial)...)
 	if err := writeJSON(w, append(b, `"data":`...)); err != nil {
 		return err
 	}
-	_, err := w.Write(append(list, '}')) // not copied: it may be long
+	_, err := w.Write(append(r.trace.appendMember(list), '}')) // not copied: it may be long
 	return clientGone(err)
 }
 
 // labels serves /api/v1/labels.
 func (a *API) labels(w http.ResponseWriter, r *request) error {
-	q, limit, err := a.metadataQuery(r)
+	q, limit, err := a.labelsQuery(r)
 	if err != nil {
 		return err
 	}
+	step := r.trace.begin("search label names in %s", q.Range)
 	names, err := a.o.Searcher.LabelNames(r.Context(), q, a.labelsLimit(limit))
+	step.end(": found %d", len(names.Values))
 	if err != nil {
 		return err
 	}
 	if names.Coverage.Partial && a.denyPartial(r) {
 		return partialError(names.Coverage)
 	}
-	return a.writeList(w, names.Coverage.Partial, appendStringsJSON(nil, names.Values))
+	return a.writeList(w, r, names.Coverage.Partial, appendStringsJSON(nil, names.Values))
 }
 
 // labelsLimit returns how many names or values to answer. More are left out without an error, since that is what users
@@ -284,18 +303,20 @@ func (a *API) labelsLimit(asked int) int {
 
 // labelValues serves /api/v1/label/<name>/values.
 func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error {
-	q, limit, err := a.metadataQuery(r)
+	q, limit, err := a.labelsQuery(r)
 	if err != nil {
 		return err
 	}
+	step := r.trace.begin("search values of label %q in %s", name, q.Range)
 	values, err := a.o.Searcher.LabelValues(r.Context(), q, name, a.labelsLimit(limit))
+	step.end(": found %d", len(values.Values))
 	if err != nil {
 		return err
 	}
 	if values.Coverage.Partial && a.denyPartial(r) {
 		return partialError(values.Coverage)
 	}
-	return a.writeList(w, values.Coverage.Partial, appendStringsJSON(nil, values.Values))
+	return a.writeList(w, r, values.Coverage.Partial, appendStringsJSON(nil, values.Values))
 }
 
 // tenants serves /admin/tenants.

@@ -14,7 +14,11 @@ import (
 // NewSource returns the query engine's view of a Searcher.
 func NewSource(s storageapi.Searcher, dedupIntervalMs int64, set *metrics.Set) query.Source {
 	deduplicated := set.Counter(`vm_deduplicated_samples_total{type="select"}`)
-	return querysource.New(s, query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated})
+	src := querysource.New(s, query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated})
+	if r, ok := src.(query.Reducer); ok {
+		return &tracedReducer{tracedSource{src}, r}
+	}
+	return &tracedSource{src}
 }
 
 // decoder turns blocks into samples as they are stored, NaN included, one series at a time. Its buffers are reused.

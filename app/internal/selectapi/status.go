@@ -28,7 +28,9 @@ func (a *API) tsdbStatus(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	step := r.trace.begin("count series")
 	s, err := a.o.Catalog.Status(r.Context(), q)
+	step.end(": found %d", s.TotalSeries)
 	if err != nil {
 		return limitError(err, "search.maxTSDBStatusSeries", q.Search.MaxSeries)
 	}
@@ -45,7 +47,7 @@ func (a *API) tsdbStatus(w http.ResponseWriter, r *request) error {
 	b = appendStatusList(b, "seriesCountByFocusLabelValue", s.SeriesByFocusLabelValue, false)
 	b = appendStatusList(b, "seriesCountByLabelValuePair", s.SeriesByLabelPair, false)
 	b = appendStatusList(b, "labelValueCountByLabelName", s.ValuesByLabelName, false)
-	return writeJSON(w, append(b, '}', '}'))
+	return writeJSON(w, append(r.trace.appendMember(append(b, '}')), '}'))
 }
 
 func appendStatusList(b []byte, name string, list []storageapi.StatusEntry, usage bool) []byte {
@@ -116,14 +118,16 @@ func (a *API) topNArg(r *request) (int, error) {
 
 // seriesCount serves /api/v1/series/count.
 func (a *API) seriesCount(w http.ResponseWriter, r *request) error {
+	step := r.trace.begin("count all series of the tenant")
 	n, err := a.o.Catalog.SeriesCount(r.Context(), r.tenant)
+	step.end(": found %d", n.Value)
 	if err != nil {
 		return err
 	}
 	if n.Coverage.Partial && a.denyPartial(r) {
 		return partialError(n.Coverage)
 	}
-	return a.writeList(w, n.Coverage.Partial, append(strconv.AppendUint([]byte{'['}, n.Value, 10), ']'))
+	return a.writeList(w, r, n.Coverage.Partial, append(strconv.AppendUint([]byte{'['}, n.Value, 10), ']'))
 }
 
 // nameStats serves /api/v1/status/metric_names_stats.

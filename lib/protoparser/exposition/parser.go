@@ -44,10 +44,20 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	r := p.getRow()
 	defer p.putRow(r)
 
+	var about *described
+	if req.Metadata != nil {
+		about = &described{to: p.intake.Metadata(req)}
+	}
 	read := 0
 	for c.Err() == nil && lines.Next() {
 		line := trimLeft(lines.At())
-		if len(line) == 0 || line[0] == '#' {
+		if len(line) == 0 {
+			continue
+		}
+		if line[0] == '#' {
+			if about != nil {
+				about.comment(line)
+			}
 			continue
 		}
 		if fault := p.store(c, r, line, req.DefaultTimestamp); fault != "" {
@@ -61,6 +71,11 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	}
 	p.counters.RowsRead.Add(read)
 	result, err := c.Finish() // what was read before the body broke off is stored
+	if about != nil {         // samples come first
+		about.flush()
+		about.to.Flush()
+		p.counters.Metadata.Add(about.count)
+	}
 	if err == nil && lines.Err() != nil {
 		p.counters.ReadErrors.Inc()
 		return result, lines.Err()

@@ -2,6 +2,7 @@ package jsonline
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
 
@@ -44,6 +45,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	lines := p.intake.Lines(body, maxLineLen)
 	defer lines.Release()
 	l := p.getLine()
+	l.bits = req.ValueBits
 	read := 0
 	for c.Err() == nil && lines.Next() {
 		read += p.storeLine(c, l, lines.At())
@@ -138,7 +140,8 @@ type line struct {
 	labels  []model.Label
 	samples []model.Sample
 	nulls   int
-	longest int // bytes of a line
+	longest int  // bytes of a line
+	bits    bool // values are the bits of their float64
 }
 
 // start reads one line and begins its series, unless something is wrong with it.
@@ -223,7 +226,7 @@ func (l *line) parseSamples(values, timestamps []*fastjson.Value) (fault string)
 			l.nulls++
 			continue
 		}
-		v, ok := parseValue(values[i])
+		v, ok := l.parseValue(values[i])
 		if !ok {
 			return fmt.Sprintf("value %d is not a number", i)
 		}
@@ -236,7 +239,12 @@ func (l *line) parseSamples(values, timestamps []*fastjson.Value) (fault string)
 	return ""
 }
 
-func parseValue(v *fastjson.Value) (f float64, ok bool) {
+func (l *line) parseValue(v *fastjson.Value) (f float64, ok bool) {
+	if l.bits {
+		text := v.GetStringBytes() // none of another type
+		bits, err := strconv.ParseUint(bytesutil.String(text), 16, 64)
+		return math.Float64frombits(bits), err == nil && len(text) == 16
+	}
 	if v.Type() == fastjson.TypeString {
 		f, err := strconv.ParseFloat(bytesutil.String(v.GetStringBytes()), 64)
 		return f, err == nil

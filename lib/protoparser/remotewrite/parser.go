@@ -87,6 +87,9 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *proto
 		return c.Result(), err
 	}
 	result, err := c.Finish()
+	if skipped.Metadata > 0 && req.Metadata != nil { // samples come first
+		p.describe(d, req)
+	}
 	if skipped.Histograms > 0 {
 		p.intake.Ignore(protoparser.NativeHistogram, skipped.Histograms)
 		result.Dropped += skipped.Histograms
@@ -95,6 +98,16 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *proto
 		}
 	}
 	return result, err
+}
+
+// describe hands on what the request says of metrics.
+func (p *Parser) describe(d *prompb.Decoder[model.Label], req *protoparser.Request) {
+	m := p.intake.Metadata(req)
+	defer m.Flush()
+	d.Metadata(func(x *prompb.Metadata) {
+		t := model.MetricType(min(x.Type, 255))
+		m.Add(x.Metric, t, x.Unit, x.Help)
+	})
 }
 
 // format makes the labels of known series again.

@@ -28,9 +28,10 @@ var (
 type Memory struct {
 	mu struct {
 		sync.RWMutex
-		series map[string]*memorySeries
-		usage  map[usageKey]storageapi.Usage
-		since  int64
+		series    map[string]*memorySeries
+		usage     map[usageKey]storageapi.Usage
+		since     int64
+		described []model.Metadata // the newest last
 	}
 }
 
