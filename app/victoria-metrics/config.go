@@ -3,10 +3,12 @@ package main
 import (
 	"flag"
 	"net/http"
+	"slices"
 	"time"
 
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/graphiteapi"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/app/internal/selectapi"
 	"vmcluster/app/internal/storageflags"
@@ -26,6 +28,7 @@ type component struct {
 	insert   insertapi.Config
 	sel      selectapi.Config
 	query    query.Config
+	graphite graphiteapi.Config
 	admin    adminapi.Config
 	metadata metadata.Config
 }
@@ -38,6 +41,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.insert.RegisterFlags(fs)
 	service.RegisterShared(fs, c.sel.RegisterFlags)
 	service.RegisterShared(fs, c.query.RegisterFlags)
+	c.graphite.RegisterFlags(fs)
 	c.admin.RegisterFlags(fs)
 	c.metadata.RegisterFlags(fs)
 	flagcompat.Register(fs, flagcompat.SingleNode)
@@ -69,18 +73,23 @@ func (c *component) Start(env *service.Env) error {
 	reads := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: described, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
 	})
+	graphite := graphiteapi.New(graphiteapi.Options{
+		Config: &c.graphite, Select: &c.sel, Searcher: searcher, Catalog: searcher, Acquire: reads.Acquire, Logger: env.Logger, Metrics: env.Metrics,
+		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), SingleNode: true, DedupIntervalMs: dedupMs,
+	})
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
-	return c.startHTTP(env, admin, writes, reads)
+	return c.startHTTP(env, writes.Handle, graphite.Handle, reads.Handle, admin.Handle)
 }
 
-func (c *component) startHTTP(env *service.Env, admin *adminapi.API, writes *insertapi.API, reads *selectapi.API) error {
+// startHTTP opens the port, behind which the first of the handlers that knows a path serves it.
+func (c *component) startHTTP(env *service.Env, handlers ...func(w http.ResponseWriter, r *http.Request) bool) error {
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
 			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /api/v1/write and answers queries at /api/v1/query", "/metrics", "/flags", "/debug/pprof/") ||
-				writes.Handle(w, r) || reads.Handle(w, r) || admin.Handle(w, r)
+				slices.ContainsFunc(handlers, func(handle func(w http.ResponseWriter, r *http.Request) bool) bool { return handle(w, r) })
 		},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/graphiteapi"
 	"vmcluster/app/internal/selectapi"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/gather"
@@ -21,6 +22,7 @@ type component struct {
 	http      httpserver.Config
 	sel       selectapi.Config
 	query     query.Config
+	graphite  graphiteapi.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	nodes     flagvalue.Strings
@@ -33,6 +35,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8481")
 	c.sel.RegisterFlags(fs)
 	c.query.RegisterFlags(fs)
+	c.graphite.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vmselectAddr; must be given at least once and may be repeated")
@@ -59,11 +62,16 @@ func (c *component) Start(env *service.Env) error {
 	api := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
 	})
+	graphite := graphiteapi.New(graphiteapi.Options{
+		Config: &c.graphite, Select: &c.sel, Searcher: searcher, Catalog: searcher, Acquire: api.Acquire, Logger: env.Logger, Metrics: env.Metrics,
+		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), DedupIntervalMs: dedupMs,
+	})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
-			return httpserver.ServeIndex(w, r, env.Name, "answers queries at /select/<accountID>[:<projectID>]/prometheus/api/v1/query", "/admin/tenants", "/metrics", "/flags", "/debug/pprof/") || api.Handle(w, r)
+			return httpserver.ServeIndex(w, r, env.Name, "answers queries at /select/<accountID>[:<projectID>]/prometheus/api/v1/query", "/admin/tenants", "/metrics", "/flags", "/debug/pprof/") ||
+				graphite.Handle(w, r) || api.Handle(w, r)
 		},
 	})
 	if err != nil {

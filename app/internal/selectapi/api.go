@@ -292,6 +292,14 @@ func (a *API) run(w http.ResponseWriter, r *request, route route) error {
 	return err
 }
 
+// Acquire waits for a place among the concurrent requests, for other read APIs of the process; release gives it back.
+func (a *API) Acquire(ctx context.Context) (release func(), err error) {
+	if err := a.acquire(ctx); err != nil {
+		return nil, err
+	}
+	return func() { <-a.slots }, nil
+}
+
 // acquire waits for a place among the concurrent requests.
 func (a *API) acquire(ctx context.Context) error {
 	select {
