@@ -10,6 +10,8 @@ import (
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/graphiteapi"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/promqlapi"
+	"vmcluster/app/internal/remoteread"
 	"vmcluster/app/internal/selectapi"
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/gather"
@@ -28,6 +30,8 @@ type component struct {
 	insert   insertapi.Config
 	sel      selectapi.Config
 	query    query.Config
+	read     remoteread.Config
+	promql   promqlapi.Config
 	graphite graphiteapi.Config
 	admin    adminapi.Config
 	metadata metadata.Config
@@ -42,6 +46,8 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	service.RegisterShared(fs, c.sel.RegisterFlags)
 	service.RegisterShared(fs, c.query.RegisterFlags)
 	c.graphite.RegisterFlags(fs)
+	c.read.RegisterFlags(fs)
+	c.promql.RegisterFlags(fs)
 	c.admin.RegisterFlags(fs)
 	c.metadata.RegisterFlags(fs)
 	flagcompat.Register(fs, flagcompat.SingleNode)
@@ -66,12 +72,21 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	dedupMs := c.storage.DedupMinScrape.D().Milliseconds()
+	source := selectapi.NewSource(searcher, dedupMs, env.Metrics)
 	engine := query.New(&c.query, query.Options{
-		Source: selectapi.NewSource(searcher, dedupMs, env.Metrics), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+	})
+	dialect := promqlapi.New(promqlapi.Options{
+		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
+	})
+	env.OnStop("PromQL engine", dialect.Close)
+	remoteRead := remoteread.New(remoteread.Options{
+		Config: &c.read, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
 	})
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	reads := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: described, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
+		PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
 		Config: &c.graphite, Select: &c.sel, Searcher: searcher, Catalog: searcher, Acquire: reads.Acquire, Logger: env.Logger, Metrics: env.Metrics,

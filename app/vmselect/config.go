@@ -7,6 +7,8 @@ import (
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/graphiteapi"
+	"vmcluster/app/internal/promqlapi"
+	"vmcluster/app/internal/remoteread"
 	"vmcluster/app/internal/selectapi"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/gather"
@@ -23,6 +25,8 @@ type component struct {
 	sel       selectapi.Config
 	query     query.Config
 	graphite  graphiteapi.Config
+	read      remoteread.Config
+	promql    promqlapi.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	nodes     flagvalue.Strings
@@ -36,6 +40,8 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.sel.RegisterFlags(fs)
 	c.query.RegisterFlags(fs)
 	c.graphite.RegisterFlags(fs)
+	c.read.RegisterFlags(fs)
+	c.promql.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vmselectAddr; must be given at least once and may be repeated")
@@ -56,11 +62,20 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	dedupMs := c.dedup.D().Milliseconds()
+	source := selectapi.NewSource(searcher, dedupMs, env.Metrics)
 	engine := query.New(&c.query, query.Options{
-		Source: selectapi.NewSource(searcher, dedupMs, env.Metrics), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+	})
+	dialect := promqlapi.New(promqlapi.Options{
+		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
+	})
+	env.OnStop("PromQL engine", dialect.Close)
+	remoteRead := remoteread.New(remoteread.Options{
+		Config: &c.read, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
 	})
 	api := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
+		PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
 		Config: &c.graphite, Select: &c.sel, Searcher: searcher, Catalog: searcher, Acquire: api.Acquire, Logger: env.Logger, Metrics: env.Metrics,

@@ -56,7 +56,7 @@ func (f *found) Partial() bool { return f.Coverage().Partial }
 
 // Close ends the search.
 func (f *found) Close() error {
-	f.failures.add(f.Coverage().Failed)
+	f.failures.Add(f.Coverage().Failed)
 	return f.SeriesIterator.Close()
 }
 
@@ -72,7 +72,7 @@ func (s *reducingSource) Reduce(ctx context.Context, f *fragment.Fragment) (*que
 	if err != nil || len(r.Results) == 0 {
 		return nil, err
 	}
-	failuresOf(ctx).add(r.Coverage.Failed)
+	failuresOf(ctx).Add(r.Coverage.Failed)
 	return &query.Reduced{Results: r.Results, Partial: r.Coverage.Partial}, nil
 }
 
@@ -96,8 +96,8 @@ func failuresOf(ctx context.Context) *Failures {
 	return f
 }
 
-// add notes failures, the first of each node.
-func (f *Failures) add(failed []storageapi.NodeFailure) {
+// Add notes failures, the first of each node. On nil it does nothing.
+func (f *Failures) Add(failed []storageapi.NodeFailure) {
 	if f == nil {
 		return
 	}

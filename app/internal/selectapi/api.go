@@ -37,6 +37,10 @@ type Options struct {
 	DedupIntervalMs int64
 	// DisableCORS leaves out the headers which let pages of other origins use the answers.
 	DisableCORS bool
+	// PromQL answers in Prometheus' own dialect, by path such as /api/v1/query; nil leaves it out.
+	PromQL map[string]Handler
+	// RemoteRead serves /api/v1/read; nil leaves it out.
+	RemoteRead Handler
 }
 
 // API serves the routes.
@@ -45,6 +49,7 @@ type API struct {
 	slots  chan struct{}
 	routes map[string]route
 	admin  map[string]adminRoute
+	promql map[string]route
 	values *endpoint
 
 	vmalert *endpoint
@@ -139,6 +144,7 @@ func (a *API) register() {
 	}
 	maps.Copy(a.routes, a.ruleRoutes())
 	maps.Copy(a.routes, a.statusRoutes())
+	a.registerExtensions()
 	for path, r := range a.routes {
 		r.endpoint = a.endpoint(path)
 		a.routes[path] = r
@@ -176,6 +182,9 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	if a.o.SingleNode {
+		if a.handlePromQL(w, r, model.TenantID{}, path) {
+			return true
+		}
 		return a.dispatch(w, r, model.TenantID{}, strings.TrimPrefix(path, "/prometheus"))
 	}
 	if path == "/admin/tenants" {
@@ -194,6 +203,9 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	tenant, err := model.ParseTenantID(tenantText)
 	if err != nil {
 		a.refuse(w, r, errkind.New(errkind.BadRequest, "cannot serve %q: %w; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path, err))
+		return true
+	}
+	if a.handlePromQL(w, r, tenant, "/"+suffix) {
 		return true
 	}
 	route, ok := strings.CutPrefix("/"+suffix, "/prometheus")
@@ -329,6 +341,10 @@ func (a *API) acquire(ctx context.Context) error {
 func (a *API) fail(w http.ResponseWriter, r *request, route route, err error) {
 	if route.plainText {
 		httpserver.Error(w, r.Request, a.o.Logger, err)
+		return
+	}
+	if r.strict() {
+		a.failStrict(w, r, err)
 		return
 	}
 	status := errkind.Of(err).HTTPStatus()

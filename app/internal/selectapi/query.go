@@ -18,6 +18,9 @@ const dayMs = 24 * 3600 * 1000
 
 // query serves /api/v1/query.
 func (a *API) query(w http.ResponseWriter, r *request) error {
+	if done, err := a.otherDialect(w, r, "/api/v1/query"); done {
+		return err
+	}
 	now := a.o.Now()
 	req, err := a.queryRequest(r)
 	if err != nil {
@@ -37,6 +40,9 @@ type evaluateFunc func(ctx context.Context, req *query.Request) (*query.Result, 
 
 // queryRange serves /api/v1/query_range.
 func (a *API) queryRange(w http.ResponseWriter, r *request) error {
+	if done, err := a.otherDialect(w, r, "/api/v1/query_range"); done {
+		return err
+	}
 	now := a.o.Now()
 	req, err := a.queryRequest(r)
 	if err != nil {

@@ -1,0 +1,326 @@
+package promqlapi
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"vmcluster/lib/model"
+)
+
+const excludedFile = "testdata/promqltest-excluded.txt"
+
+var update = flag.Bool("update", false, "rewrite the list of excluded cases under testdata")
+
+// promFiles returns the test scripts of the Prometheus module.
+func promFiles(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
+	if err != nil {
+		t.Skipf("cannot find the module with the test scripts: %s", err)
+	}
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "promql", "promqltest", "testdata", "*.test"))
+	if err != nil || len(files) == 0 {
+		t.Skipf("no test scripts in the module: %v", err)
+	}
+	return files
+}
+
+// TestPromQLScripts runs Prometheus' own test scripts: their series are written to our storage, and their queries sent to
+// our HTTP API. Each answer, right or not, is that of the same engine over a naive store. All cases pass but those which need what is not stored here; these are listed with the reason.
+func TestPromQLScripts(t *testing.T) {
+	var excluded []string
+	total, passed := 0, 0
+	for _, file := range promFiles(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(file)
+		commands, err := parsePromScript(name, string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"-promql.experimental", "-promql.delayedNameRemoval"}
+		if name == "type_and_unit.test" {
+			args = append(args, "-promql.typeAndUnitLabels")
+		}
+		s := &scriptRun{t: t, env: newEnv(t, args...), naive: &naive{}}
+		s.env.store.shift = 40 * 24 * 3600_000
+		for i := range commands {
+			s.run(&commands[i])
+		}
+		t.Logf("%-28s %d of %d cases pass", name, s.passed, s.total)
+		total, passed = total+s.total, passed+s.passed
+		excluded = append(excluded, s.excluded...)
+	}
+	t.Logf("%d of %d cases pass", passed, total)
+	head := fmt.Sprintf("# %d of %d cases pass. These do not, for the reason given.\n", passed, total)
+	got := head + strings.Join(excluded, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(excludedFile, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(excludedFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is not what was found; run with -update and look at the difference", excludedFile)
+	}
+}
+
+// scriptRun is the state of a script: each clear moves on to the next tenant, which is empty.
+type scriptRun struct {
+	t          *testing.T
+	env        *env
+	tenant     uint32
+	naive      *naive // the same samples
+	histograms bool   // some have been loaded
+	starts     bool   // start timestamps have been
+	total      int
+	passed     int
+	excluded   []string
+}
+
+func (s *scriptRun) run(c *promCommand) {
+	switch {
+	case c.eval != nil:
+		s.eval(c.eval)
+	case c.load:
+		s.load(c)
+	default:
+		s.tenant++
+		s.naive = &naive{}
+		s.histograms, s.starts = false, false
+	}
+}
+
+func (s *scriptRun) load(c *promCommand) {
+	s.histograms = s.histograms || c.histograms
+	s.starts = s.starts || c.starts
+	loaded := &naive{}
+	for i := range c.series {
+		x := &c.series[i]
+		s.histograms = s.histograms || x.histogram
+		var times []int64
+		var values []float64
+		for k, v := range x.values {
+			if x.present[k] {
+				times, values = append(times, int64(k)*c.step), append(values, v)
+			}
+		}
+		if len(times) > 0 {
+			loaded.add(s.t, x.labels, times, values) // of samples with one time the last counts
+		}
+	}
+	for _, x := range loaded.series {
+		s.naive.add(s.t, x.labels.Map(), x.times, x.values)
+		s.env.ingest(s.t, model.TenantID{AccountID: s.tenant}, x.labels.Map(), x.times, x.values)
+	}
+}
+
+func (s *scriptRun) eval(c *promCase) {
+	s.total++
+	diff := s.check(c)
+	if diff == "" {
+		s.passed++
+		return
+	}
+	reason := ""
+	switch {
+	case s.starts:
+		reason = "start timestamps are not stored"
+	case s.histograms || slices.ContainsFunc(c.series, func(x promSeries) bool { return x.histogram }):
+		reason = "native histograms are not stored"
+	default:
+		s.t.Errorf("%s: %s\n    %s", c.id, c.query, diff)
+		return
+	}
+	s.excluded = append(s.excluded, c.id+"\t"+reason+"\t"+c.query)
+}
+
+// promAnswer is the JSON of an answer.
+type promAnswer struct {
+	Status string
+	Error  string
+	Data   struct {
+		ResultType string
+		Result     json.RawMessage
+	}
+	Warnings []string
+	Infos    []string
+}
+
+type promResult struct {
+	Metric     map[string]string
+	Value      []any
+	Values     [][]any
+	Histogram  []any
+	Histograms []any
+}
+
+// check evaluates the case and returns what is wrong, or an empty string.
+func (s *scriptRun) check(c *promCase) string {
+	args := url.Values{"query": {c.query}}
+	path := fmt.Sprintf("/select/%d/promql/api/v1/query", s.tenant)
+	if c.instant {
+		args.Set("time", seconds(c.start))
+	} else {
+		path += "_range"
+		args.Set("start", seconds(c.start))
+		args.Set("end", seconds(c.end))
+		args.Set("step", seconds(c.step))
+	}
+	status, body := s.env.ask(http.MethodPost, path, args)
+	var a promAnswer
+	if err := json.Unmarshal([]byte(body), &a); err != nil {
+		return fmt.Sprintf("status %d: %s: %s", status, err, body)
+	}
+	if want, err := s.naive.result(s.t, s.env.promql, c.query, c.start, c.end, c.step); (err != nil) != (a.Status != "success") || !slices.Equal(elements(string(a.Data.Result)), elements(want)) {
+		s.t.Errorf("%s: %s\n    over a naive store: %s %v\n    over ours: %s", c.id, c.query, want, err, body)
+	}
+	if c.fails || a.Status != "success" {
+		return c.compareFailure(status, &a)
+	}
+	if diff := c.notes.compare(a.Warnings, a.Infos); diff != "" {
+		return diff
+	}
+	list, diff := results(&a)
+	if diff != "" {
+		return diff
+	}
+	if c.text != nil {
+		if got := list[0].Metric["string"]; a.Data.ResultType != "string" || got != *c.text {
+			return fmt.Sprintf("got the %s %q, want the string %q", a.Data.ResultType, got, *c.text)
+		}
+		return ""
+	}
+	return c.compare(list)
+}
+
+func seconds(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', -1, 64) }
+
+// results returns the result of any type as series; a string is the label of one.
+func results(a *promAnswer) (list []promResult, diff string) {
+	var err error
+	switch a.Data.ResultType {
+	case "scalar":
+		list = make([]promResult, 1)
+		err = json.Unmarshal(a.Data.Result, &list[0].Value)
+	case "string":
+		var value []any
+		if err = json.Unmarshal(a.Data.Result, &value); err == nil {
+			list = []promResult{{Metric: map[string]string{"string": value[1].(string)}}}
+		}
+	default:
+		err = json.Unmarshal(a.Data.Result, &list)
+	}
+	if err != nil {
+		return nil, err.Error()
+	}
+	for i := range list {
+		if list[i].Histogram != nil || list[i].Histograms != nil {
+			return nil, "there is a histogram in the result"
+		}
+		if list[i].Value != nil {
+			list[i].Values = [][]any{list[i].Value}
+		}
+	}
+	return list, ""
+}
+
+func (c *promCase) compareFailure(status int, a *promAnswer) string {
+	text := regexp.MustCompile(`^invalid parameter "query": `).ReplaceAllString(a.Error, "")
+	switch {
+	case a.Status == "success":
+		return "a failure is expected"
+	case !c.fails:
+		return fmt.Sprintf("status %d: %s", status, a.Error)
+	case status != http.StatusBadRequest && status != http.StatusUnprocessableEntity:
+		return fmt.Sprintf("status is %d for %s", status, a.Error)
+	case c.failText != "" && text != c.failText && !strings.HasSuffix(text, c.failText):
+		return fmt.Sprintf("the error is %q, want %q", text, c.failText)
+	case c.failPattern != nil && !c.failPattern.MatchString(text):
+		return fmt.Sprintf("the error is %q, which does not match %s", text, c.failPattern)
+	}
+	return ""
+}
+
+// compare compares series and points.
+func (c *promCase) compare(got []promResult) string {
+	want, order := map[string]*promSeries{}, []string{}
+	for i := range c.series {
+		if slices.Contains(c.series[i].present, true) || c.series[i].histogram {
+			key := labelKey(c.series[i].labels)
+			want[key] = &c.series[i]
+			order = append(order, key)
+		}
+	}
+	if len(want) != len(got) {
+		return fmt.Sprintf("%d series wanted; got %d: %.300v", len(want), len(got), got)
+	}
+	for i := range got {
+		key := labelKey(got[i].Metric)
+		w := want[key]
+		if w == nil || c.ordered && order[i] != key {
+			return fmt.Sprintf("series %s is not wanted, or not here", key)
+		}
+		if diff := c.comparePoints(w, got[i].Values); diff != "" {
+			return key + ": " + diff
+		}
+	}
+	return ""
+}
+
+func (c *promCase) comparePoints(w *promSeries, got [][]any) string {
+	points := map[int64]float64{}
+	for i, v := range w.values {
+		if w.present[i] {
+			points[c.timeOf(i)] = v
+		}
+	}
+	if len(points) != len(got) {
+		return fmt.Sprintf("%d points wanted; got %d: %.300v", len(points), len(got), got)
+	}
+	for _, p := range got {
+		at := int64(math.Round(p[0].(float64) * 1000))
+		v, err := strconv.ParseFloat(p[1].(string), 64)
+		w, ok := points[at]
+		if err != nil || !ok || !(v == w || math.IsNaN(v) && math.IsNaN(w) || math.Abs(v-w) <= 1e-6*max(math.Abs(v), math.Abs(w))) {
+			return fmt.Sprintf("at %d %v wanted; got %v", at, w, v)
+		}
+	}
+	return ""
+}
+
+func (c *promCase) timeOf(i int) int64 {
+	if c.instant && c.rangeStep == 0 {
+		return c.start
+	}
+	if c.rangeStep > 0 {
+		return c.rangeStart + int64(i)*c.rangeStep
+	}
+	return c.start + int64(i)*c.step
+}
+
+func labelKey(labels map[string]string) string {
+	var list []string
+	for name, value := range labels {
+		list = append(list, name+"="+strconv.Quote(value))
+	}
+	slices.Sort(list)
+	return "{" + strings.Join(list, ",") + "}"
+}
