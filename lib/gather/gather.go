@@ -111,6 +111,19 @@ func (g *Gather) each(f func(i int, s storageapi.Searcher)) {
 	wg.Wait()
 }
 
+// begin calls f, which begins something and seldom waits, for every node. A few are begun one after the
+// other: that is faster than to start goroutines.
+func (g *Gather) begin(f func(i int, s storageapi.Searcher)) {
+	const few = 4
+	if len(g.nodes) > few {
+		g.each(f)
+		return
+	}
+	for i := range g.nodes {
+		f(i, g.nodes[i].Searcher)
+	}
+}
+
 // LabelNames implements storageapi.Searcher.
 func (g *Gather) LabelNames(ctx context.Context, q *model.SearchQuery, limit int) (storageapi.Strings, error) {
 	return g.strings(ctx, actionLabelNames, limit, func(s storageapi.Searcher) (storageapi.Strings, error) {

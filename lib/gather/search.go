@@ -20,7 +20,7 @@ func (g *Gather) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 	iterCtx, cancel := context.WithCancel(ctx)
 	answers := make([]answer, len(g.nodes))
 	iters := make([]storageapi.SeriesIterator, len(g.nodes))
-	g.each(func(i int, s storageapi.Searcher) {
+	g.begin(func(i int, s storageapi.Searcher) {
 		it, err := s.Search(iterCtx, q)
 		iters[i], answers[i] = it, answer{node: g.nodes[i].Name, err: err}
 	})

@@ -1,11 +1,14 @@
 package httpserver
 
 import (
+	"compress/gzip"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -156,6 +159,32 @@ func TestCompression(t *testing.T) {
 	if resp, body := get(t, "GET", base+"/app?n=123456", nil); resp.Header.Get("Content-Encoding") != "" || len(body) != 6000 {
 		t.Errorf("an answer for a plain client came as %q with %d bytes", resp.Header.Get("Content-Encoding"), len(body))
 	}
+}
+
+// TestCompressorsAreReused asks for compressed answers of several sizes, many at a time: each is its own.
+func TestCompressorsAreReused(t *testing.T) {
+	base, _ := start(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := range 20 {
+				want := strings.Repeat(fmt.Sprintf("%d %d,", i, j), 1000+100*j)
+				resp, body := get(t, "POST", base+"/upload", func(r *http.Request) {
+					r.Header.Set("Accept-Encoding", "gzip")
+					r.Body, r.ContentLength = io.NopCloser(strings.NewReader(want)), int64(len(want))
+				})
+				gz, err := gzip.NewReader(strings.NewReader(body))
+				if err != nil {
+					t.Errorf("encoding %q: %s", resp.Header.Get("Content-Encoding"), err)
+					return
+				}
+				if got, err := io.ReadAll(gz); err != nil || string(got) != want {
+					t.Errorf("got %d bytes, %v; want %d", len(got), err, len(want))
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestTakenPortIsAClearError(t *testing.T) {

@@ -21,7 +21,8 @@ var _ storageapi.Ingester = (*Client)(nil)
 // ClientConfig holds the settings of a client. Zero fields get their defaults.
 type ClientConfig struct {
 	Transport     transport.ClientConfig
-	MaxDictSeries int // series announced on a connection before the dictionary starts anew, 16 Mi; the memory budget sets a limit before
+	JoinDelay     time.Duration // longest wait of a batch for others to travel with, 5 ms
+	MaxDictSeries int           // series announced on a connection before the dictionary starts anew, 16 Mi; the memory budget sets a limit before
 }
 
 // ClientOptions says which node to send to.
@@ -41,6 +42,7 @@ type Client struct {
 	readOnly  atomic.Bool
 	pending   atomic.Int64 // rows
 	sending   busyClock
+	groups    groups
 
 	mu struct {
 		sync.Mutex
@@ -67,7 +69,11 @@ func NewClient(o ClientOptions) *Client {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
+	if o.Config.JoinDelay <= 0 {
+		o.Config.JoinDelay = defaultJoinDelay
+	}
 	c := &Client{}
+	c.groups.delay, c.groups.launch = o.Config.JoinDelay, c.launch
 	c.mu.dict = newSenderDict(o.Config.MaxDictSeries, o.Budget)
 	name := func(metric string) string {
 		return fmt.Sprintf(`%s{name="vminsert", addr=%q, rpc_call="metric_rows"}`, metric, o.Addr)
@@ -127,44 +133,6 @@ func (c *Client) Close() error {
 	return err
 }
 
-// maxPipelined bounds the requests one batch has under way.
-const maxPipelined = 4
-
-// Ingest sends the batch and returns when the node has acknowledged all of it.
-func (c *Client) Ingest(ctx context.Context, batch *model.Batch) error {
-	space := c.spaceOf(batch)
-	c.metrics.rowsPushed.Add(batch.Rows())
-	c.pending.Add(int64(batch.Rows()))
-	defer c.pending.Add(-int64(batch.Rows()))
-	var calls []*request
-	defer func() {
-		for _, r := range calls {
-			r.stream.Close()
-		}
-	}()
-	for p := (position{}); !atEnd(batch, p); {
-		if len(calls) == maxPipelined {
-			if err := c.wait(ctx, calls[0]); err != nil {
-				return err
-			}
-			calls = calls[1:]
-		}
-		r := &request{client: c, batch: batch, space: space, start: p}
-		if err := c.send(ctx, r); err != nil {
-			return err
-		}
-		calls = append(calls, r)
-		p = r.end
-	}
-	for len(calls) > 0 {
-		if err := c.wait(ctx, calls[0]); err != nil {
-			return err
-		}
-		calls = calls[1:]
-	}
-	return nil
-}
-
 // atEnd reports whether no samples follow p.
 func atEnd(b *model.Batch, p position) bool {
 	for p.series < b.Len() && p.sample >= len(b.Samples(p.series)) {
@@ -202,13 +170,12 @@ func (c *Client) wait(ctx context.Context, r *request) error {
 	return nil
 }
 
-// request is one request of a batch.
+// request is one request of a group of batches.
 type request struct {
 	client *Client
-	batch  *model.Batch
-	space  *clientSpace // nil when the batch has none
-	start  position
-	end    position
+	parts  []*part
+	start  place
+	end    place
 	rows   int
 	epoch  uint64
 	stream *transport.ClientStream
@@ -228,14 +195,11 @@ func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 			c.metrics.resets.Inc()
 		}
 		r.epoch = c.mu.epoch
-		e := encoder{dict: c.mu.dict, dst: dst, space: r.space.idLocked()}
-		var err error
-		if r.end, err = e.appendBody(r.batch, r.start, reset); err != nil {
+		e := encoder{dict: c.mu.dict, dst: dst}
+		e.begin(reset)
+		if err := r.encodeLocked(&e); err != nil {
 			c.mu.wantReset = true
 			return dst, err
-		}
-		if e.space != 0 {
-			r.space.noteLocked(e.announced)
 		}
 		if e.rows > 0 || reset {
 			r.rows = e.rows
@@ -244,6 +208,24 @@ func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 		// No memory for one more series: go on with an empty dictionary.
 		reset = true
 	}
+}
+
+// encodeLocked appends the samples from start on until a limit, and notes where that is.
+func (r *request) encodeLocked(e *encoder) (err error) {
+	for r.end = r.start; r.end.part < len(r.parts); r.end = (place{part: r.end.part + 1}) {
+		p := r.parts[r.end.part]
+		e.space, e.announced = p.space.idLocked(), 0
+		if r.end.position, err = e.appendEntries(p.batch, r.end.position); err != nil {
+			return err
+		}
+		if e.space != 0 {
+			p.space.noteLocked(e.announced)
+		}
+		if !atEnd(p.batch, r.end.position) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // clientSpace is what a client attaches to the space of a batch. Its fields are guarded by the lock of the client. The

@@ -98,7 +98,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 			e := encoder{dict: dict}
 			var err error
-			if p, err = e.appendBody(&b, p, reset); err != nil {
+			if p, err = appendBody(&e, &b, p, reset); err != nil {
 				t.Fatal(err)
 			}
 			var got received
@@ -185,7 +185,7 @@ func goldenRequests(t testing.TB) [][]byte {
 	dict := newSenderDict(1000, nil)
 	for i, b := range goldenBatches(t) {
 		e := encoder{dict: dict}
-		if p, err := e.appendBody(b, position{}, i == 0); err != nil || !atEnd(b, p) {
+		if p, err := appendBody(&e, b, position{}, i == 0); err != nil || !atEnd(b, p) {
 			t.Fatal("the batch does not fit a request")
 		}
 		out = append(out, e.dst)
@@ -308,7 +308,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	run := func() {
 		b := &batches[round%len(batches)]
 		e := encoder{dict: dict, dst: buf[:0]}
-		if _, err := e.appendBody(b, position{}, false); err != nil {
+		if _, err := appendBody(&e, b, position{}, false); err != nil {
 			t.Fatal(err)
 		}
 		buf, size = e.dst, len(e.dst)
@@ -338,7 +338,7 @@ func benchmarkCodec(b *testing.B, encode, decode bool) {
 	for i := range batches {
 		scrape(b, &batches[i], series, i)
 		e := encoder{dict: dict}
-		if _, err := e.appendBody(&batches[i], position{}, false); err != nil {
+		if _, err := appendBody(&e, &batches[i], position{}, false); err != nil {
 			b.Fatal(err)
 		}
 		bodies[i] = e.dst
@@ -356,7 +356,7 @@ func benchmarkCodec(b *testing.B, encode, decode bool) {
 		k := 1 + i%(rounds-1)
 		if encode {
 			e := encoder{dict: dict, dst: buf[:0]}
-			if _, err := e.appendBody(&batches[k], position{}, false); err != nil {
+			if _, err := appendBody(&e, &batches[k], position{}, false); err != nil {
 				b.Fatal(err)
 			}
 			buf = e.dst
@@ -372,4 +372,10 @@ func benchmarkCodec(b *testing.B, encode, decode bool) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
 	b.ReportMetric(float64(size)/series, "B/sample")
+}
+
+// appendBody appends a whole body of one batch.
+func appendBody(e *encoder, b *model.Batch, p position, reset bool) (position, error) {
+	e.begin(reset)
+	return e.appendEntries(b, p)
 }

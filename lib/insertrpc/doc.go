@@ -8,6 +8,9 @@
 // batch, or by the key when it has none; at the server the dictionary is a model.Space. When the dictionary is full, or the server asks for it, the
 // client starts an empty one with its next request; a new connection starts empty.
 //
+// Batches of concurrent calls travel together in one request, since a node has work for each request whatever its size: those which come
+// while another is under way wait for its answer, at most for a few milliseconds. A batch that comes alone does not wait.
+//
 // A request is answered once the server's Ingester has returned. A request which was
 // not answered may have been applied; applying it again is harmless.
 //
@@ -22,5 +25,7 @@
 //  4. Calls read a snapshot of the dictionary, whose entries and keys never change, while later requests add to it. Its
 //     space ends when neither the dictionary nor a call uses it.
 //  5. The memory for a request is bounded whatever it holds: by its size, its samples, and the keys handed on at once.
-//  6. Locks of spaces are taken before the lock of a client.
+//  6. A batch is not read any more when Ingest returns, however it ends.
+//  7. What is wrong with one batch of a group harms no other: when the node refuses a group for good, each is sent again alone.
+//  8. Locks of spaces are taken before the lock of a client.
 package insertrpc

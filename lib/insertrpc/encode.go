@@ -30,12 +30,13 @@ type position struct {
 	sample int
 }
 
-// encoder makes the body of one request from the samples of a batch.
+// encoder makes the body of one request from the samples of batches.
 type encoder struct {
 	dict        *senderDict
 	space       uint64 // of the batch, as part of origins; 0 when its series are not numbered
 	announced   int    // series announced in this request
 	dst         []byte
+	start       int // of the entries in dst
 	rows        int
 	nextRef     int64  // number expected next
 	firstTime   int64  // first timestamp of the entry before
@@ -43,17 +44,20 @@ type encoder struct {
 	previousKey []byte // announced last in this request
 }
 
-// appendBody appends flags and entries beginning at p until the batch or the room in a
-// request ends, and returns where the next request goes on. After an error the dictionary has series
-// which the node has not.
-func (e *encoder) appendBody(b *model.Batch, p position, reset bool) (position, error) {
+// begin appends the flags.
+func (e *encoder) begin(reset bool) {
 	flags := byte(0)
 	if reset {
 		flags |= flagReset
 	}
 	e.dst = append(e.dst, flags)
-	start := len(e.dst)
-	for p.series < b.Len() && len(e.dst)-start < maxRequestBytes && e.rows < maxRequestRows {
+	e.start = len(e.dst)
+}
+
+// appendEntries appends entries beginning at p until the batch or the room in a request ends, and returns where
+// the next request goes on. After an error the dictionary has series which the node has not.
+func (e *encoder) appendEntries(b *model.Batch, p position) (position, error) {
+	for p.series < b.Len() && len(e.dst)-e.start < maxRequestBytes && e.rows < maxRequestRows {
 		samples := b.Samples(p.series)
 		if p.sample >= len(samples) {
 			p = position{series: p.series + 1}

@@ -225,7 +225,7 @@ func TestLongKeysAreHandedOnInPieces(t *testing.T) {
 	decode := func(b *model.Batch) *received {
 		t.Helper()
 		e := encoder{dict: dict}
-		if _, err := e.appendBody(b, position{}, false); err != nil {
+		if _, err := appendBody(&e, b, position{}, false); err != nil {
 			t.Fatal(err)
 		}
 		r := &received{}

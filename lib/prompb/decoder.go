@@ -41,7 +41,8 @@ type Skipped struct {
 // The zero value is ready for Reset and can be used again and again.
 //
 // Who needs the labels of few series calls NextRaw instead of Next, compares Raw, and asks
-// for Labels when it has not seen these bytes before.
+// for Labels when it has not seen these bytes before. Who knows which bytes to expect calls NextGuess, which does not even walk over the
+// labels.
 type Decoder[L ~struct{ Name, Value string }] struct {
 	body     []byte
 	pos      int
@@ -49,6 +50,8 @@ type Decoder[L ~struct{ Name, Value string }] struct {
 	raw      span // of the label fields; empty when they are not one run at the front of the series
 	start    int  // of the message of the series
 	lazy     bool // the labels have not been decoded
+	guessed  bool // by NextGuess
+	before   int  // position before a guess
 	skipped  Skipped
 	metadata []span // of the messages passed so far
 	err      error
@@ -68,7 +71,7 @@ func (d *Decoder[L]) Reset(body []byte) {
 	}
 	clear(d.series.Labels[:cap(d.series.Labels)])
 	d.body, d.pos, d.err = body, 0, nil
-	d.raw, d.lazy = span{}, false
+	d.raw, d.lazy, d.guessed = span{}, false, false
 	d.series.Labels, d.series.Samples = d.series.Labels[:0], d.series.Samples[:0]
 	d.skipped = Skipped{}
 	d.metadata = d.metadata[:0]
@@ -88,7 +91,7 @@ func (d *Decoder[L]) Skipped() Skipped { return d.skipped }
 
 // Next moves to the next series; false at the end or on an error.
 func (d *Decoder[L]) Next() bool {
-	d.raw, d.lazy = span{}, false
+	d.raw, d.lazy, d.guessed = span{}, false, false
 	for d.err == nil && d.pos < len(d.body) {
 		r := reader{b: d.body, pos: d.pos, end: len(d.body)}
 		field, wire := r.tag()

@@ -5,6 +5,7 @@ import "vmcluster/lib/errkind"
 // NextRaw moves to the next series as Next does. It leaves the labels undecoded when it can: At then has
 // none, and a fault in them shows when Labels is called.
 func (d *Decoder[L]) NextRaw() bool {
+	d.guessed = false
 	if d.err != nil || d.pos >= len(d.body) || d.body[d.pos] != 1<<3|wireBytes {
 		return d.Next()
 	}
@@ -17,6 +18,52 @@ func (d *Decoder[L]) NextRaw() bool {
 	d.pos, d.start, d.lazy = end, start, true
 	d.series.Labels = d.series.Labels[:0]
 	return true
+}
+
+// NextGuess is NextRaw, but it may guess that the series is label fields and one plain sample at its end: then Guessed is true, and
+// Raw is everything before that. The guess is right when these bytes are known to be label fields. Otherwise Settle must follow
+// before anything else is asked.
+func (d *Decoder[L]) NextGuess() bool {
+	if d.err != nil || d.pos >= len(d.body) || d.body[d.pos] != 1<<3|wireBytes {
+		return d.Next()
+	}
+	size, n := shortLength(d.body[d.pos+1:])
+	start := d.pos + 1 + size
+	end := start + n
+	if n < 0 || end > len(d.body) {
+		return d.Next()
+	}
+	s, tail := sampleAtEnd(d.body[start:end])
+	if tail == 0 {
+		return d.NextRaw()
+	}
+	d.before, d.pos, d.start, d.lazy, d.guessed = d.pos, end, start, true, true
+	d.raw = span{start, end - tail}
+	d.series.Labels, d.series.Samples = d.series.Labels[:0], append(d.series.Samples[:0], s)
+	return true
+}
+
+// sampleAtEnd reads what may be a plain sample at the end of a series.
+func sampleAtEnd(b []byte) (s Sample, size int) {
+	const whole, withoutValue = 18, 9
+	for _, size := range [2]int{whole, withoutValue} {
+		if len(b) < size {
+			continue
+		}
+		if s, n := plainSample(b[len(b)-size:]); n == size {
+			return s, size
+		}
+	}
+	return s, 0
+}
+
+// Guessed reports whether the current series is a guess of NextGuess.
+func (d *Decoder[L]) Guessed() bool { return d.guessed }
+
+// Settle takes back a guess and reads the series as NextRaw does; false when it cannot be decoded.
+func (d *Decoder[L]) Settle() bool {
+	d.pos, d.guessed = d.before, false
+	return d.NextRaw()
 }
 
 // shortLength reads a length of at most three bytes and returns how many it takes; n is negative for anything else.

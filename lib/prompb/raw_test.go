@@ -31,7 +31,51 @@ func decodeRaw(t *testing.T, d *Decoder[label], body []byte) ([]TimeSeries[label
 	return all, d.Err()
 }
 
-// checkRaw compares the two ways to walk over a body.
+// decodeGuess decodes by NextGuess, and settles every guess. One that was right about the labels must be right about the sample.
+func decodeGuess(t *testing.T, d *Decoder[label], body []byte) (all []TimeSeries[label], right int, err error) {
+	t.Helper()
+	d.Reset(body)
+	for d.NextGuess() {
+		if d.Guessed() {
+			guess, start, end := slices.Clone(d.At().Samples), 0, 0
+			guessStart, guessEnd := d.Raw()
+			if !d.Settle() {
+				break
+			}
+			if start, end = d.Raw(); start < end && start == guessStart && end == guessEnd {
+				right++
+				if !sameSamples(guess, d.At().Samples) {
+					t.Fatalf("body %q: guessed samples %v; want %v", body, guess, d.At().Samples)
+				}
+			}
+		}
+		if d.Guessed() {
+			t.Fatal("a guess is one after Settle")
+		}
+		samples := slices.Clone(d.At().Samples)
+		labels, ok := d.Labels()
+		if !ok {
+			break
+		}
+		all = append(all, TimeSeries[label]{Labels: slices.Clone(labels), Samples: samples})
+	}
+	return all, right, d.Err()
+}
+
+func TestGuessIsUsuallyRight(t *testing.T) {
+	var body []byte
+	for i := range 100 {
+		s := TimeSeries[label]{Labels: []label{{"a", "b"}, {"c", string(rune('a' + i%26))}}, Samples: []Sample{{Timestamp: 1717200000000 + int64(i), Value: float64(i % 3)}}}
+		body = AppendTimeSeries(body, &s)
+	}
+	var d Decoder[label]
+	all, right, err := decodeGuess(t, &d, body)
+	if len(all) != 100 || right != 100 || err != nil {
+		t.Errorf("%d series, %d right guesses, %v", len(all), right, err)
+	}
+}
+
+// checkRaw compares the ways to walk over a body.
 func checkRaw(t *testing.T, body []byte) {
 	t.Helper()
 	var eager, raw Decoder[label]
@@ -42,6 +86,13 @@ func checkRaw(t *testing.T, body []byte) {
 	}
 	if !slices.EqualFunc(got, want, func(a, b TimeSeries[label]) bool { return sameSeries(&a, &b) }) {
 		t.Fatalf("body %q: series %v; want %v", body, got, want)
+	}
+	guessed, _, guessErr := decodeGuess(t, &raw, body)
+	if (guessErr == nil) != (wantErr == nil) || guessErr != nil && guessErr.Error() != wantErr.Error() {
+		t.Fatalf("body %q: error %v of guesses; want %v", body, guessErr, wantErr)
+	}
+	if !slices.EqualFunc(guessed, want, func(a, b TimeSeries[label]) bool { return sameSeries(&a, &b) }) {
+		t.Fatalf("body %q: guessed series %v; want %v", body, guessed, want)
 	}
 	if raw.Skipped() != eager.Skipped() {
 		t.Fatalf("body %q: skipped %+v; want %+v", body, raw.Skipped(), eager.Skipped())

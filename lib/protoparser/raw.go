@@ -76,6 +76,12 @@ func (c *Collector) StartRaw(raw []byte, at, rows int) bool {
 		r.isNew = !r.full
 		return false
 	}
+	c.addKnown(number, known, raw, at)
+	return true
+}
+
+func (c *Collector) addKnown(number uint32, known *numbered, raw []byte, at int) {
+	r := &c.raw
 	r.hits++
 	r.next = number + 1
 	if r.body == nil {
@@ -83,6 +89,20 @@ func (c *Collector) StartRaw(raw []byte, at, rows int) bool {
 		r.text = append(r.text, raw...)
 	}
 	c.batch.AddNumbered(number, known.hash, uint64(at)<<rawSizeBits|uint64(len(raw)))
+}
+
+// StartExpected is StartRaw for bytes which may or may not be labels: it begins the series if it is the one which senders that
+// repeat their order send next, and changes nothing otherwise.
+func (c *Collector) StartExpected(raw []byte, at int) bool {
+	r := &c.raw
+	if len(raw) == 0 || len(raw) > maxRawSize || at > maxRawStart || !c.makeRoom() || r.numbers == nil {
+		return false
+	}
+	known := r.numbers.guess(r.next, c.intake.numbers.half(0, raw, &r.circumstances))
+	if known == nil {
+		return false
+	}
+	c.addKnown(r.next, known, raw, at)
 	return true
 }
 

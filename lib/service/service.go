@@ -73,10 +73,12 @@ func (e *Env) stopAll() bool {
 
 // Main runs the component until SIGINT or SIGTERM and returns the exit status.
 func Main(name, version string, c Component) int {
+	timersErr := coarsenTimers()
 	m := runner{name: name, version: version, component: c, args: os.Args[1:], lookup: os.LookupEnv, stdout: os.Stdout, stderr: os.Stderr}
 	// A second signal finds the default action restored and ends the process.
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	m.timersErr = timersErr
 	m.wait = func(aborts <-chan error) (string, error) {
 		defer signal.Stop(ch)
 		select {
@@ -95,6 +97,7 @@ type runner struct {
 	args           []string
 	lookup         lookupEnv
 	stdout, stderr io.Writer
+	timersErr      error                                                  // why timers are as they were
 	wait           func(aborts <-chan error) (signal string, abort error) // returns when it is time to stop
 }
 
@@ -137,6 +140,9 @@ func (m *runner) run() int {
 
 func (m *runner) serve(env *Env) int {
 	logStart(env)
+	if m.timersErr != nil {
+		env.Logger.Infof("cannot let timers be late, which costs CPU time when writes are few and small: %s", m.timersErr)
+	}
 	metrics.RegisterProcess(env.Metrics, env.Name+"-"+env.Version)
 	env.Metrics.Gauge("vm_available_memory_bytes", func() float64 { return float64(memory.Available()) })
 	env.Metrics.Gauge("vm_allowed_memory_bytes", func() float64 { return float64(env.Budget.Limit()) })

@@ -24,6 +24,17 @@ type newest struct {
 	out       [1]tsblock.Block
 }
 
+// takeNewest returns one for a search, which gives it back to newests: its columns are tens of kilobytes each, and searches
+// which follow each other often share them.
+func (s *Storage) takeNewest(r model.TimeRange) *newest {
+	n, ok := s.newests.Get().(*newest)
+	if !ok {
+		n = &newest{}
+	}
+	n.r = r
+	return n
+}
+
 // timesColumn is a decoded column of timestamps, which many series share.
 type timesColumn struct {
 	encoded    []byte

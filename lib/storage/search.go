@@ -37,7 +37,7 @@ func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.
 	}
 	it := &iterator{s: s, ctx: ctx, r: readable, keysOnly: q.KeysOnly, aspect: q.Aspect, detail: q.Detail, cutting: readable != q.Range, next: -1}
 	if q.Detail != model.AllSamples {
-		it.newest = &newest{r: readable}
+		it.newest = s.takeNewest(readable)
 	}
 	inside := *q
 	inside.Range = readable
@@ -323,6 +323,10 @@ func (it *iterator) Close() error {
 		errs = append(errs, v.Release())
 	}
 	it.views, it.found, it.keys, it.blocks, it.buf = nil, nil, nil, nil, nil
+	if it.newest != nil {
+		it.s.newests.Put(it.newest)
+		it.newest, it.series = nil, storageapi.Series{}
+	}
 	it.s.o.Budget.Release(it.reserved)
 	it.reserved = 0
 	return errors.Join(errs...)

@@ -56,6 +56,7 @@ type Storage struct {
 	slotEpoch atomic.Uint32 // changes when ids of series lose their meaning
 	spaces    sync.Map      // *slots, as keys: what is attached to the spaces of senders
 	writers   sync.Pool     // of *writer
+	newests   sync.Pool     // of *newest
 
 	gate struct {
 		sync.RWMutex

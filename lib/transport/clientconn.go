@@ -47,7 +47,7 @@ type clientConn struct {
 func newClientConn(c *Client, conn net.Conn, reply helloReply) *clientConn {
 	cfg := &c.opts.Config
 	cc := &clientConn{
-		link:    newLink(conn, cfg.MaxFrame, cfg.UserTimeout.D(), &c.buffers, c.opts.Metrics.ReadBytes.Add),
+		link:    newLink(conn, cfg.MaxFrame, cfg.UserTimeout.D(), &c.buffers, linkCounters{c.opts.Metrics.ReadBytes.Add, c.opts.Metrics.WrittenBytes.Add}),
 		client:  c,
 		id:      c.nextID.Add(1),
 		slots:   make(chan struct{}, reply.maxStreams),
@@ -66,7 +66,7 @@ func (cc *clientConn) run(wg *sync.WaitGroup) error {
 		cc.fail(errClosed) // Close has not seen this connection
 	}
 	wg.Go(func() {
-		err := cc.writeLoop(cc.done, cfg.UserTimeout.D(), cfg.PingInterval.D(), cc.client.opts.Metrics.WrittenBytes.Add)
+		err := cc.writeLoop(cc.done, cfg.UserTimeout.D(), cfg.PingInterval.D())
 		if err != nil {
 			cc.fail(errkind.New(errkind.Unavailable, "cannot write: %w", err))
 		}
@@ -124,7 +124,7 @@ func (c *Client) Start(ctx context.Context, req Request) (*ClientStream, error) 
 		return nil, err
 	}
 	if err = cc.out.waitRoom(ctx); err == nil {
-		err = cc.out.add(func(dst []byte) ([]byte, error) { return cc.appendRequest(dst, s, ctx, req) })
+		_, err = cc.out.add(func(dst []byte) ([]byte, error) { return cc.appendRequest(dst, s, ctx, req) })
 	}
 	if err != nil {
 		cc.remove(s)
@@ -133,6 +133,7 @@ func (c *Client) Start(ctx context.Context, req Request) (*ClientStream, error) 
 		}
 		return nil, err
 	}
+	cc.out.hurry()
 	return s, nil
 }
 
@@ -347,7 +348,7 @@ func (s *ClientStream) credit(n int) {
 	binary.BigEndian.PutUint32(payload[:], uint32(s.consumed))
 	s.consumed = 0
 	// A connection that is lost fails the next Recv.
-	_ = s.conn.send(frameCredit, s.id, payload[:])
+	_ = s.conn.sendNow(frameCredit, s.id, payload[:])
 }
 
 func (s *ClientStream) release() {
@@ -377,6 +378,6 @@ func (s *ClientStream) Close() {
 	s.mu.Unlock()
 	if unfinished {
 		// On a lost connection there is nothing left to cancel.
-		_ = s.conn.send(frameCancel, s.id, nil)
+		_ = s.conn.sendNow(frameCancel, s.id, nil)
 	}
 }

@@ -11,6 +11,9 @@
 // answers are bounded by credits per stream, requests by the number of
 // streams the server offers in its hello.
 //
+// Calls write what they send themselves as far as the system takes it at once; the rest, and what readers send, is
+// left to the connection's writing goroutine.
+//
 // Ownership: each connection has one reading and one writing goroutine; they
 // and the calls belong to the Client or Server and end before its Close returns.
 // A payload handed to Session.Accept, or returned by ClientStream.Recv, is valid
@@ -25,4 +28,5 @@
 //  3. The server never has more bytes of one stream under way than the
 //     client's window and one frame.
 //  4. No read or write waits longer than its timeout without progress.
+//  5. One goroutine at a time writes to a connection; only its writing goroutine ever waits for the network.
 package transport

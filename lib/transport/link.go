@@ -2,9 +2,7 @@ package transport
 
 import (
 	"bufio"
-	"context"
 	"net"
-	"sync"
 	"time"
 
 	"vmcluster/lib/bytesutil"
@@ -18,28 +16,18 @@ type link struct {
 	maxFrame int // largest payload taken
 	out      outbox
 	buffers  *bytesutil.Pool
+
+	countWritten func(n int)
 }
 
-// outbox collects frames; one goroutine writes them.
-type outbox struct {
-	limit int // bytes beyond which waitRoom waits
-	wake  chan struct{}
-	mu    struct {
-		sync.Mutex
-		pending []byte
-		err     error
-		room    chan struct{} // closed when pending has been taken; nil when nobody waits
-	}
+// linkCounters count the bytes of a connection.
+type linkCounters struct {
+	read, written func(n int)
 }
 
-const (
-	outboxLimit = 1 << 20
-	// writeChunk bounds what one deadline covers, so that a slow but living
-	// network is not taken for a dead one.
-	writeChunk = 64 << 10
-	// keepOutbox is the largest buffer kept for the next frames.
-	keepOutbox = 8 << 20
-)
+// writeChunk bounds what one deadline covers, so that a slow but living
+// network is not taken for a dead one.
+const writeChunk = 64 << 10
 
 // progressReader gives each read of the network its own deadline.
 type progressReader struct {
@@ -57,11 +45,18 @@ func (r *progressReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func newLink(conn net.Conn, maxFrame int, readTimeout time.Duration, buffers *bytesutil.Pool, countRead func(int)) *link {
-	l := &link{conn: conn, maxFrame: maxFrame, buffers: buffers}
-	l.reader = bufio.NewReaderSize(&progressReader{conn: conn, timeout: readTimeout, count: countRead}, 64<<10)
+func newLink(conn net.Conn, maxFrame int, readTimeout time.Duration, buffers *bytesutil.Pool, count linkCounters) *link {
+	l := &link{conn: conn, maxFrame: maxFrame, buffers: buffers, countWritten: count.written}
+	l.reader = bufio.NewReaderSize(&progressReader{conn: conn, timeout: readTimeout, count: count.read}, 64<<10)
 	l.out.limit = outboxLimit
 	l.out.wake = make(chan struct{}, 1)
+	if try := tryWriter(conn); try != nil {
+		l.out.try = func(b []byte) int {
+			n := try(b)
+			count.written(n)
+			return n
+		}
+	}
 	return l
 }
 
@@ -84,97 +79,34 @@ func (l *link) readLoop(handle func(f frame, buf *bytesutil.Buffer) (kept bool, 
 	}
 }
 
-// send appends one frame, whatever is pending already.
+// send appends one frame, whatever is pending already, and leaves it to writeLoop: it never waits.
 func (l *link) send(kind frameKind, stream uint32, payload []byte) error {
+	_, err := l.append(kind, stream, payload)
+	l.out.flush()
+	return err
+}
+
+// sendNow is send for those who do not read the connection: it writes at once if it can.
+func (l *link) sendNow(kind frameKind, stream uint32, payload []byte) error {
+	_, err := l.append(kind, stream, payload)
+	l.out.hurry()
+	return err
+}
+
+func (l *link) append(kind frameKind, stream uint32, payload []byte) (pending int, err error) {
 	return l.out.add(func(dst []byte) ([]byte, error) { return appendFrame(dst, kind, stream, payload), nil })
-}
-
-// add lets f append frames under the lock. When f fails, nothing is sent.
-func (o *outbox) add(f func(dst []byte) ([]byte, error)) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.mu.err != nil {
-		return o.mu.err
-	}
-	n := len(o.mu.pending)
-	dst, err := f(o.mu.pending)
-	if err != nil {
-		o.mu.pending = o.mu.pending[:n]
-		return err
-	}
-	o.mu.pending = dst
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
-// waitRoom waits until less than the limit is pending.
-func (o *outbox) waitRoom(ctx context.Context) error {
-	for {
-		o.mu.Lock()
-		if err := o.mu.err; err != nil || len(o.mu.pending) < o.limit {
-			o.mu.Unlock()
-			return err
-		}
-		if o.mu.room == nil {
-			o.mu.room = make(chan struct{})
-		}
-		room := o.mu.room
-		o.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (o *outbox) pendingBytes() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.mu.pending)
-}
-
-// take returns what is pending and leaves spare in its place.
-func (o *outbox) take(spare []byte) []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b := o.mu.pending
-	o.mu.pending = spare[:0]
-	o.freeLocked()
-	return b
-}
-
-func (o *outbox) freeLocked() {
-	if o.mu.room != nil {
-		close(o.mu.room)
-		o.mu.room = nil
-	}
-}
-
-// fail makes everything that follows return err.
-func (o *outbox) fail(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.mu.err == nil {
-		o.mu.err = err
-	}
-	o.mu.pending = nil
-	o.freeLocked()
 }
 
 // writeLoop writes until done is closed or the network fails. With a ping
 // interval above 0 it pings the peer at that interval.
-func (l *link) writeLoop(done <-chan struct{}, timeout, pingInterval time.Duration, count func(n int)) error {
+func (l *link) writeLoop(done <-chan struct{}, timeout, pingInterval time.Duration) error {
 	var ticks <-chan time.Time
 	if pingInterval > 0 {
 		ticker := time.NewTicker(pingInterval)
 		defer ticker.Stop()
 		ticks = ticker.C
 	}
-	var spare []byte
+	write := func(b []byte) error { return l.write(b, timeout) }
 	for {
 		select {
 		case <-done:
@@ -185,27 +117,23 @@ func (l *link) writeLoop(done <-chan struct{}, timeout, pingInterval time.Durati
 			}
 		case <-l.out.wake:
 		}
-		b := l.out.take(spare)
-		if err := l.write(b, timeout, count); err != nil {
+		if err := l.out.drain(write); err != nil {
 			return err
-		}
-		if spare = b; cap(spare) > keepOutbox {
-			spare = nil
 		}
 	}
 }
 
-func (l *link) write(b []byte, timeout time.Duration, count func(n int)) error {
+func (l *link) write(b []byte, timeout time.Duration) error {
 	for len(b) > 0 {
 		if err := l.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}
 		n, err := l.conn.Write(b[:min(len(b), writeChunk)])
-		count(n)
+		l.countWritten(n)
 		if err != nil {
 			return err
 		}
 		b = b[n:]
 	}
-	return nil
+	return l.conn.SetWriteDeadline(time.Time{}) // it would end what hurry writes later
 }

@@ -34,7 +34,7 @@ type serverConn struct {
 func newServerConn(s *Server, conn net.Conn, h hello) *serverConn {
 	cfg := &s.opts.Config
 	sc := &serverConn{
-		link:    newLink(conn, cfg.MaxFrame, cfg.IdleTimeout.D(), &s.buffers, s.opts.Metrics.ReadBytes.Add),
+		link:    newLink(conn, cfg.MaxFrame, cfg.IdleTimeout.D(), &s.buffers, linkCounters{s.opts.Metrics.ReadBytes.Add, s.opts.Metrics.WrittenBytes.Add}),
 		server:  s,
 		window:  min(int64(h.window), int64(cfg.MaxWindow)),
 		maxSend: int(min(h.maxFrame, 1<<30)),
@@ -48,7 +48,7 @@ func newServerConn(s *Server, conn net.Conn, h hello) *serverConn {
 func (sc *serverConn) run(session Session) error {
 	sc.session = session
 	sc.wg.Go(func() {
-		err := sc.writeLoop(sc.ctx.Done(), sc.server.opts.Config.WriteTimeout.D(), 0, sc.server.opts.Metrics.WrittenBytes.Add)
+		err := sc.writeLoop(sc.ctx.Done(), sc.server.opts.Config.WriteTimeout.D(), 0)
 		if err != nil {
 			sc.fail(errkind.New(errkind.Unavailable, "cannot write: %w", err))
 		}
@@ -196,17 +196,18 @@ func (r *Responder) serve(call Call) {
 	sc.mu.Unlock()
 	// When the connection is lost nobody is left to answer.
 	if err != nil {
-		_ = sc.send(frameError, r.id, AppendError(nil, err))
+		_ = sc.sendNow(frameError, r.id, AppendError(nil, err))
 		return
 	}
-	_ = sc.send(frameEnd, r.id, r.final)
+	_ = sc.sendNow(frameEnd, r.id, r.final)
 }
 
 // MaxPayload returns the size of the largest payload the client takes.
 func (r *Responder) MaxPayload() int { return r.conn.maxSend }
 
 // Send sends one part of the answer. It waits while the client is behind, and fails
-// when the context of the call ends. The payload is copied.
+// when the context of the call ends. The payload is copied. A small part may wait for the next one, or for the end of
+// the call, so that a short answer is one packet.
 func (r *Responder) Send(payload []byte) error {
 	if len(payload) > r.conn.maxSend {
 		return errkind.New(errkind.TooLarge, "cannot send %d bytes: the peer takes at most %d", len(payload), r.conn.maxSend)
@@ -217,7 +218,11 @@ func (r *Responder) Send(payload []byte) error {
 	if err := r.conn.out.waitRoom(r.ctx); err != nil {
 		return err
 	}
-	return r.conn.send(frameData, r.id, payload)
+	pending, err := r.conn.append(frameData, r.id, payload)
+	if pending >= lazyBytes {
+		r.conn.out.hurry()
+	}
+	return err
 }
 
 // Finish sets the payload of the last frame. It is sent when Serve returns nil and is
@@ -232,6 +237,7 @@ func (r *Responder) waitCredit(n int64) error {
 		if r.takeCredit(n) {
 			return nil
 		}
+		r.conn.out.hurry() // there will be no credit for what the client has not got
 		select {
 		case <-r.notify:
 		case <-r.ctx.Done():

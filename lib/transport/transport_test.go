@@ -632,7 +632,7 @@ func TestNothingFollowsRequestTooLarge(t *testing.T) {
 	o.setDefaults()
 	cc := newClientConn(&Client{opts: o}, near, helloReply{maxStreams: 2, maxFrame: 1000})
 	s := &ClientStream{conn: cc, id: 1}
-	err := cc.out.add(func(dst []byte) ([]byte, error) {
+	_, err := cc.out.add(func(dst []byte) ([]byte, error) {
 		return cc.appendRequest(dst, s, context.Background(), text(strings.Repeat("x", 1000)))
 	})
 	wantKind(t, err, errkind.TooLarge)

@@ -51,27 +51,30 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *protoparser.Request) (protoparser.Result, error) {
 	c := p.intake.CollectRaw(req, p.format, body)
 	defer c.Release()
-	rows, series := 0, 0
-	for c.Err() == nil && d.NextRaw() {
-		samples := d.At().Samples
+	rows, series, wrong := 0, 0, 0
+	next := d.NextGuess
+	for c.Err() == nil && next() {
 		start, end := d.Raw()
-		started := c.StartRaw(body[start:end], start, len(samples))
-		if !started {
-			labels, ok := d.Labels()
-			if !ok {
+		series++
+		if d.Guessed() {
+			if c.StartExpected(body[start:end], start) {
+				s := &d.At().Samples[0]
+				c.Sample(s.Timestamp, s.Value)
+				rows++
+				continue
+			}
+			if wrong++; wrong > maxWrong+series/2 {
+				next = d.NextRaw // the sender has an order of its own
+			}
+			if !d.Settle() {
 				break
 			}
-			samples = d.At().Samples
-			started = c.StartNew(labels, len(samples))
 		}
-		series++
-		rows += len(samples)
-		if !started {
-			continue
+		n, ok := startSeries(c, d, body)
+		if !ok {
+			break
 		}
-		for i := range samples {
-			c.Sample(samples[i].Timestamp, samples[i].Value)
-		}
+		rows += n
 	}
 	skipped := d.Skipped()
 	p.counters.RowsRead.Add(rows)
@@ -108,6 +111,30 @@ func (p *Parser) describe(d *prompb.Decoder[model.Label], req *protoparser.Reque
 		t := model.MetricType(min(x.Type, 255))
 		m.Add(x.Metric, t, x.Unit, x.Help)
 	})
+}
+
+// maxWrong is how many guesses may be wrong at the start of a body, and half of all others, before no more are made.
+const maxWrong = 16
+
+// startSeries collects the current series and returns how many samples it has; false when it cannot be decoded.
+func startSeries(c *protoparser.Collector, d *prompb.Decoder[model.Label], body []byte) (rows int, ok bool) {
+	samples := d.At().Samples
+	start, end := d.Raw()
+	started := c.StartRaw(body[start:end], start, len(samples))
+	if !started {
+		labels, ok := d.Labels()
+		if !ok {
+			return 0, false
+		}
+		samples = d.At().Samples
+		started = c.StartNew(labels, len(samples))
+	}
+	if started {
+		for i := range samples {
+			c.Sample(samples[i].Timestamp, samples[i].Value)
+		}
+	}
+	return len(samples), true
 }
 
 // format makes the labels of known series again.

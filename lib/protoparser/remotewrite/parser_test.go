@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -158,4 +160,41 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
+}
+
+// TestKnownSeriesInAnyOrder sends series which are known in the order expected, in others, with other numbers of samples and with
+// newcomers: the parser, which guesses what comes, stores what one does that knows nothing.
+func TestKnownSeriesInAnyOrder(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	p, _ := newParser(t)
+	order := make([]int, 200)
+	for i := range order {
+		order[i] = i
+	}
+	for round := range 40 {
+		switch round % 4 {
+		case 1:
+			rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		case 2:
+			at := rng.IntN(len(order))
+			order = append(order[:at:at], append([]int{1000 + round}, order[at:]...)...)
+		}
+		var body []byte
+		for _, i := range order {
+			s := prompb.TimeSeries[model.Label]{Labels: []model.Label{{Name: model.MetricNameLabel, Value: "m"}, {Name: "i", Value: strconv.Itoa(i)}}}
+			for j := range 1 + rng.IntN(20)/18 {
+				s.Samples = append(s.Samples, prompb.Sample{Timestamp: 1_700_000_000_000 + int64(round*15000+j), Value: float64(rng.IntN(3))})
+			}
+			body = prompb.AppendTimeSeries(body, &s)
+		}
+		packed := snappy.Encode(nil, body)
+		fresh, _ := newParser(t)
+		want, wantResult, wantErr := parse(fresh, packed, "snappy")
+		got, result, err := parse(p, packed, "snappy")
+		if err != nil || wantErr != nil || !slices.Equal(got, want) || result != wantResult || len(got) < len(order) {
+			t.Fatalf("round %d: %d rows, %+v, %v; want %d rows, %+v, %v", round, len(got), result, err, len(want), wantResult, wantErr)
+		}
+	}
 }
