@@ -30,15 +30,43 @@ const (
 // wantPoints is the number of crashes that a run of the tests recovers from.
 const wantPoints = 2000
 
-// live runs the history of a seed and returns how many crashes it recovered from.
-func live(t *testing.T, seed uint64) (points int) {
+// steps is the length of a history. The race detector takes many times as long for one.
+func steps() int {
+	if testing.Short() {
+		return 40
+	}
+	return 120
+}
+
+// live runs the history of a seed and returns what has happened in it.
+func live(t *testing.T, seed uint64) (done tally) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed)
+		w.addOptions()
 		w.crashes.every = 12
-		w.run(120)
-		points = w.points
+		w.run(steps())
+		done = w.done
 	})
-	return points
+	return done
+}
+
+// tally counts what has happened in histories.
+type tally struct {
+	crashes    int // recovered from
+	deletions  int // of series
+	snapshots  int // opened after a crash
+	columns    int // entries of columns of aggregates
+	shortened  int // looks at series with a retention of their own
+	duplicates int // samples which were missing since a later one stands for them
+}
+
+func (t *tally) add(o tally) {
+	t.crashes += o.crashes
+	t.deletions += o.deletions
+	t.snapshots += o.snapshots
+	t.columns += o.columns
+	t.shortened += o.shortened
+	t.duplicates += o.duplicates
 }
 
 // TestCrashPoints lives through random histories and cuts the power at thousands of file operations: recovery opens, everything acknowledged
@@ -49,26 +77,32 @@ func TestCrashPoints(t *testing.T) {
 		if err != nil {
 			t.Fatalf("bad %s: %s", seedVariable, err)
 		}
-		t.Logf("%d crash points", live(t, seed))
+		t.Logf("%+v", live(t, seed))
 		return
 	}
 	want := wantPoints
 	if testing.Short() {
 		want /= 10
 	}
-	points, histories := 0, 0
-	for start := time.Now(); points < want && !t.Failed(); histories++ {
-		points += live(t, rand.Uint64())
+	done, histories := tally{}, 0
+	for start := time.Now(); done.crashes < want && !t.Failed(); histories++ {
+		done.add(live(t, rand.Uint64()))
 		if time.Since(start) > 10*time.Minute {
-			t.Fatalf("only %d crash points in 10 minutes", points)
+			t.Fatalf("only %d crash points in 10 minutes", done.crashes)
 		}
 	}
-	t.Logf("recovered from %d crashes in %d histories", points, histories)
-	fmt.Printf("crash points: %d in %d histories\n", points, histories)
+	t.Logf("%d histories: %+v", histories, done)
+	if !testing.Short() && (done.deletions == 0 || done.snapshots == 0 || done.columns == 0) {
+		t.Error("nothing was deleted, or downsampled, or no snapshot opened")
+	}
+	fmt.Printf("crash points: %d in %d histories\n", done.crashes, histories)
 }
 
 // TestCrashSeeds lives through histories which once failed, or which are interesting for what happens in them.
 func TestCrashSeeds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short histories do not get as far")
+	}
 	for _, seed := range []uint64{
 		5, 10, // a full disk stopped the log for good
 		8, 9, // a full disk kept the storage from opening
@@ -88,15 +122,15 @@ func TestCrashLong(t *testing.T) {
 	if err != nil {
 		t.Fatalf("bad %s: %s", minutesVariable, err)
 	}
-	points, histories, start := 0, 0, time.Now()
+	done, histories, start := tally{}, 0, time.Now()
 	for last := start; time.Since(start) < time.Duration(minutes*float64(time.Minute)) && !t.Failed(); histories++ {
-		points += live(t, rand.Uint64())
+		done.add(live(t, rand.Uint64()))
 		if time.Since(last) > time.Minute {
-			fmt.Printf("%s: recovered from %d crashes in %d histories\n", time.Since(start).Round(time.Second), points, histories)
+			fmt.Printf("%s: recovered from %d crashes in %d histories\n", time.Since(start).Round(time.Second), done.crashes, histories)
 			last = time.Now()
 		}
 	}
-	fmt.Printf("crash points: %d in %d histories, %s\n", points, histories, time.Since(start).Round(time.Second))
+	fmt.Printf("crash points: %d in %d histories, %s\n", done.crashes, histories, time.Since(start).Round(time.Second))
 }
 
 // BenchmarkRecovery measures the start after a kill with a million samples in the log.

@@ -17,25 +17,38 @@ import (
 type event struct {
 	bits    uint64
 	sentAt  int
-	ackedAt int // 0: never acknowledged
+	ackedAt int   // 0: never acknowledged
+	now     int64 // Unix ms, when it was sent
 }
 
 // oracle is the naive model: everything that was ever sent and accepted, and when.
 type oracle struct {
-	series map[string]map[int64][]event // by key and timestamp
+	series    map[string]map[int64][]event // by key and timestamp
+	deletions []*deletion
+	keep      func(key string) int64 // retention of a series of its own in ms; 0 for none
+	reduced   func(key string) (offset, interval int64)
+	dedup     int64 // ms
+	done      *tally
 }
 
-func newOracle() *oracle { return &oracle{series: map[string]map[int64][]event{}} }
+func newOracle() *oracle {
+	return &oracle{
+		series:  map[string]map[int64][]event{},
+		keep:    func(string) int64 { return 0 },
+		reduced: func(string) (int64, int64) { return 0, 0 },
+	}
+}
 
 // moment is what has to hold at a point of the history: samples acknowledged up to acked must be
 // there when they are inside of retention; what is there must have been sent up to sent.
 type moment struct {
 	acked, sent int
+	now         int64 // Unix ms
 	keepFrom    int64 // Unix ms, the limit of retention
 }
 
 // send notes the samples of b inside of the accepted range.
-func (o *oracle) send(b *model.Batch, at int, accepted model.TimeRange) {
+func (o *oracle) send(b *model.Batch, at int, now int64, accepted model.TimeRange) {
 	for i := range b.Len() {
 		for _, x := range b.Samples(i) {
 			if !accepted.Contains(x.Timestamp) {
@@ -45,7 +58,7 @@ func (o *oracle) send(b *model.Batch, at int, accepted model.TimeRange) {
 			if o.series[key] == nil {
 				o.series[key] = map[int64][]event{}
 			}
-			o.series[key][x.Timestamp] = append(o.series[key][x.Timestamp], event{bits: math.Float64bits(x.Value), sentAt: at})
+			o.series[key][x.Timestamp] = append(o.series[key][x.Timestamp], event{bits: math.Float64bits(x.Value), sentAt: at, now: now})
 		}
 	}
 }
@@ -140,9 +153,10 @@ func (o *oracle) missing(a *answer, m moment, r model.TimeRange, wanted func(key
 			continue
 		}
 		got := a.series[key]
+		from, until := o.wholeRange(key, m)
 		for ts, events := range samples {
-			best, ok := bestAcked(events, m.acked)
-			if !ok || ts < m.keepFrom || !r.Contains(ts) {
+			best, ok := o.bestAcked(key, events, m)
+			if !ok || ts < from || ts <= until || !r.Contains(ts) || o.deduplicated(got, ts) {
 				continue
 			}
 			i, found := slices.BinarySearchFunc(got, ts, func(x smp, ts int64) int { return compareInt(x.ts, ts) })
@@ -150,7 +164,7 @@ func (o *oracle) missing(a *answer, m moment, r model.TimeRange, wanted func(key
 				return fmt.Errorf("the acknowledged sample at %d of %s is missing; the answer has %d samples of the series", ts, model.SeriesKeyString([]byte(key)), len(got))
 			}
 			if have := got[i].bits; have != best && !tsblock.Better(math.Float64frombits(have), math.Float64frombits(best)) {
-				return fmt.Errorf("the sample at %d of %s has bits %x, which lose against the acknowledged %x", ts, model.SeriesKeyString([]byte(key)), have, best)
+				return fmt.Errorf("the sample at %d of %s has bits %x, which lose against the acknowledged %x; sent %+v; reduced up to %d at %+v", ts, model.SeriesKeyString([]byte(key)), have, best, events, until, m)
 			}
 		}
 	}
@@ -163,11 +177,15 @@ func (o *oracle) foreign(a *answer, m moment, r model.TimeRange, wanted func(key
 		if !wanted(key) {
 			return fmt.Errorf("series %s does not match", model.SeriesKeyString([]byte(key)))
 		}
+		from, _ := o.wholeRange(key, m)
 		for i, x := range list {
+			if x.ts < from {
+				return fmt.Errorf("the sample at %d of %s is older than the limit %d of its retention", x.ts, model.SeriesKeyString([]byte(key)), from)
+			}
 			if i > 0 && list[i-1].ts >= x.ts {
 				return fmt.Errorf("sample at %d of %s after that at %d", x.ts, model.SeriesKeyString([]byte(key)), list[i-1].ts)
 			}
-			sent := slices.ContainsFunc(o.series[key][x.ts], func(e event) bool { return e.bits == x.bits && e.sentAt <= m.sent })
+			sent := slices.ContainsFunc(o.series[key][x.ts], func(e event) bool { return e.bits == x.bits && e.sentAt <= m.sent && !o.gone(key, &e, m) })
 			if !sent || !r.Contains(x.ts) {
 				return fmt.Errorf("the sample at %d of %s with bits %x was never sent, or was not asked for", x.ts, model.SeriesKeyString([]byte(key)), x.bits)
 			}
@@ -176,10 +194,11 @@ func (o *oracle) foreign(a *answer, m moment, r model.TimeRange, wanted func(key
 	return nil
 }
 
-// bestAcked returns the value that stays, of those acknowledged up to a moment.
-func bestAcked(events []event, acked int) (bits uint64, ok bool) {
-	for _, e := range events {
-		if e.ackedAt == 0 || e.ackedAt > acked {
+// bestAcked returns the value that stays, of those which must be there.
+func (o *oracle) bestAcked(key string, events []event, m moment) (bits uint64, ok bool) {
+	for i := range events {
+		e := &events[i]
+		if e.ackedAt == 0 || e.ackedAt > m.acked || o.deletedBy(key, e, m) != nil {
 			continue
 		}
 		if !ok || tsblock.Better(math.Float64frombits(e.bits), math.Float64frombits(bits)) {
@@ -210,8 +229,10 @@ func (o *oracle) keysIn(t model.TenantID, r model.TimeRange, m moment, acked boo
 			if !r.Contains(ts) {
 				continue
 			}
-			_, ok := bestAcked(events, m.acked)
-			if acked && ok && ts >= m.keepFrom || !acked && events[0].sentAt <= m.sent {
+			_, ok := o.bestAcked(key, events, m)
+			may := slices.ContainsFunc(events, func(e event) bool { return e.sentAt <= m.sent && !o.gone(key, &e, m) })
+			from, until := o.wholeRange(key, m)
+			if acked && ok && ts >= from && ts > until || !acked && may {
 				keys[key] = true
 				break
 			}

@@ -56,7 +56,7 @@ func (w *world) ingest() {
 	w.mu.Unlock()
 	now := w.now.Load()
 	w.crashes.Lock() // no crash point reads the model meanwhile
-	w.o.send(b, at, model.TimeRange{Min: now - worldRetention*worldDayMs, Max: now + 2*worldDayMs})
+	w.o.send(b, at, now, model.TimeRange{Min: now - worldRetention*worldDayMs, Max: now + 2*worldDayMs})
 	w.crashes.Unlock()
 	err := w.s.Ingest(context.Background(), b)
 	if errkind.Of(err) == errkind.Overloaded { // a flush makes room; without faults it succeeds
@@ -448,6 +448,7 @@ func (w *world) run(steps int) {
 		switch r := w.rng.IntN(60); {
 		case r < 56:
 			w.step()
+			w.moreSteps()
 			w.recoverPoints()
 		case r < 57:
 			w.fillDisk()

@@ -52,9 +52,12 @@ type world struct {
 	opt    storage.Options
 	log    *textLog
 
+	extra     *rand.Rand // of the options, and of the steps that came later: older seeds still do what they did
+	snapshots []*snap
+
 	opened  []*storage.Storage // to be closed when the test fails
 	faults  bool               // operations may fail now
-	points  int                // crashes recovered from
+	done    tally
 	crashes struct {
 		sync.Mutex
 		rng   *rand.Rand
@@ -97,6 +100,8 @@ func (l *textLog) String() string {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), o: newOracle(), mem: memfs.New(memfs.Options{})}
 	w.crashes.rng = rand.New(rand.NewPCG(seed, 2))
+	w.o.done = &w.done
+	w.extra = rand.New(rand.NewPCG(seed, 3))
 	t.Cleanup(func() {
 		for _, s := range w.opened {
 			_ = s.Close() // all but the last have been closed, unless the test has failed
@@ -129,8 +134,8 @@ func (w *world) fatalf(format string, args ...any) {
 		logged = w.log.String()
 		logged = logged[max(0, len(logged)-6000):]
 	}
-	w.t.Fatalf("%s\n\nto see it again: %s=%d go test -run 'TestCrashPoints' ./lib/storage\n\nhistory (the last of %d steps):\n  %s\n\nlog:\n%s",
-		fmt.Sprintf(format, args...), seedVariable, w.seed, len(w.history), strings.Join(tail, "\n  "), logged)
+	w.t.Fatalf("%s\n\nto see it again: %s=%d go test -run 'TestCrashPoints' ./lib/storage\n\noptions: dedup %d ms, retention rules %v, downsampling %v\n\nhistory (the last of %d steps):\n  %s\n\nlog:\n%s",
+		fmt.Sprintf(format, args...), seedVariable, w.seed, w.o.dedup, w.cfg.RetentionRules, w.cfg.DownsamplingRules, len(w.history), strings.Join(tail, "\n  "), logged)
 }
 
 // options returns what a storage on fsys needs.
@@ -181,7 +186,7 @@ func (w *world) crash(before string) crashPoint {
 	w.mu.Unlock()
 	p := crashPoint{fs: w.mem.Crash(w.crashes.rng), before: before, now: w.now.Load()}
 	w.mu.Lock()
-	p.m = moment{acked: acked, sent: w.mu.sent, keepFrom: p.now - worldRetention*worldDayMs}
+	p.m = w.momentAt(acked, w.mu.sent, p.now)
 	w.mu.Unlock()
 	return p
 }
@@ -190,7 +195,7 @@ func (w *world) crash(before string) crashPoint {
 func (w *world) present() moment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return moment{acked: w.mu.acked, sent: w.mu.sent, keepFrom: w.now.Load() - worldRetention*worldDayMs}
+	return w.momentAt(w.mu.acked, w.mu.sent, w.now.Load())
 }
 
 // kill ends a storage as kill -9 would: nothing reaches the file system any more.
@@ -203,7 +208,7 @@ func kill(faulty *faultfs.FS, s *storage.Storage) {
 
 // recoverPoint opens what a crash has left, checks it, and sometimes crashes again on the way.
 func (w *world) recoverPoint(p crashPoint) {
-	w.points++
+	w.done.crashes++
 	rng := w.crashes.rng
 	var now atomic.Int64
 	now.Store(p.now)
@@ -233,12 +238,14 @@ func (w *world) recoverPoint(p crashPoint) {
 		w.log = text
 		w.fatalf("after a crash before %s: %s", p.before, err)
 	}
+	w.checkSnapshotList(s, p, text)
 	if rng.IntN(4) == 0 {
 		p.fs.SetCapacity(0) // the crash may have come from a full disk, on which the recovery has just succeeded
 		w.goOn(s, p, text)
 	}
 	kill(faulty, s)
 	w.opened = w.opened[:len(w.opened)-1]
+	w.recoverSnapshot(p)
 	if used := opt.Budget.Used(); used != 0 {
 		w.fatalf("%d bytes of the budget are in use after Close", used)
 	}
@@ -300,7 +307,7 @@ func (w *world) checkRange(s *storage.Storage, m moment, r model.TimeRange) erro
 			return err
 		}
 	}
-	return nil
+	return w.checkAggregates(s, m)
 }
 
 // allowed reports whether an operation may fail like this while faults are injected.

@@ -77,7 +77,18 @@ func (s *Storage) flushLocked(ctx context.Context) error {
 	if err := s.flushFrozen(ctx); err != nil {
 		return err
 	}
-	return s.log.RemoveBefore(segment)
+	if err := s.log.RemoveBefore(segment); err != nil {
+		return err
+	}
+	s.settle()
+	return nil
+}
+
+// settle tells the partitions that the log is gone up to the last freeze. The caller holds flushing.
+func (s *Storage) settle() {
+	for _, p := range s.table.Load().sorted {
+		p.Settle()
+	}
 }
 
 // freeze starts a new log segment and freezes all heads, as one step between two batches.
@@ -89,6 +100,7 @@ func (s *Storage) freeze() (segment uint64, err error) {
 	}
 	for _, p := range s.table.Load().sorted {
 		p.Freeze()
+		p.MarkCut()
 	}
 	s.headSince.Store(0)
 	return segment, nil
@@ -273,6 +285,12 @@ func (s *Storage) Merge(ctx context.Context, prefix string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
+	if len(s.cfg.DownsamplingRules) > 0 {
+		// Only what the log has no copies of is downsampled.
+		if err := s.flush(ctx); err != nil {
+			return fmt.Errorf("cannot flush recent samples before merging: %w", err)
+		}
+	}
 	partitions := s.acquire(allTime())
 	err := s.mergeEach(ctx, partitions, prefix)
 	if s.closed.Load() && err != nil {

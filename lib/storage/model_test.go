@@ -207,7 +207,11 @@ func TestAgainstModel(t *testing.T) {
 	n := newNaive()
 	s := openTest(t, testConfig(), testOptions(fsys))
 	ctx := context.Background()
-	for range 1500 {
+	steps := 1500
+	if testing.Short() {
+		steps = 400
+	}
+	for range steps {
 		var err error
 		switch r := rng.IntN(200); {
 		case r < 150:

@@ -21,18 +21,18 @@ func (s *Storage) readable(r model.TimeRange) (model.TimeRange, error) {
 	return r, nil
 }
 
-// cutBlocks removes the samples before the range from the blocks of the current series, for a search which asked for them too: its asker
-// cuts at the range it has asked for.
-func (it *iterator) cutBlocks() {
-	blocks := it.blocks[:0]
-	for _, b := range it.blocks {
-		if b.MinTimestamp >= it.r.Min {
+// cutBlocks removes samples before a time from the blocks of the current series from the nth on. A search which asked for them
+// too has an asker who cuts at the range it has asked for.
+func (it *iterator) cutBlocks(all []tsblock.Block, n int, from int64) []tsblock.Block {
+	blocks := all[:n]
+	for _, b := range all[n:] {
+		if b.MinTimestamp >= from {
 			blocks = append(blocks, b)
 			continue
 		}
 		it.cut.Reset()
 		one := [1]tsblock.Block{b}
-		if err := tsblock.ReadRange(&it.cut, one[:], model.TimeRange{Min: it.r.Min, Max: b.MaxTimestamp}, 0, &it.scratch); err != nil {
+		if err := tsblock.ReadRange(&it.cut, one[:], model.TimeRange{Min: from, Max: b.MaxTimestamp}, 0, &it.scratch); err != nil {
 			it.note(err)
 			continue
 		}
@@ -41,5 +41,5 @@ func (it *iterator) cutBlocks() {
 			blocks = append(blocks, b)
 		}
 	}
-	it.blocks = blocks
+	return blocks
 }

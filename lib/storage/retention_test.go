@@ -241,3 +241,32 @@ func equalSamples(a, b *tsblock.Samples) bool {
 	}
 	return true
 }
+
+// TestRetentionLimitIsExact has samples at the limit and a millisecond after it: both are inside, also of the retention of a filter.
+func TestRetentionLimitIsExact(t *testing.T) {
+	c := &clock{now: testNow()}
+	cfg := testConfig()
+	cfg.RetentionRules = []RetentionRule{{SeriesRule: SeriesRule{Text: `{env="dev"}`, Filters: filter("env", "dev")}, Keep: 48 * time.Hour}}
+	o := testOptions(memfs.New(memfs.Options{}))
+	o.Now = c.Now
+	s := openTest(t, cfg, o)
+	defer closeTest(t, s)
+	now := c.Now().UnixMilli()
+	b := &model.Batch{}
+	for env, age := range map[string]int64{"dev": 2 * dayMs, "prod": 100 * dayMs} {
+		key := keyOf(t, model.TenantID{}, "m", env)
+		b.AddKey([]byte(key), model.HashSeriesKey([]byte(key)))
+		b.AddSample(now-age, 1)
+		b.AddSample(now-age+1, 2)
+	}
+	ingest(t, s, b)
+	for want := range 3 {
+		c.set(time.UnixMilli(now + int64(want)))
+		got := readAll(t, s, allTime())
+		for _, env := range []string{"dev", "prod"} {
+			if n := len(got[keyOf(t, model.TenantID{}, "m", env)]); n != 2-want {
+				t.Errorf("%d ms later env %s has %d samples; want %d", want, env, n, 2-want)
+			}
+		}
+	}
+}

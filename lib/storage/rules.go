@@ -6,9 +6,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/downsample"
+	"vmcluster/lib/storage/internal/index"
 	"vmcluster/lib/storage/internal/partition"
 	"vmcluster/lib/tsblock"
 )
@@ -148,7 +151,7 @@ func (s *Storage) rulesNow() []partition.Rule {
 	for i := range s.cfg.RetentionRules {
 		r := &s.cfg.RetentionRules[i]
 		rules = append(rules, partition.Rule{
-			Key: "retention of " + r.Text, Filters: r.filters, KeepMin: now - r.Keep.Milliseconds(),
+			Key: "retention of " + r.Text, Filter: r.Text, Filters: r.filters, KeepMin: now - r.Keep.Milliseconds(),
 		})
 	}
 	for i := range s.cfg.DownsamplingRules {
@@ -156,11 +159,71 @@ func (s *Storage) rulesNow() []partition.Rule {
 		interval := r.Interval.Milliseconds()
 		before := now - r.Offset.Milliseconds()
 		rules = append(rules, partition.Rule{
-			Key: fmt.Sprintf("interval %s of %s", r.Interval, r.Text), Filters: r.filters, General: len(r.Filters) == 0,
+			Key: fmt.Sprintf("interval %s of %s", r.Interval, r.Text), Filter: r.Text, Filters: r.filters, General: len(r.Filters) == 0,
 			Level: downsample.Level{Before: before - before%interval, Interval: interval},
 		})
 	}
 	return rules
+}
+
+// startSettled tells the partitions after the start that the log has no copy of anything, when it is empty. Otherwise the next flush
+// does; it is owed, unless samples in heads bring it about.
+func (s *Storage) startSettled() {
+	if s.log.SizeBytes() > 0 {
+		if s.headBytes.Load() == 0 {
+			s.flushOwed.Store(true)
+		}
+		return
+	}
+	for _, p := range s.table.Load().sorted {
+		p.MarkCut()
+		p.Settle()
+	}
+}
+
+// shorter says of which series of a month a search must not return samples before a time.
+type shorter struct {
+	from   int64
+	series *roaring.Bitmap
+}
+
+// noteShorter asks the index which series of the last view have a retention of their own that the search reaches back beyond. Most
+// searches are for younger samples, and ask nothing.
+func (it *iterator) noteShorter(p *partition.Partition, t model.TenantID) error {
+	if it.keysOnly || len(it.s.cfg.RetentionRules) == 0 {
+		return nil
+	}
+	now := it.s.o.Now().UnixMilli()
+	month := p.Month().Range()
+	view := len(it.views) - 1
+	for i := range it.s.cfg.RetentionRules {
+		r := &it.s.cfg.RetentionRules[i]
+		from := now - r.Keep.Milliseconds()
+		filters, ok := r.filters(t)
+		if !ok || from <= max(it.r.Min, month.Min) {
+			continue
+		}
+		ids, err := p.Index().Search(it.ctx, index.Query{Tenant: t, Filters: filters, FirstDay: unixDay(max(it.r.Min, month.Min)), LastDay: unixDay(min(it.r.Max, month.Max))})
+		if err != nil {
+			return fmt.Errorf("cannot find the series of -retentionFilter=%s: %w", r.Text, err)
+		}
+		if it.shorter == nil {
+			it.shorter = map[int][]shorter{}
+		}
+		it.shorter[view] = append(it.shorter[view], shorter{from: from, series: ids})
+	}
+	return nil
+}
+
+// readableFrom returns the time from which on samples of a series are inside of its retention.
+func (it *iterator) readableFrom(f *found) int64 {
+	from := it.r.Min
+	for _, x := range it.shorter[int(f.view)] {
+		if x.from > from && x.series.Contains(f.id) {
+			from = x.from
+		}
+	}
+	return from
 }
 
 // selectAspect removes the blocks of the current series which are not asked for.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -259,19 +260,19 @@ func TestRetentionRules(t *testing.T) {
 		}
 		ingest(t, s, b)
 	}
+	wantKept(t, s, "in the head")
 	if err := s.Flush(context.Background()); err != nil {
 		t.Fatal(err)
+	}
+	rows := s.table.Load().sorted[0].Stats().Small.Rows
+	wantKept(t, s, "in a part")
+	if got := s.table.Load().sorted[0].Stats().Small.Rows; got != rows || rows != 3*(6*24+1) {
+		t.Fatalf("%d samples are in parts, %d before; want all to be there before the merge", got, rows)
 	}
 	for _, p := range s.table.Load().sorted {
 		s.mergeWhileDue(p)
 	}
-	got := contents(t, s, model.TenantID{}, model.AspectSamples)
-	for env, want := range map[string]int{"dev": 49, "demo": 73, "prod": 6*24 + 1} {
-		samples := got[keyOf(t, model.TenantID{}, "m", env)][tsblock.Raw]
-		if samples == nil || samples.Len() != want {
-			t.Errorf("env %s has samples %v; want %d", env, samples, want)
-		}
-	}
+	wantKept(t, s, "merged")
 	parts := s.table.Load().sorted[0].Stats().Small.Rows
 	for range 3 { // an hour later nothing is rewritten for the little that became old
 		c.set(c.Now().Add(time.Hour))
@@ -281,6 +282,38 @@ func TestRetentionRules(t *testing.T) {
 	}
 	if rows := s.table.Load().sorted[0].Stats().Small.Rows; rows != parts {
 		t.Errorf("parts of %d samples were rewritten to %d for a few hours", parts, rows)
+	}
+}
+
+// wantKept looks at what searches find of six days of hourly samples with retentions of two and three days, whatever range they ask for.
+func wantKept(t *testing.T, s *Storage, what string) {
+	t.Helper()
+	all := contents(t, s, model.TenantID{}, model.AspectSamples)
+	for env, want := range map[string]int{"dev": 49, "demo": 73, "prod": 6*24 + 1} {
+		samples := all[keyOf(t, model.TenantID{}, "m", env)][tsblock.Raw]
+		if samples == nil || samples.Len() != want {
+			t.Errorf("%s: env %s has samples %v; want %d", what, env, samples, want)
+		}
+	}
+	now := s.o.Now().UnixMilli()
+	for days, want := range map[int64]int{1: 3, 2: 3, 3: 2, 4: 1} {
+		r := model.TimeRange{Min: now - days*dayMs, Max: now - days*dayMs + 3600_000}
+		for _, detail := range []model.Detail{model.AllSamples, model.NewestSample, model.NewestKind} {
+			it, err := s.Search(context.Background(), &model.SearchQuery{Range: r, Detail: detail})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			for it.Next() {
+				got++
+			}
+			if err := errors.Join(it.Err(), it.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if got != want {
+				t.Errorf("%s: %d series have samples of an hour %d days ago (detail %d); want %d", what, got, days, detail, want)
+			}
+		}
 	}
 }
 

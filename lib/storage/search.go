@@ -86,6 +86,7 @@ type iterator struct {
 	detail   model.Detail
 	newest   *newest // nil when all samples are wanted
 
+	shorter  map[int][]shorter // by view; nil unless -retentionFilter cuts some series
 	keys     []byte
 	found    []found // by key, then by month
 	views    []*partition.View
@@ -141,6 +142,9 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 		}
 		// The view is taken after the search: it has all samples that the days in the index told of.
 		it.views = append(it.views, p.View(q.Range))
+		if err := it.noteShorter(p, q.Tenant); err != nil {
+			return err
+		}
 		var stopped error
 		err = p.Index().Keys(it.ctx, ids, func(id uint32, key []byte) bool {
 			stopped = it.add(id, key)
@@ -242,7 +246,7 @@ func (it *iterator) collect() bool {
 	}
 	it.selectAspect()
 	if it.cutting {
-		it.cutBlocks()
+		it.blocks = it.cutBlocks(it.blocks, 0, it.r.Min)
 	}
 	it.series.Blocks = it.blocks
 	tsblock.SortBlocks(it.blocks)
@@ -259,7 +263,16 @@ func (it *iterator) collect() bool {
 func (it *iterator) read(f *found) (blocks []tsblock.Block, err error) {
 	blocks = it.blocks
 	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
-	return it.views[f.view].AppendBlocks(it.blocks, &it.buf, f.id, it.r)
+	r := model.TimeRange{Min: it.readableFrom(f), Max: it.r.Max}
+	if r.Min > r.Max {
+		return blocks, nil
+	}
+	n := len(blocks)
+	blocks, err = it.views[f.view].AppendBlocks(blocks, &it.buf, f.id, r)
+	if r.Min > it.r.Min {
+		blocks = it.cutBlocks(blocks, n, r.Min)
+	}
+	return blocks, err
 }
 
 // note takes an error of reading blocks. Damage makes the answer partial, anything else ends it.

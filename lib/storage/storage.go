@@ -185,6 +185,7 @@ func (s *Storage) open() error {
 	if err := s.replay(); err != nil {
 		return err
 	}
+	s.startSettled()
 	s.checkSpace()
 	return nil
 }

@@ -52,6 +52,7 @@ type Log struct {
 	failed       chan struct{}
 
 	removing sync.Mutex // held by RemoveBefore
+	unsynced bool       // the directory has to be synced for segments which are deleted; guarded by removing
 
 	mu struct {
 		sync.Mutex
@@ -448,15 +449,16 @@ func (l *Log) Rotate() (segment uint64, err error) {
 }
 
 // RemoveBefore deletes the segments with lower numbers, oldest first. Their
-// frames must be held safely elsewhere. An error leaves the log usable unless
+// frames must be held safely elsewhere. When it returns nil they are gone for good, also after a power failure. An error leaves the log usable unless
 // Err says otherwise; calling again tries again.
 func (l *Log) RemoveBefore(segment uint64) error {
 	l.removing.Lock()
 	defer l.removing.Unlock()
 	numbers, err := l.retire(segment)
-	if err != nil || len(numbers) == 0 {
+	if err != nil || len(numbers) == 0 && !l.unsynced {
 		return err
 	}
+	l.unsynced = true
 	for _, number := range numbers {
 		if err := l.fs.RemoveAll(segmentPath(l.dir, number)); err != nil {
 			return fmt.Errorf("cannot delete log segment %d: %w", number, err)
@@ -465,7 +467,11 @@ func (l *Log) RemoveBefore(segment uint64) error {
 		l.mu.segments = l.mu.segments[1:]
 		l.mu.Unlock()
 	}
-	return l.fs.SyncDir(l.dir)
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.unsynced = false
+	return nil
 }
 
 // retire writes out what is pending, closes the segment being written if it

@@ -28,6 +28,7 @@ func (p *Partition) Freeze() {
 	}
 	p.mu.frozen = append(p.mu.frozen, h)
 	p.head.Store(head.New())
+	p.mu.epoch++
 }
 
 // FlushFrozen makes the index durable and writes every frozen head to a part, leaving samples outside
@@ -184,6 +185,7 @@ func (p *Partition) writePart(fill func(w *part.Writer) error, replace []*entry,
 		if added, err = p.openFinished(tmp, name); err != nil {
 			return 0, errors.Join(err, p.o.FS.RemoveAll(tmp), p.o.FS.RemoveAll(p.partDir(name))) // no MANIFEST ever listed it
 		}
+		p.setAge(added, replace)
 	}
 	if err := p.publish(added, replace, swap); err != nil {
 		if added != nil {
@@ -196,6 +198,19 @@ func (p *Partition) writePart(fill func(w *part.Writer) error, replace []*entry,
 		e.Release()
 	}
 	return rows, nil
+}
+
+// setAge sets what a new part takes over from the parts it replaces; without them it is that of a frozen head.
+func (p *Partition) setAge(added *entry, replace []*entry) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if len(replace) == 0 {
+		added.epoch = p.mu.epoch - 1
+		return
+	}
+	for _, e := range replace {
+		added.epoch, added.waits = max(added.epoch, e.epoch), added.waits.join(e.waits)
+	}
 }
 
 func (p *Partition) nextName() string {

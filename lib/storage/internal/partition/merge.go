@@ -38,7 +38,20 @@ func (p *Partition) MergeNext(ctx context.Context, keep model.TimeRange, maxOutp
 	if err != nil || len(left) < len(chosen) {
 		return true, err // the next call picks others
 	}
-	return true, p.mergeLocked(ctx, chosen, keep)
+	return true, p.mergeLocked(ctx, chosen, keep, p.carefulRules(chosen))
+}
+
+// carefulRules returns the rules as far as a merge which was not picked for their sake may apply them.
+func (p *Partition) carefulRules(parts []*entry) []Rule {
+	rules := p.rules()
+	chains := chainsOf(rules)
+	if len(chains) == 0 {
+		return rules
+	}
+	_, candidates := p.settledParts()
+	p.setLimits(chains, parts, candidates)
+	p.lowerUnsettled(chains, parts)
+	return within(rules, chains)
 }
 
 // mergeIndex merges segments of the index when there are many. Its failure must not keep parts from being merged.
@@ -53,11 +66,16 @@ func (p *Partition) mergeIndex(ctx context.Context) bool {
 	return more && err == nil
 }
 
-// MergeAll merges all parts into one, which needs maxOutputBytes to cover them.
+// MergeAll merges all parts into one, which needs maxOutputBytes to cover them. With rules for downsampling it leaves out parts
+// which are not settled: callers flush and settle before.
 func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutputBytes int64) error {
 	p.mergeMu.Lock()
 	defer p.mergeMu.Unlock()
-	parts, err := p.reachable(p.snapshot())
+	rules, parts := p.rules(), p.snapshot()
+	if len(chainsOf(rules)) > 0 {
+		_, parts = p.settledParts()
+	}
+	parts, err := p.reachable(parts)
 	if err != nil {
 		return err
 	}
@@ -68,14 +86,14 @@ func (p *Partition) MergeAll(ctx context.Context, keep model.TimeRange, maxOutpu
 		need += e.SizeBytes
 		single = single && keep.Contains(e.MinTimestamp) && keep.Contains(e.MaxTimestamp) && !e.hasAny(deleted)
 	}
-	if len(parts) == 0 || single && p.o.MinIntervalMs == 0 && !slices.ContainsFunc(p.rules(), func(r Rule) bool { return r.behind(parts[0]) > 0 }) {
+	if len(parts) == 0 || single && p.o.MinIntervalMs == 0 && !slices.ContainsFunc(rules, func(r Rule) bool { return r.behind(parts[0]) > 0 }) {
 		return nil
 	}
 	if need > maxOutputBytes {
 		return errkind.New(errkind.Overloaded, "cannot merge partition %s: its %d parts need up to %d bytes of disk space and %d can be used; free some space first",
 			p.month, len(parts), need, max(0, maxOutputBytes))
 	}
-	return p.mergeLocked(ctx, parts, keep)
+	return p.mergeLocked(ctx, parts, keep, rules)
 }
 
 // reachable returns the parts all of whose series are in the index, and takes the others out of merging: the index has lost a
@@ -159,8 +177,8 @@ func (p *Partition) dropPartsLocked(parts []*entry) error {
 	return nil
 }
 
-// mergeLocked merges parts into one. The list of parts keeps them alive meanwhile, since only merges remove parts.
-func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.TimeRange) error {
+// mergeLocked merges parts into one and applies rules for old samples. The list of parts keeps them alive meanwhile, since only merges remove parts.
+func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.TimeRange, old []Rule) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
@@ -168,7 +186,6 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	if err != nil {
 		return err
 	}
-	old := p.rules()
 	set, err := p.resolve(ctx, old, spanOf(parts))
 	if err != nil {
 		return err
@@ -192,7 +209,7 @@ func (p *Partition) mergeLocked(ctx context.Context, parts []*entry, keep model.
 	defer c.Active.Add(-1)
 	fill := func(w *part.Writer) error {
 		rules.Deduplicated = 0
-		w.SetApplied(appliedOf(old))
+		w.SetApplied(appliedOf(old, parts))
 		return part.Merge(ctx, w, sources, order, &rules)
 	}
 	rows, err := p.writePart(fill, parts, nil)

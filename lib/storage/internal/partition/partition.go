@@ -68,13 +68,17 @@ type Partition struct {
 	lost        []manifestPart // listed parts which could not be opened; they stay listed
 	lostSegment string         // a segment of the index which was set aside as damaged
 	order       keyOrder
-	orphans     []string // parts of failed publications, guarded by publishMu
+	orphans     []string             // parts of failed publications, guarded by publishMu
+	overlaps    map[overlapKey]int64 // what FirstOverlap has found, math.MaxInt64 for nothing; guarded by mergeMu
 
 	mu struct {
 		sync.RWMutex
 		frozen  []*head.Head
 		parts   []*entry
 		nextSeq uint64
+		epoch   int64 // of the head; parts that were there at the start have 0
+		cut     int64 // as of the last MarkCut
+		settled int64 // the log has samples of later epochs only
 	}
 }
 
@@ -87,6 +91,9 @@ type entry struct {
 	passed  map[string]int64 // as Meta.Applied, of rules none of whose series are in the part; guarded by mergeMu
 	// tombstones is the number of deleted series at the last look at how many of them the part has; guarded by mergeMu.
 	tombstones uint64
+	epoch      int64           // of the youngest samples in the part, or a later one; set before the part is in the list
+	concerned  map[string]bool // rules which are about series of the part, as far as it was asked; guarded by mergeMu
+	waits      *wait           // nil before rules ask for the part; guarded by mergeMu
 }
 
 // Open opens the partition in DataDir, or creates it. The caller has one reference.
@@ -111,6 +118,7 @@ func Open(o Options) (*Partition, error) {
 	p.refs.Store(1)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.head.Store(head.New())
+	p.mu.epoch, p.mu.cut, p.mu.settled = 1, -1, -1
 	if err := errors.Join(p.findLostSegment(), p.loadParts()); err != nil {
 		return nil, errors.Join(err, p.Release())
 	}

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"context"
-	"slices"
 
 	"vmcluster/lib/model"
 )
@@ -32,16 +31,20 @@ func (p *Partition) rewriteNextLocked(ctx context.Context, parts []*entry, keep 
 	if picked < 0 {
 		picked = p.pickDeletedLocked(parts, maxOutputBytes)
 	}
-	if picked < 0 {
-		due, err := p.pickDue(ctx, parts, maxOutputBytes)
-		if err != nil || due == nil {
-			return false, err
+	if picked >= 0 {
+		chosen, err := p.reachable(parts[picked : picked+1])
+		if err != nil || len(chosen) == 0 {
+			return true, err // the next call picks another
 		}
-		picked = slices.Index(parts, due)
+		return true, p.mergeLocked(ctx, chosen, keep, p.carefulRules(chosen))
 	}
-	chosen, err := p.reachable(parts[picked : picked+1])
-	if err != nil || len(chosen) == 0 {
-		return true, err // the next call picks another
+	due, rules, err := p.pickDue(ctx, parts, maxOutputBytes)
+	if err != nil || len(due) == 0 {
+		return false, err
 	}
-	return true, p.mergeLocked(ctx, chosen, keep)
+	chosen, err := p.reachable(due)
+	if err != nil || len(chosen) < len(due) {
+		return true, err // the next call picks others
+	}
+	return true, p.mergeLocked(ctx, chosen, keep, rules)
 }

@@ -22,6 +22,8 @@ type Rule struct {
 	Key string
 	// Filters returns the filters of the series of one tenant, none of which means all; false when none of the tenant's series are meant.
 	Filters func(t model.TenantID) (sets [][]model.TagFilter, ok bool)
+	// Filter tells rules of the same series from others. Of rules for downsampling which have it in common the coarser ones reach less far.
+	Filter string
 	// General rules for downsampling hold for series which no other such rule matches.
 	General bool
 	KeepMin int64            // older samples are dropped, Unix milliseconds
@@ -135,75 +137,6 @@ func (s *ruleSet) combine(mask uint64) part.SeriesPlan {
 		}
 	}
 	return plan
-}
-
-// applied returns what the meta file of a part written now says of the rules.
-func appliedOf(rules []Rule) map[string]int64 {
-	if len(rules) == 0 {
-		return nil
-	}
-	applied := make(map[string]int64, len(rules))
-	for i := range rules {
-		applied[rules[i].Key] = rules[i].reach()
-	}
-	return applied
-}
-
-// dueSpan is the least stretch of time for which a part is rewritten. Larger parts wait for more, so that each is rewritten a few times at most.
-const dueSpan = 24 * 3600 * 1000
-
-// behind returns how much of the part's time the rule reaches and has not been applied to, in milliseconds.
-func (r *Rule) behind(e *entry) int64 {
-	return min(e.MaxTimestamp, r.reach()) - max(e.MinTimestamp-1, e.appliedTo(r.Key))
-}
-
-// due reports whether the rule is to be applied to the part now.
-func (r *Rule) due(e *entry) bool {
-	n := r.behind(e)
-	return n > 0 && (r.reach() >= e.MaxTimestamp || n >= max(dueSpan, (e.MaxTimestamp-e.MinTimestamp)/8))
-}
-
-// appliedTo returns up to which timestamp a rule has been applied to the part.
-func (e *entry) appliedTo(key string) int64 {
-	if to, ok := e.passed[key]; ok {
-		return to
-	}
-	to, ok := e.Meta().Applied[key]
-	if !ok {
-		return e.MinTimestamp - 1
-	}
-	return to
-}
-
-// pickDue returns a part which some rule has to be applied to, or nil. The caller holds mergeMu.
-func (p *Partition) pickDue(ctx context.Context, parts []*entry, maxOutputBytes int64) (*entry, error) {
-	for _, e := range parts {
-		var due []Rule
-		for _, r := range p.rules() {
-			if r.due(e) {
-				due = append(due, r)
-			}
-		}
-		if len(due) == 0 || e.SizeBytes > maxOutputBytes {
-			continue
-		}
-		set, err := p.resolve(ctx, due, model.TimeRange{Min: e.MinTimestamp, Max: e.MaxTimestamp})
-		if err != nil {
-			return nil, err
-		}
-		ids := idsOf(e)
-		for i, r := range set.rules {
-			if set.series[i].Intersects(ids) {
-				return e, nil
-			}
-			// None of its series: there is nothing to write, and no need to look again.
-			if e.passed == nil {
-				e.passed = map[string]int64{}
-			}
-			e.passed[r.Key] = r.reach()
-		}
-	}
-	return nil, nil
 }
 
 // rules returns the rules as of now.
