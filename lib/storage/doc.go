@@ -12,8 +12,8 @@
 //
 // Goroutines: watch (disk space, retention), flusher and merger, started by Open and ended by Close.
 //
-// Ownership: batches belong to their caller. Series handed out by an iterator alias mapped
-// parts and the iterator's memory, until its next step.
+// Ownership: batches belong to their caller. Series handed out by an iterator alias
+// the iterator's memory, until its next step; never mapped files, whose pages may turn out to be unreadable.
 //
 // Invariants:
 //
@@ -27,6 +27,7 @@
 //  7. Retention removes nothing younger than the limit, and no answer has a sample older than it.
 //  8. A snapshot which is listed is durable and whole: it has everything acknowledged before the call that made it, as of one
 //     instant, and nothing changes it but its deletion.
-//  9. A series that was deleted before a call began is not in its answer, whatever the log, the heads and the parts still hold. A
+//  9. What the log has lost is told with the time it may have had, at each start until the operator accepts it, and answers over that time are partial.
+//  10. A series that was deleted before a call began is not in its answer, whatever the log, the heads and the parts still hold. A
 //     sample ingested afterwards is in it.
 package storage

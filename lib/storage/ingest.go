@@ -267,9 +267,8 @@ func (w *writer) settle(b *model.Batch, found []search) {
 // lock is held until the records of new ones are in the log, so nobody can log samples of a series before its record.
 func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
 	w.s.m.slowInserts.Add(len(w.missing))
-	w.findFlushed(b)
-	if len(w.missing) == 0 {
-		return 0, nil
+	if err := w.findFlushed(b); err != nil || len(w.missing) == 0 {
+		return 0, err
 	}
 	position, err := w.registerLocked(b)
 	if err != nil {
@@ -281,16 +280,20 @@ func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
 
 // findFlushed finds the missing series which are durable in an index; they need no record in the log. After a start these are
 // millions, and each is decompressed from the disk: so it is done without the lock, by all writers at a time.
-func (w *writer) findFlushed(b *model.Batch) {
+func (w *writer) findFlushed(b *model.Batch) error {
 	if len(w.missing) == 0 {
-		return
+		return nil
 	}
 	byMonth := w.s.table.Load().byMonth
 	found, missing := w.stale[:0], w.missing[:0]
 	for _, x := range w.missing {
 		r := &w.runs[x.run]
 		if p := byMonth[r.month]; p != nil {
-			if id, ok := p.Index().LookupFlushed(b.Hash(r.series), b.Key(r.series)); ok {
+			id, ok, err := p.Index().LookupFlushed(b.Hash(r.series), b.Key(r.series))
+			if err != nil {
+				return lookupErr(err)
+			}
+			if ok {
 				r.id = id
 				found = append(found, x)
 				continue
@@ -300,6 +303,12 @@ func (w *writer) findFlushed(b *model.Batch) {
 	}
 	w.stale, w.missing = found, missing
 	w.settle(b, found)
+	return nil
+}
+
+// lookupErr is for an index which cannot be read. Another node can take the batch.
+func lookupErr(cause error) error {
+	return errkind.New(errkind.Unavailable, "cannot look up a series, so the samples sent with it are not taken: %w", cause)
 }
 
 func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err error) {
@@ -330,7 +339,10 @@ func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err erro
 			return 0, err
 		}
 		var isNew bool
-		if r.id, isNew = p.Index().Add(b.Hash(r.series), b.Key(r.series)); !isNew {
+		if r.id, isNew, err = p.Index().Add(b.Hash(r.series), b.Key(r.series)); err != nil {
+			return 0, lookupErr(err)
+		}
+		if !isNew {
 			continue
 		}
 		created++

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/index"
 	"vmcluster/lib/storage/internal/partition"
@@ -43,6 +44,9 @@ func (s *Storage) labels(ctx context.Context, q *model.SearchQuery, limit int, a
 	inside := *q
 	inside.Range.Min = max(q.Range.Min, s.retained().Min)
 	var coverage storageapi.Coverage
+	if lost := s.lostInLog(inside.Range); lost != nil {
+		coverage = s.partial(lost)
+	}
 	err := s.eachMonth(ctx, inside.Range, func(p *partition.Partition) error {
 		iq, ok := indexQuery(&inside, p.Month(), 0)
 		if !ok {
@@ -53,6 +57,9 @@ func (s *Storage) labels(ctx context.Context, q *model.SearchQuery, limit int, a
 		}
 		list, err := ask(p, iq)
 		all = append(all, list...)
+		if errkind.Of(err) == errkind.Corrupt {
+			coverage, err = s.partial(err), nil
+		}
 		return err
 	})
 	if err != nil {

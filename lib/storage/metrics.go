@@ -64,6 +64,7 @@ func (s *Storage) registerMetrics() {
 	set.Gauge("vm_search_max_unique_timeseries", func() float64 { return float64(s.maxSeries) })
 	set.Gauge(fmt.Sprintf("vm_storage_is_read_only{path=%q}", s.cfg.DataPath), func() float64 { return boolFloat(s.readOnly.Load()) })
 	set.Gauge(fmt.Sprintf("vm_free_disk_space_limit_bytes{path=%q}", s.cfg.DataPath), func() float64 { return float64(s.cfg.MinFreeDiskSpaceBytes) })
+	set.Gauge("vm_storage_log_losses", func() float64 { return float64(len(s.losses)) })
 	set.AddCollector(s.collect)
 }
 

@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -17,18 +19,50 @@ import (
 // that are in parts already, is harmless.
 func (s *Storage) replay() error {
 	r := &replayer{s: s, keep: s.retained(), refused: map[uint64]bool{}}
+	err := s.openLog(r)
+	if err != nil {
+		return err
+	}
 	report, err := s.log.Replay(r.frame)
 	if err != nil {
 		return err
 	}
-	if r.lost > 0 {
-		s.m.lostRows.Add(r.lost)
-		s.logger.Errorf("%d samples in the log are lost, since the records of their series are in a damaged place or contradict the index", r.lost)
+	r.settleLosses()
+	if n := len(s.table.Load().sorted); report.Created && n > 0 {
+		s.logger.Warnf("the log in %q is new, though there are data of %d months; that is right after restoring a backup; otherwise its files were removed, and samples which had not been moved to data files are lost",
+			filepath.Dir(s.lossesPath()), n)
 	}
 	if r.rows > 0 {
 		s.logger.Infof("recovered %d samples from %d log segments", r.rows, report.Segments)
 	}
 	return nil
+}
+
+// openLog opens the log, which tells r of damage when it is replayed.
+func (s *Storage) openLog(r *replayer) (err error) {
+	s.log, err = wal.Open(wal.Options{
+		FS: s.fs, Dir: filepath.Join(s.cfg.DataPath, "wal", "0"), Logger: s.logger, Metrics: s.o.Metrics,
+		OnDamage:  func(d wal.Damage) { r.damage = append(r.damage, d) },
+		OnSegment: func(number uint64) { r.spans = append(r.spans, segmentSpan{number: number}) },
+	})
+	return err
+}
+
+// settleLosses tells what was lost, and of which time, once the whole log is known.
+func (r *replayer) settleLosses() {
+	s := r.s
+	for _, d := range r.damage {
+		r.note(d)
+	}
+	if r.lost > 0 {
+		s.m.lostRows.Add(r.lost)
+		s.logger.Errorf("%d samples of %s in the log are lost, since the records of their series are in a damaged place or contradict the index; answers over that time are marked partial; "+
+			"delete %q and restart to accept the loss", r.lost, r.lostSpan.TimeRange, s.lossesPath())
+		s.losses = s.losses.add(loss{segment: r.lostSegment, segments: 1, rows: int64(r.lost), r: r.lostSpan.TimeRange})
+	}
+	if len(r.damage) > 0 || r.lost > 0 {
+		s.saveLosses()
+	}
 }
 
 // replayer is a wal.FrameVisitor.
@@ -43,6 +77,12 @@ type replayer struct {
 	full    bool            // the disk took no parts
 	refused map[uint64]bool // month and id of series whose records contradict the index
 
+	damage      []wal.Damage
+	spans       []segmentSpan // the last one is that being replayed
+	inFrame     timeSpan
+	lostSpan    timeSpan // of samples counted by lost
+	lostSegment uint64   // of the first of them
+
 	// The month being replayed.
 	month     uint32
 	partition *partition.Partition // nil before the first, and for a month outside of retention
@@ -52,8 +92,10 @@ type replayer struct {
 }
 
 func (r *replayer) frame(frame []byte) error {
+	r.inFrame = timeSpan{}
 	err := r.decoder.Decode(frame, r)
 	r.settle()
+	r.settleSpan()
 	if errkind.Of(err) == errkind.Corrupt {
 		r.s.logger.Errorf("a frame of the log is skipped from a damaged place on: %s", err)
 		return nil
@@ -65,6 +107,19 @@ func (r *replayer) frame(frame []byte) error {
 		return nil
 	}
 	return r.relieve()
+}
+
+// settleSpan adds the times of a frame to those of its segment.
+func (r *replayer) settleSpan() {
+	if !r.inFrame.any {
+		return
+	}
+	x := &r.spans[len(r.spans)-1]
+	x.all.add(r.inFrame.TimeRange)
+	x.last = r.inFrame
+	if !x.first.any {
+		x.first = r.inFrame
+	}
 }
 
 // settle accounts for what was appended.
@@ -144,8 +199,14 @@ func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float6
 	if r.deleted != nil && r.deleted.Contains(id) {
 		return nil
 	}
+	times := model.TimeRange{Min: slices.Min(timestamps), Max: slices.Max(timestamps)}
+	r.inFrame.add(times)
 	if known, err := r.known(month, id); !known {
+		if r.lost == 0 {
+			r.lostSegment = r.spans[len(r.spans)-1].number
+		}
 		r.lost += len(timestamps)
+		r.lostSpan.add(times)
 		return err
 	}
 	h := r.partition.Head()

@@ -97,6 +97,7 @@ type iterator struct {
 	series   storageapi.Series
 	blocks   []tsblock.Block
 	buf      []byte
+	pinned   []byte // columns of the current series, see pin
 	times    []int64
 	cutting  bool // samples outside of retention are asked for
 	cut      tsblock.Samples
@@ -122,6 +123,7 @@ func (it *iterator) find(q *model.SearchQuery) error {
 
 func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQuery) error {
 	limit := it.s.seriesLimit(q.MaxSeries)
+	it.note(it.s.lostInLog(q.Range))
 	for _, p := range partitions {
 		if err := it.check(); err != nil {
 			return err
@@ -134,8 +136,11 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 			return it.err
 		}
 		ids, err := p.Index().Search(it.ctx, iq)
-		if err != nil {
-			return err
+		if it.note(err); it.err != nil {
+			return it.err
+		}
+		if err != nil { // the answer is partial
+			continue
 		}
 		if ids.IsEmpty() {
 			continue
@@ -150,8 +155,8 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 			stopped = it.add(id, key)
 			return stopped == nil
 		})
-		if err = errors.Join(err, stopped); err != nil {
-			return err
+		if it.note(errors.Join(err, stopped)); it.err != nil {
+			return it.err
 		}
 	}
 	return nil
@@ -228,7 +233,7 @@ func (it *iterator) Next() bool {
 // collect makes the series at it.next current and moves on; false when it has no sample in the range.
 func (it *iterator) collect() bool {
 	it.series.Key = it.key(it.next)
-	it.blocks, it.buf = it.blocks[:0], it.buf[:0]
+	it.blocks, it.buf, it.pinned = it.blocks[:0], it.buf[:0], it.pinned[:0]
 	for ; it.next < len(it.found) && bytes.Equal(it.key(it.next), it.series.Key); it.next++ {
 		if it.keysOnly {
 			continue
@@ -262,7 +267,12 @@ func (it *iterator) collect() bool {
 // read appends the blocks of a series in one month. A part that was truncated behind our back is damage.
 func (it *iterator) read(f *found) (blocks []tsblock.Block, err error) {
 	blocks = it.blocks
-	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
+	defer func(before bool) {
+		debug.SetPanicOnFault(before)
+		if fault := vfs.AsFault(recover()); fault != nil {
+			blocks, err = it.blocks, it.views[f.view].FaultErr(fault)
+		}
+	}(debug.SetPanicOnFault(true))
 	r := model.TimeRange{Min: it.readableFrom(f), Max: it.r.Max}
 	if r.Min > r.Max {
 		return blocks, nil
@@ -272,7 +282,22 @@ func (it *iterator) read(f *found) (blocks []tsblock.Block, err error) {
 	if r.Min > it.r.Min {
 		blocks = it.cutBlocks(blocks, n, r.Min)
 	}
+	it.pin(blocks[n:])
 	return blocks, err
+}
+
+// pin copies the columns of blocks, which may lie in mapped files. Who uses the blocks need not be ready for pages which
+// cannot be read: that is found out here.
+func (it *iterator) pin(blocks []tsblock.Block) {
+	for i := range blocks {
+		b := &blocks[i]
+		start := len(it.pinned)
+		it.pinned = append(it.pinned, b.Timestamps...)
+		middle := len(it.pinned)
+		it.pinned = append(it.pinned, b.Values...)
+		end := len(it.pinned)
+		b.Timestamps, b.Values = it.pinned[start:middle:middle], it.pinned[middle:end:end]
+	}
 }
 
 // note takes an error of reading blocks. Damage makes the answer partial, anything else ends it.
@@ -335,7 +360,7 @@ func (it *iterator) Close() error {
 	for _, v := range it.views {
 		errs = append(errs, v.Release())
 	}
-	it.views, it.found, it.keys, it.blocks, it.buf = nil, nil, nil, nil, nil
+	it.views, it.found, it.keys, it.blocks, it.buf, it.pinned = nil, nil, nil, nil, nil, nil
 	if it.newest != nil {
 		it.s.newests.Put(it.newest)
 		it.newest, it.series = nil, storageapi.Series{}

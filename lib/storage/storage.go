@@ -52,6 +52,7 @@ type Storage struct {
 
 	lockFile  io.Closer
 	log       *wal.Log
+	losses    losses // of the log, as of the start
 	hot       hotTable
 	slotEpoch atomic.Uint32 // changes when ids of series lose their meaning
 	spaces    sync.Map      // *slots, as keys: what is attached to the spaces of senders
@@ -175,11 +176,7 @@ func (s *Storage) open() error {
 	if s.lockFile, err = s.fs.Lock(filepath.Join(s.cfg.DataPath, "flock.lock")); err != nil {
 		return err
 	}
-	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats()); err != nil {
-		return err
-	}
-	s.log, err = wal.Open(wal.Options{FS: s.fs, Dir: filepath.Join(s.cfg.DataPath, "wal", "0"), Logger: s.logger, Metrics: s.o.Metrics})
-	if err != nil {
+	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats(), s.loadLosses()); err != nil {
 		return err
 	}
 	if err := s.replay(); err != nil {

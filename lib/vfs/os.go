@@ -47,7 +47,7 @@ func openFile(what, path string, flags int) (File, error) {
 	return &osFile{f: f}, nil
 }
 
-func (osFS) Open(path string) (io.ReadCloser, error) {
+func (osFS) Open(path string) (Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, wrap("open file", path, err)

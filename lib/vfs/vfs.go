@@ -18,7 +18,7 @@ type FS interface {
 	// OpenAppend opens a file for writing at its end and creates it when missing.
 	OpenAppend(path string) (File, error)
 	// Open opens a file for reading from its start.
-	Open(path string) (io.ReadCloser, error)
+	Open(path string) (Reader, error)
 	// ReadFile returns the contents of a file.
 	ReadFile(path string) ([]byte, error)
 	// Map maps a file for reading; an empty file has empty bytes.
@@ -54,6 +54,13 @@ type File interface {
 	Sync() error
 	// Close closes the file without making anything durable.
 	Close() error
+}
+
+// Reader is a file being read, in order or anywhere.
+type Reader interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
 }
 
 // Mapping is a file mapped into memory for reading.

@@ -17,11 +17,13 @@
 //     call, and nothing which was not appended.
 //  2. After WaitDurable(p) has returned nil, every frame up to p is returned by Replay
 //     after a crash, unless RemoveBefore removed its segment.
-//  3. A segment is created only when all frames of the segment before it are durable, so only
+//  3. A segment gets its header only when all frames of the segment before it are durable, so only
 //     the last segment can have a torn tail.
 //  4. After a failed write, fsync or creation of a segment nothing more is written: whether the
 //     kernel kept what it had is unknown.
-//  5. Segment numbers have no gaps, so a lost file is noticed.
-//  6. Memory is bounded: at most maxBuffered bytes and one frame wait to be
+//  5. Segment numbers have no gaps from the first one that is needed, which a file names, to an empty file behind
+//     the newest, so a lost file is noticed. No fsync is made for that when frames are written.
+//  6. A place that cannot be read costs the frames in it and no others.
+//  7. Memory is bounded: at most maxBuffered bytes and one frame wait to be
 //     written, and as many are being written; replay keeps one frame.
 package wal

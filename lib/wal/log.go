@@ -31,8 +31,11 @@ type Options struct {
 	Window time.Duration
 	// SegmentBytes is the size at which a new segment is begun; 0 means 64 MiB.
 	SegmentBytes int64
-	// OnDamage, which may be nil, is called during Replay between the frames before and after a damaged place.
+	// OnDamage is called during Replay between the frames before and after a place that is lost, and tells of it. When it is nil, the
+	// log itself does.
 	OnDamage func(Damage)
+	// OnSegment, which may be nil, is called during Replay before the frames of a segment.
+	OnSegment func(segment uint64)
 }
 
 // Position is a place in the log. It grows with every frame of a process.
@@ -48,11 +51,15 @@ type Log struct {
 	segmentBytes int64
 	bufferBytes  int // maxBuffered, or less in tests
 	onDamage     func(Damage)
+	onSegment    func(uint64)
 	m            logMetrics
 	failed       chan struct{}
 
-	removing sync.Mutex // held by RemoveBefore
-	unsynced bool       // the directory has to be synced for segments which are deleted; guarded by removing
+	removing  sync.Mutex // held by RemoveBefore
+	first     uint64     // every segment from this one on is needed, as the file of the state says; guarded by removing
+	unsynced  bool       // the directory has to be synced for segments which are deleted; guarded by removing
+	created   bool       // by Open
+	successor bool       // Open has found or made the empty file behind the newest segment
 
 	mu struct {
 		sync.Mutex
@@ -102,8 +109,8 @@ type output struct {
 }
 
 type logMetrics struct {
-	frames, written, fsyncs, errors, full, damaged, lostBytes, torn, replayed *metrics.Counter
-	fsyncSeconds                                                              *metrics.Histogram
+	frames, written, fsyncs, errors, full, damaged, damagedState, missing, lostBytes, torn, replayed *metrics.Counter
+	fsyncSeconds                                                                                     *metrics.Histogram
 }
 
 // Open opens the log in a directory. Call Replay before anything else.
@@ -115,32 +122,36 @@ func Open(o Options) (*Log, error) {
 		fs: o.FS, dir: o.Dir, logger: o.Logger, window: o.Window, segmentBytes: o.SegmentBytes,
 		bufferBytes: maxBuffered,
 		onDamage:    o.OnDamage,
+		onSegment:   o.OnSegment,
 		failed:      make(chan struct{}),
-		m: logMetrics{
-			frames:       o.Metrics.Counter("vm_wal_frames_total"),
-			written:      o.Metrics.Counter("vm_wal_written_bytes_total"),
-			fsyncs:       o.Metrics.Counter("vm_wal_fsyncs_total"),
-			errors:       o.Metrics.Counter("vm_wal_errors_total"),
-			full:         o.Metrics.Counter("vm_wal_disk_full_total"),
-			damaged:      o.Metrics.Counter("vm_wal_damaged_segments_total"),
-			lostBytes:    o.Metrics.Counter("vm_wal_lost_bytes_total"),
-			torn:         o.Metrics.Counter("vm_wal_torn_bytes_total"),
-			replayed:     o.Metrics.Counter("vm_wal_replayed_frames_total"),
-			fsyncSeconds: o.Metrics.Histogram("vm_wal_fsync_duration_seconds"),
-		},
+		m:           newLogMetrics(o.Metrics),
 	}
 	if l.segmentBytes <= 0 {
 		l.segmentBytes = defaultSegmentBytes
 	}
 	l.mu.changed = sync.NewCond(&l.mu)
-	segments, highest, err := listSegments(l.fs, l.dir)
-	if err != nil {
-		return nil, err
+	if err := l.loadFiles(); err != nil {
+		return nil, fmt.Errorf("cannot open log in %q: %w", l.dir, err)
 	}
-	l.mu.segments = segments
-	l.beginSegmentLocked(highest + 1)
 	o.Metrics.Gauge("vm_wal_size_bytes", func() float64 { return float64(l.SizeBytes()) })
 	return l, nil
+}
+
+func newLogMetrics(set *metrics.Set) logMetrics {
+	return logMetrics{
+		frames:       set.Counter("vm_wal_frames_total"),
+		written:      set.Counter("vm_wal_written_bytes_total"),
+		fsyncs:       set.Counter("vm_wal_fsyncs_total"),
+		errors:       set.Counter("vm_wal_errors_total"),
+		full:         set.Counter("vm_wal_disk_full_total"),
+		damaged:      set.Counter("vm_wal_damaged_segments_total"),
+		damagedState: set.Counter("vm_wal_damaged_state_total"),
+		missing:      set.Counter("vm_wal_missing_segments_total"),
+		lostBytes:    set.Counter("vm_wal_lost_bytes_total"),
+		torn:         set.Counter("vm_wal_torn_bytes_total"),
+		replayed:     set.Counter("vm_wal_replayed_frames_total"),
+		fsyncSeconds: set.Histogram("vm_wal_fsync_duration_seconds"),
+	}
 }
 
 // beginSegmentLocked lets the next frame go to a new segment. Its file is
@@ -304,10 +315,14 @@ var errNoSpace = errors.New("the disk is full")
 
 // noSpace marks err when that is its cause.
 func noSpace(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if noSpaceIn(err) {
 		return fmt.Errorf("%w: %w", errNoSpace, err)
 	}
 	return err
+}
+
+func noSpaceIn(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // write makes a batch durable, and begins new segments where it is cut. After an error, b holds what is not durable.
@@ -415,7 +430,7 @@ func (l *Log) closeOutput() error {
 }
 
 // createSegment begins a segment once all before it are durable. Its header and name
-// are durable before a frame goes into it. When the disk is full, calling again starts over.
+// are durable before a frame goes into it, and so is the name of its successor. When the disk is full, calling again starts over.
 func (l *Log) createSegment(number uint64) error {
 	file, err := l.fs.Create(segmentPath(l.dir, number))
 	if err != nil {
@@ -429,6 +444,10 @@ func (l *Log) createSegment(number uint64) error {
 	}
 	if err := l.sync(); err != nil {
 		return err
+	}
+	if err := l.createSuccessor(number + 1); err != nil {
+		l.out = output{}
+		return errors.Join(noSpace(err), file.Close())
 	}
 	return l.fs.SyncDir(l.dir)
 }
@@ -455,8 +474,13 @@ func (l *Log) RemoveBefore(segment uint64) error {
 	l.removing.Lock()
 	defer l.removing.Unlock()
 	numbers, err := l.retire(segment)
-	if err != nil || len(numbers) == 0 && !l.unsynced {
+	if err != nil || len(numbers) == 0 && segment <= l.first && !l.unsynced { // segments beyond first are missing, which was told
 		return err
+	}
+	if segment > l.first {
+		if err := l.retireState(segment, numbers); err != nil {
+			return err
+		}
 	}
 	l.unsynced = true
 	for _, number := range numbers {

@@ -127,7 +127,9 @@ func segmentNames(t *testing.T, fsys vfs.FS) []string {
 	must(t, err)
 	var names []string
 	for _, e := range list {
-		names = append(names, strings.TrimLeft(e.Name, "0"))
+		if e.Name != stateName {
+			names = append(names, strings.TrimLeft(e.Name, "0"))
+		}
 	}
 	return names
 }
@@ -154,19 +156,19 @@ func TestRotateAndRemove(t *testing.T) {
 	third, err := l.Rotate()
 	must(t, err)
 	must(t, l.WaitDurable(appendFrames(t, l, "d")))
-	wantFrames(t, segmentNames(t, mem), "1", "2", "3")
+	wantFrames(t, segmentNames(t, mem), "1", "2", "3", "4")
 	must(t, l.RemoveBefore(second))
-	wantFrames(t, segmentNames(t, mem), "2", "3")
+	wantFrames(t, segmentNames(t, mem), "2", "3", "4")
 	must(t, l.RemoveBefore(third))
 	must(t, l.RemoveBefore(third))
-	wantFrames(t, segmentNames(t, mem), "3")
+	wantFrames(t, segmentNames(t, mem), "3", "4")
 	if want := int64(headerBytes + frameHeadBytes + 1); l.SizeBytes() != want {
 		t.Errorf("size %d; want %d", l.SizeBytes(), want)
 	}
 	fourth, err := l.Rotate()
 	must(t, err)
 	must(t, l.RemoveBefore(fourth)) // the segment being written goes as well
-	if names := segmentNames(t, mem); len(names) != 0 || l.SizeBytes() != 0 {
+	if names := segmentNames(t, mem); !slices.Equal(names, []string{"4"}) || l.SizeBytes() != 0 {
 		t.Errorf("left over: %q, %d bytes", names, l.SizeBytes())
 	}
 	appendFrames(t, l, "e")
@@ -189,7 +191,7 @@ func TestSegmentsAreBegunBySize(t *testing.T) {
 	want = append(want, huge, "end")
 	must(t, l.WaitDurable(appendFrames(t, l, huge, "end")))
 	must(t, l.Close())
-	if got := len(segmentNames(t, mem)); got < 7 || got > 12 {
+	if got := len(segmentNames(t, mem)); got < 8 || got > 15 {
 		t.Errorf("%d segments", got)
 	}
 	_, frames, report := openLog(t, o)

@@ -12,20 +12,39 @@ import (
 
 // ReplayReport tells what Replay found.
 type ReplayReport struct {
+	Created   bool  // the log did not exist before
 	Segments  int   // files read
 	Frames    int64 // frames handed out
 	Bytes     int64 // contents of those frames
 	TornBytes int64 // cut off the end of the last segment: a write that a crash interrupted, never acknowledged
-	Missing   int64 // segments whose files have vanished between the oldest and the newest
+	Missing   int64 // segments whose files have vanished
 	Damaged   []Damage
 }
 
-// Damage is a part of a segment which could not be read. A copy of the segment is kept
-// beside it, with the suffix .damaged.
+// Damage is a part of a segment which could not be read, or segments which are missing as a whole. A copy of a damaged segment
+// is kept beside it, with the suffix .damaged.
 type Damage struct {
 	Segment   uint64
-	Offset    int64 // of the first frame that is lost
-	LostBytes int64 // from there to the next intact frame, or to the end of the segment
+	Missing   uint64 // so many segments from Segment on have no file; 0 when it is there
+	Offset    int64  // of the first frame that is lost
+	LostBytes int64  // from there to the next intact frame, or to the end of the segment
+	Cause     error  // of the disk, when it could not be read; nil when what was read is wrong
+	Path      string // of the segment
+}
+
+// String describes the damage, and what is left for the operator.
+func (d Damage) String() string {
+	switch {
+	case d.Missing > 1:
+		return fmt.Sprintf("%d log segments from %q on are missing", d.Missing, d.Path)
+	case d.Missing > 0:
+		return fmt.Sprintf("log segment %q is missing", d.Path)
+	}
+	text := fmt.Sprintf("log segment %q is damaged at byte %d, and %d bytes from there on are skipped; a copy is kept as %q", d.Path, d.Offset, d.LostBytes, d.Path+damagedSuffix)
+	if d.Cause != nil {
+		text += fmt.Sprintf(" (it cannot be read: %s)", d.Cause)
+	}
+	return text
 }
 
 // Replay calls f with every frame in the order of Append; the frame is valid
@@ -39,15 +58,20 @@ func (l *Log) Replay(f func(frame []byte) error) (ReplayReport, error) {
 	l.mu.Unlock()
 
 	p := replayer{l: l, f: f}
+	p.report.Created = l.created
+	want := l.first
 	for i, s := range segments {
-		if i > 0 {
-			p.noteGap(segments[i-1].number, s.number)
+		if s.number < l.first { // it was about to be deleted, as parts have what is in it; the next flush does
+			continue
 		}
+		p.noteGap(want, s.number)
+		want = s.number + 1
 		if err := p.segment(s, i == len(segments)-1); err != nil {
 			return p.report, fmt.Errorf("cannot replay log segment %q: %w", segmentPath(l.dir, s.number), err)
 		}
 	}
-	if err := p.syncLast(); err != nil {
+	p.noteEnd(want)
+	if err := errors.Join(l.restoreSuccessor(), p.syncLast()); err != nil {
 		return p.report, err
 	}
 	l.mu.Lock()
@@ -87,13 +111,36 @@ type replayer struct {
 	report ReplayReport
 }
 
-func (p *replayer) noteGap(before, number uint64) {
-	if number == before+1 {
+// noteGap reports the segments from want up to number, which are missing.
+func (p *replayer) noteGap(want, number uint64) {
+	if number == want {
 		return
 	}
-	p.report.Missing += int64(number - before - 1)
-	p.l.logger.Errorf("log segments %d to %d are missing in %q; the samples in them are lost unless they were flushed; restore the files if you have moved them",
-		before+1, number-1, p.l.dir)
+	p.report.Missing += int64(number - want)
+	p.l.m.missing.Add(int(number - want))
+	p.tell(Damage{Segment: want, Missing: number - want, Path: segmentPath(p.l.dir, want)})
+}
+
+// noteEnd reports what is missing behind the last segment that is there.
+func (p *replayer) noteEnd(want uint64) {
+	p.l.mu.Lock()
+	next := p.l.mu.newest
+	p.l.mu.Unlock()
+	if !p.l.successor {
+		next = max(next, want) + 1 // the file that follows the newest segment has gone, perhaps with that
+	}
+	if next > want {
+		p.noteGap(want, next)
+	}
+}
+
+// tell tells the owner, or the operator.
+func (p *replayer) tell(d Damage) {
+	if p.l.onDamage != nil {
+		p.l.onDamage(d)
+		return
+	}
+	p.l.logger.Errorf("%s; the samples in it are lost, unless they were flushed; check the disk", d)
 }
 
 func (p *replayer) segment(s segmentInfo, last bool) error {
@@ -102,6 +149,9 @@ func (p *replayer) segment(s segmentInfo, last bool) error {
 		return err
 	}
 	p.report.Segments++
+	if p.l.onSegment != nil {
+		p.l.onSegment(s.number)
+	}
 	return errors.Join(p.frames(s, last), closer.Close())
 }
 
@@ -109,9 +159,6 @@ func (p *replayer) segment(s segmentInfo, last bool) error {
 func (p *replayer) frames(s segmentInfo, last bool) error {
 	err := p.r.header(s.number)
 	if errors.Is(err, errDamaged) {
-		if last && s.size <= headerBytes {
-			return p.dropUnborn(s)
-		}
 		err = p.passDamage(s, 0)
 	}
 	for err == nil {
@@ -134,7 +181,7 @@ func (p *replayer) frames(s segmentInfo, last bool) error {
 // damage deals with damage which begins at offset. The error is io.EOF when nothing is left of the segment.
 func (p *replayer) damage(s segmentInfo, offset int64, last bool) error {
 	if last {
-		durable, err := p.durableAfter(s)
+		durable, err := p.durableAfter(s, offset)
 		if err != nil {
 			return err
 		}
@@ -156,9 +203,9 @@ func (p *replayer) hand(frame []byte) error {
 	return nil
 }
 
-// durableAfter looks for a frame behind damage which tells that everything before it was durable: then it is no write which a
-// crash interrupted, but a disk that has lost something. It leaves p.r alone.
-func (p *replayer) durableAfter(s segmentInfo) (found bool, err error) {
+// durableAfter looks for a frame behind damage which tells that everything before it was durable, or for a page that cannot be read: then
+// it is no write which a crash interrupted, but a disk that has lost something. The damage begins at offset. It leaves p.r alone.
+func (p *replayer) durableAfter(s segmentInfo, offset int64) (found bool, err error) {
 	var r segmentReader
 	closer, err := r.open(p.l.fs, segmentPath(p.l.dir, s.number), s.size)
 	if err != nil {
@@ -174,6 +221,9 @@ func (p *replayer) durableAfter(s segmentInfo) (found bool, err error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
+	if r.pages.badEnd > offset { // a crash leaves no page which cannot be read
+		found = true
+	}
 	return found, errors.Join(err, closer.Close())
 }
 
@@ -186,7 +236,11 @@ func (p *replayer) passDamage(s segmentInfo, offset int64) error {
 	} else if err != nil {
 		return err
 	}
-	if err := p.noteDamage(Damage{Segment: s.number, Offset: offset, LostBytes: end - offset}); err != nil {
+	d := Damage{Segment: s.number, Offset: offset, LostBytes: end - offset, Path: segmentPath(p.l.dir, s.number)}
+	if p.r.pages.badEnd > offset {
+		d.Cause = p.r.pages.cause
+	}
+	if err := p.noteDamage(d); err != nil {
 		return err
 	}
 	if err != nil {
@@ -201,34 +255,12 @@ func (p *replayer) noteDamage(d Damage) error {
 	p.report.Damaged = append(p.report.Damaged, d)
 	l.m.damaged.Inc()
 	l.m.lostBytes.Add(int(d.LostBytes))
-	path := segmentPath(l.dir, d.Segment)
-	l.logger.Errorf("log segment %q is damaged at byte %d; the %d bytes from there on are skipped; a copy is kept as %q; check the disk, then delete the copy",
-		path, d.Offset, d.LostBytes, path+damagedSuffix)
-	if l.onDamage != nil {
-		l.onDamage(d)
-	}
-	if err := l.fs.Link(path, path+damagedSuffix); err != nil && !errors.Is(err, fs.ErrExist) {
+	p.tell(d)
+	if err := l.fs.Link(d.Path, d.Path+damagedSuffix); err != nil && !errors.Is(err, fs.ErrExist) {
 		// A disk that is full or broken must not keep the node from serving what there is.
-		l.logger.Errorf("cannot keep a copy of the damaged log segment %q, which will be deleted with the next flush: %s", path, err)
+		l.logger.Errorf("cannot keep a copy of the damaged log segment %q, which will be deleted with the next flush: %s", d.Path, err)
 		return nil
 	}
-	return l.fs.SyncDir(l.dir)
-}
-
-// dropUnborn forgets a segment whose creation a crash interrupted. It never had a
-// frame; its number is used again, so that there is no gap.
-func (p *replayer) dropUnborn(s segmentInfo) error {
-	p.report.TornBytes += s.size
-	l := p.l
-	if err := l.fs.Remove(segmentPath(l.dir, s.number)); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.mu.segments = l.mu.segments[:len(l.mu.segments)-1]
-	if l.mu.newest == s.number+1 {
-		l.beginSegmentLocked(s.number)
-	}
-	l.mu.Unlock()
 	return l.fs.SyncDir(l.dir)
 }
 

@@ -96,6 +96,7 @@ var errDamaged = errors.New("damaged")
 // segmentReader reads the frames of one segment file.
 type segmentReader struct {
 	r      *bufio.Reader
+	pages  pageReader
 	offset int64 // of what is read next
 	size   int64
 	salt   uint32
@@ -112,7 +113,8 @@ func (s *segmentReader) open(fsys vfs.FS, path string, size int64) (io.Closer, e
 	if s.r == nil {
 		s.r = bufio.NewReaderSize(nil, readBufferBytes)
 	}
-	s.r.Reset(file)
+	s.pages = pageReader{file: file, size: size}
+	s.r.Reset(&s.pages)
 	s.offset, s.size = 0, size
 	return file, nil
 }

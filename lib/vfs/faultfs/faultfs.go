@@ -63,7 +63,14 @@ type FS struct {
 		fault   Fault
 		matched int64
 		hook    func(Op)
+		bad     []badRange
 	}
+}
+
+// badRange are bytes of a file which cannot be read.
+type badRange struct {
+	path     string
+	from, to int64
 }
 
 var _ vfs.FS = (*FS)(nil)
@@ -84,6 +91,55 @@ func (f *FS) SetHook(hook func(Op)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.mu.hook = hook
+}
+
+// SetUnreadable lets every read of the bytes [from, to) of a file fail with EIO from now on, as a bad sector does. It is about
+// readers of Open only.
+func (f *FS) SetUnreadable(path string, from, to int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mu.bad = append(f.mu.bad, badRange{path: path, from: from, to: to})
+}
+
+// readable returns how many of the n bytes at offset come before the first bad one.
+func (f *FS) readable(path string, offset, n int64) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range f.mu.bad {
+		if b.path == path && b.from < offset+n && offset < b.to {
+			n = max(0, b.from-offset)
+		}
+	}
+	return n
+}
+
+// reader is a file being read, with bad places.
+type reader struct {
+	vfs.Reader
+	fs     *FS
+	path   string
+	offset int64
+}
+
+func (r *reader) ReadAt(p []byte, offset int64) (int, error) {
+	good := r.fs.readable(r.path, offset, int64(len(p)))
+	if good == int64(len(p)) {
+		return r.Reader.ReadAt(p, offset)
+	}
+	n, err := r.Reader.ReadAt(p[:good], offset)
+	if err == nil {
+		err = fmt.Errorf("cannot read %q at byte %d: injected fault: %w", r.path, offset+good, syscall.EIO)
+	}
+	return n, err
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.ReadAt(p, r.offset)
+	r.offset += int64(n)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
 }
 
 // Ops returns the number of mutating operations so far, failed ones included.
@@ -190,11 +246,15 @@ func (f *FS) open(kind Kind, path string, open func(string) (vfs.File, error)) (
 }
 
 // Open implements vfs.FS.
-func (f *FS) Open(path string) (io.ReadCloser, error) {
+func (f *FS) Open(path string) (vfs.Reader, error) {
 	if err := f.before(Read, path); err != nil {
 		return nil, err
 	}
-	return f.inner.Open(path)
+	inner, err := f.inner.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{Reader: inner, fs: f, path: path}, nil
 }
 
 // ReadFile implements vfs.FS.

@@ -3,6 +3,7 @@ package faultfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"syscall"
 	"testing"
@@ -102,5 +103,33 @@ func TestHookSeesOperationsInOrder(t *testing.T) {
 		"read /d 0", "remove /d/g 8", "removeall /d 9", "open /x 10", "syncdir / 11"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// TestUnreadable reads around a bad place, in order and by position.
+func TestUnreadable(t *testing.T) {
+	f := New(memfs.New(memfs.Options{}))
+	w, err := f.Create("/f")
+	must(t, err)
+	_, err = w.Write([]byte("0123456789"))
+	must(t, errors.Join(err, w.Close()))
+	f.SetUnreadable("/f", 4, 6)
+	r, err := f.Open("/f")
+	must(t, err)
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if string(got) != "0123" || !errors.Is(err, syscall.EIO) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	for _, c := range []struct {
+		offset, n int64
+		want      string
+		err       error
+	}{{0, 4, "0123", nil}, {2, 4, "23", syscall.EIO}, {4, 1, "", syscall.EIO}, {5, 3, "", syscall.EIO}, {6, 4, "6789", nil}, {8, 4, "89", io.EOF}} {
+		p := make([]byte, c.n)
+		n, err := r.ReadAt(p, c.offset)
+		if string(p[:n]) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%d bytes at %d: %q, %v; want %q, %v", c.n, c.offset, p[:n], err, c.want, c.err)
+		}
 	}
 }

@@ -192,13 +192,17 @@ func (f *FS) snapshot(op, path string) ([]byte, error) {
 }
 
 // Open implements vfs.FS. The reader sees the file as it is now.
-func (f *FS) Open(path string) (io.ReadCloser, error) {
+func (f *FS) Open(path string) (vfs.Reader, error) {
 	data, err := f.snapshot("open", path)
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(bytes.NewReader(data)), nil
+	return reader{bytes.NewReader(data)}, nil
 }
+
+type reader struct{ *bytes.Reader }
+
+func (reader) Close() error { return nil }
 
 // ReadFile implements vfs.FS.
 func (f *FS) ReadFile(path string) ([]byte, error) {

@@ -70,7 +70,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 func fillBench(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
 	for i, key := range keys {
-		id, _ := ix.Add(hashes[i], key)
+		id, _, _ := ix.Add(hashes[i], key)
 		ix.MarkActive(id, int32(i%2))
 	}
 }
@@ -249,7 +249,7 @@ func benchReads(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
 		b.Run(name, func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				j := i * step % len(keys)
-				if _, ok := ix.Lookup(hashes[j], keys[j]); !ok {
+				if _, ok, _ := ix.Lookup(hashes[j], keys[j]); !ok {
 					b.Fatal("lost")
 				}
 			}

@@ -24,9 +24,9 @@ func TestConcurrent(t *testing.T) {
 		writing.Go(func() {
 			for i := range perWriter {
 				key := testKey(t, model.TenantID{}, model.MetricNameLabel, "m", "i", fmt.Sprint(i), "shared", fmt.Sprint(i%7), "w", fmt.Sprint(w%2))
-				id, _ := ix.Add(model.HashSeriesKey(key), key)
+				id, _, _ := ix.Add(model.HashSeriesKey(key), key)
 				ix.MarkActive(id, int32(i%3))
-				if got, ok := ix.Lookup(model.HashSeriesKey(key), key); !ok || got != id {
+				if got, ok, _ := ix.Lookup(model.HashSeriesKey(key), key); !ok || got != id {
 					t.Errorf("Lookup = %d, %v; want %d", got, ok, id)
 				}
 			}

@@ -106,7 +106,7 @@ func crashStep(t *testing.T, ix *Index, n, durable *naive, w *world, after **mem
 func addRandomGaps(t *testing.T, ix *Index, n *naive, w *world) {
 	t.Helper()
 	key := w.key(t)
-	id, created := ix.Add(model.HashSeriesKey(key), key)
+	id, created, _ := ix.Add(model.HashSeriesKey(key), key)
 	if old, known := n.ids[string(key)]; known && (created || old != id) {
 		t.Fatalf("key %q had id %d and has now %d", key, old, id)
 	}

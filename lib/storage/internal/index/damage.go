@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,10 +40,14 @@ func manifestFromFiles(entries []vfs.Entry) manifest {
 		if isDeletedName(e.Name) { // the last one has all; numbers of equal length sort like text
 			m.deleted = max(m.deleted, strings.TrimSuffix(e.Name, copySuffix))
 		}
+		if day, ok := parseDayName(e.Name); ok {
+			m.days = append(m.days, day)
+		}
 		if seq, ok := sequenceOf(e.Name); ok {
 			m.nextSeq = max(m.nextSeq, seq+1)
 		}
 	}
+	slices.Sort(m.days)
 	return m
 }
 
@@ -82,7 +88,7 @@ func (ix *Index) openSegment(path string) (*segment, error) {
 // another name first: a file which is not listed would be deleted by the next open.
 func (ix *Index) openSegments(m *manifest, changed bool) (*state, error) {
 	st := &state{head: newHead(), deleted: roaring.New()}
-	left := manifest{nextSeq: m.nextSeq, deleted: m.deleted}
+	left := manifest{nextSeq: m.nextSeq, deleted: m.deleted, days: m.days}
 	for _, name := range m.segments {
 		path := filepath.Join(ix.o.Dir, name)
 		s, err := ix.openSegment(path)
@@ -114,7 +120,7 @@ func (ix *Index) openSegments(m *manifest, changed bool) (*state, error) {
 	return st, nil
 }
 
-// rebuildDays replaces damaged files of active days: every series counts as active on them. That costs searches of
+// rebuildDays replaces damaged and missing files of active days: every series counts as active on them. That costs searches of
 // these days some time, and no answer lacks anything. The damaged files are kept under another name.
 func (ix *Index) rebuildDays(st *state, damaged map[string]error) error {
 	if len(damaged) == 0 {
@@ -128,25 +134,25 @@ func (ix *Index) rebuildDays(st *state, damaged map[string]error) error {
 		path := filepath.Join(ix.o.Dir, name)
 		ix.corruptFiles.Inc()
 		ix.o.Logger.Errorf("index file %q is set aside as %q; all series count as active on that day from now on, which loses nothing: %s", path, path+corruptSuffix, cause)
-		day, err := strconv.ParseInt(strings.TrimPrefix(name, dayPrefix), 10, 32)
-		if err != nil || ix.days.path(int32(day)) != path { // not a name that we give
+		day, ok := parseDayName(name)
+		if !ok {
 			if err := ix.setAside(name); err != nil {
 				return err
 			}
 			continue
 		}
 		// A second name first, so that at no moment the day is without a file.
-		if err := ix.o.FS.Link(path, path+corruptSuffix); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := ix.o.FS.Link(path, path+corruptSuffix); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		data, err := appendDay(nil, int32(day), known.Clone())
+		data, err := appendDay(nil, day, known.Clone())
 		if err != nil {
 			return err
 		}
 		if err := vfs.WriteFileDurable(ix.o.FS, path, data); err != nil {
 			return err
 		}
-		ix.days.mu.days[int32(day)] = &dayBits{ids: known.Clone(), size: int64(len(data))}
+		ix.days.mu.days[day] = &dayBits{ids: known.Clone(), size: int64(len(data))}
 	}
 	return nil
 }
@@ -171,11 +177,16 @@ func (st *state) known() (*roaring.Bitmap, error) {
 func (ix *Index) Known() (*roaring.Bitmap, error) {
 	st := ix.acquire()
 	defer ix.release(st)
-	ids, err := st.known()
+	ids, err := ix.knownOf(st)
 	if err == nil {
 		ids.Or(st.deleted)
 	}
 	return ids, err
+}
+
+func (ix *Index) knownOf(st *state) (ids *roaring.Bitmap, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
+	return st.known()
 }
 
 // Reserve makes Add give no id below end: somebody has seen these ids in use, though the index, which

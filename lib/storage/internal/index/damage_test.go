@@ -119,7 +119,7 @@ func TestDamagedSegmentIsSetAside(t *testing.T) {
 						checkQuery(t, ix, n, w)
 					}
 					key := testKey(t, model.TenantID{}, "new", fmt.Sprint(round))
-					id, created := ix.Add(model.HashSeriesKey(key), key)
+					id, created, _ := ix.Add(model.HashSeriesKey(key), key)
 					if !created || id < next {
 						t.Fatalf("new id %d, %t; want one from %d on", id, created, next)
 					}
@@ -300,7 +300,7 @@ func TestReserve(t *testing.T) {
 	ix := mustOpen(t, memfs.New(memfs.Options{}), "/i")
 	ix.Reserve(100)
 	key := testKey(t, model.TenantID{}, "a", "b")
-	if id, _ := ix.Add(model.HashSeriesKey(key), key); id != 100 {
+	if id, _, _ := ix.Add(model.HashSeriesKey(key), key); id != 100 {
 		t.Errorf("id %d; want 100", id)
 	}
 	if known, err := ix.Known(); err != nil || !known.Equals(roaring.BitmapOf(100)) {

@@ -2,7 +2,10 @@ package index
 
 import (
 	"encoding/binary"
+	"fmt"
+	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,8 +118,22 @@ func (t *dayTable) save(days map[int32]*roaring.Bitmap) error {
 	return nil
 }
 
+// files returns the days which have a durable file, ascending.
+func (t *dayTable) files() []int32 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var days []int32
+	for day, d := range t.mu.days {
+		if d.size > 0 {
+			days = append(days, day)
+		}
+	}
+	slices.Sort(days)
+	return days
+}
+
 func (t *dayTable) path(day int32) string {
-	return filepath.Join(t.dir, dayPrefix+strconv.Itoa(int(day)))
+	return filepath.Join(t.dir, dayName(day))
 }
 
 // appendDay appends the file of a day. It may reorganise ids.
@@ -157,7 +174,7 @@ func openBitmap(data []byte, path, magic string, extra int) (head []byte, ids *r
 		return nil, nil, corrupt(path, "contents: wrong checksum")
 	}
 	if v := data[len(magic)]; v != formatVersion {
-		return nil, nil, unknownVersion(path, v)
+		return nil, nil, unknownVersion(path, v, formatVersion)
 	}
 	ids, ok := decodeBitmap(data[start+extra : n])
 	if !ok {
@@ -171,8 +188,16 @@ func isDayName(name string) bool {
 	return strings.HasPrefix(name, dayPrefix) && !strings.HasSuffix(name, tempSuffix) && !strings.HasSuffix(name, corruptSuffix)
 }
 
-// load reads all day files and returns the names of damaged ones.
-func (t *dayTable) load() (damaged map[string]error, err error) {
+// parseDayName returns the day in the name of a file; false when we give no such name.
+func parseDayName(name string) (int32, bool) {
+	day, err := strconv.ParseInt(strings.TrimPrefix(name, dayPrefix), 10, 32)
+	return int32(day), err == nil && dayName(int32(day)) == name
+}
+
+func dayName(day int32) string { return dayPrefix + strconv.Itoa(int(day)) }
+
+// load reads all day files and returns the names of damaged ones, and of those in listed which are missing.
+func (t *dayTable) load(listed []int32) (damaged map[string]error, err error) {
 	t.mu.days = map[int32]*dayBits{}
 	entries, err := t.fs.ReadDir(t.dir)
 	if err != nil {
@@ -199,6 +224,11 @@ func (t *dayTable) load() (damaged map[string]error, err error) {
 			damaged[e.Name] = err
 		default:
 			return nil, err
+		}
+	}
+	for _, day := range listed {
+		if _, bad := damaged[dayName(day)]; t.mu.days[day] == nil && !bad {
+			damaged[dayName(day)] = fmt.Errorf("cannot find it, though it is listed: %w", fs.ErrNotExist)
 		}
 	}
 	return damaged, nil

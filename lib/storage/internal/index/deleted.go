@@ -195,7 +195,7 @@ func (ix *Index) Snapshot(dir string) error {
 }
 
 func (ix *Index) linkAll(st *state, dir string) error {
-	m := st.manifest(ix.nextSeq.Load())
+	m := st.manifest(ix.nextSeq.Load(), ix.days.files())
 	names := append([]string(nil), m.segments...)
 	if m.deleted != "" {
 		names = append(names, m.deleted, m.deleted+copySuffix)
@@ -205,7 +205,7 @@ func (ix *Index) linkAll(st *state, dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if isDayName(e.Name) {
+		if isDayName(e.Name) { // those too which are not listed yet
 			names = append(names, e.Name)
 		}
 	}

@@ -29,7 +29,7 @@ func withDeleted(t *testing.T, w *world) (*memfs.FS, *naive, string) {
 	must(t, ix.Delete(n.goneIDs()))
 	for _, id := range n.goneIDs().ToArray() {
 		if key := n.gone[id].key; id%2 == 0 && n.ids[key] == 0 {
-			again, created := ix.Add(model.HashSeriesKey([]byte(key)), []byte(key))
+			again, created, _ := ix.Add(model.HashSeriesKey([]byte(key)), []byte(key))
 			if !created || again < n.next {
 				t.Fatalf("a deleted series came back as %d, %t", again, created)
 			}
@@ -148,7 +148,7 @@ func TestDeleteUnknownSeries(t *testing.T) {
 	}
 	must(t, ix.Delete(roaring.BitmapOf(5)))
 	key := testKey(t, model.TenantID{}, "a", "b")
-	if id, _ := ix.Add(model.HashSeriesKey(key), key); id != 6 {
+	if id, _, _ := ix.Add(model.HashSeriesKey(key), key); id != 6 {
 		t.Errorf("id %d; want 6", id)
 	}
 	if n := ix.SeriesCount(); n != 1 {

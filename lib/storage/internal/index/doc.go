@@ -23,10 +23,12 @@
 //  2. Ids given by Add grow; they lie above every id the index has seen, on disk or restored.
 //  3. A series lives in exactly one source of a state: the head, a frozen head or one segment. After the loss of
 //     a manifest it may be in several segments, with the same id, until they are merged.
-//  4. The manifest on disk lists only segments that are durable and whole. Files it does not list are deleted by Open.
+//  4. The manifest on disk lists only segments that are durable and whole. Files it does not list are deleted by Open,
+//     but for those of days, which are used before they are listed.
 //  5. Day files on disk name only ids that are in listed segments, or were in one that was lost, or are deleted.
 //  6. Open sets damaged files aside, never deletes them, and serves the rest. Ids in use elsewhere are kept from being
 //     given again by Reserve.
 //  7. A deleted id stays deleted, and a series which comes back gets a larger one. What is deleted is durable before it is hidden.
-//  8. Nothing of one tenant is reachable through another: dictionaries and postings are kept by tenant.
+//  8. A page of a segment that cannot be read any more is an error of the call that reads it, and names the segment.
+//  9. Nothing of one tenant is reachable through another: dictionaries and postings are kept by tenant.
 package index

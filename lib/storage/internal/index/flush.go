@@ -32,8 +32,23 @@ func (ix *Index) Flush() error {
 	if err := ix.days.flush(days); err != nil {
 		return fmt.Errorf("cannot flush active days of index %q: %w", ix.o.Dir, err)
 	}
+	if err := ix.listDays(); err != nil {
+		return fmt.Errorf("cannot list the active days of index %q: %w", ix.o.Dir, err)
+	}
 	ix.flushes.Inc()
 	return nil
+}
+
+// listDays lists the days whose files are new, which is the case once a day.
+func (ix *Index) listDays() error {
+	ix.commitMu.Lock()
+	defer ix.commitMu.Unlock()
+	if slices.Equal(ix.listed, ix.days.files()) {
+		return nil
+	}
+	st := ix.acquire()
+	defer ix.release(st)
+	return ix.publishLocked(st.with(st.head, st.frozen, st.segments))
 }
 
 // freeze makes the head read-only, starts an empty one and returns the heads to be written.
@@ -116,12 +131,13 @@ func (ix *Index) commit(added *segment, written *head, merged []*segment) error 
 // publishLocked makes a state durable and current. After an error nobody knows whether the new manifest is on disk: so the
 // caller must not remove a file, be it listed in the old one or in the new one, but add it to orphans.
 func (ix *Index) publishLocked(next *state) error {
-	m := next.manifest(ix.nextSeq.Load())
+	m := next.manifest(ix.nextSeq.Load(), ix.days.files())
 	data := m.appendTo(nil)
 	if err := vfs.WriteFileDurable(ix.o.FS, filepath.Join(ix.o.Dir, manifestName), data); err != nil {
 		return err
 	}
 	ix.removeOrphansLocked()
+	ix.listed = m.days
 	ix.manifestSize.Store(int64(len(data)))
 	ix.setState(next)
 	return nil

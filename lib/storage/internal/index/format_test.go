@@ -27,11 +27,11 @@ func goldenIndex(t testing.TB, fs vfs.FS) *Index {
 		for i := range 150 {
 			tenant := model.TenantID{AccountID: uint32(i % 3 / 2 * 7), ProjectID: uint32(i % 3 / 2)}
 			key := testKey(t, tenant, model.MetricNameLabel, fmt.Sprintf("metric_%d", i%7), "instance", fmt.Sprintf("host-%03d:9100", i), "job", "node", "round", fmt.Sprint(round))
-			id, _ := ix.Add(model.HashSeriesKey(key), key)
+			id, _, _ := ix.Add(model.HashSeriesKey(key), key)
 			ix.MarkActive(id, int32(20000+i%2+round))
 		}
 		key := testKey(t, model.TenantID{ProjectID: uint32(1 - round)})
-		id, _ := ix.Add(model.HashSeriesKey(key), key)
+		id, _, _ := ix.Add(model.HashSeriesKey(key), key)
 		ix.MarkActive(id, 20000)
 		must(t, ix.Flush())
 	}
@@ -117,7 +117,7 @@ func TestDisjointTenants(t *testing.T) {
 	a, b := model.TenantID{AccountID: 1}, model.TenantID{AccountID: 2}
 	for i, tenant := range []model.TenantID{a, b} {
 		key := testKey(t, tenant, model.MetricNameLabel, "m", "own", fmt.Sprint(i))
-		id, _ := ix.Add(model.HashSeriesKey(key), key)
+		id, _, _ := ix.Add(model.HashSeriesKey(key), key)
 		ix.MarkActive(id, 1)
 	}
 	for range 2 {
@@ -216,7 +216,7 @@ func exercise(s *segment) {
 }
 
 func FuzzSmallFiles(f *testing.F) {
-	m := manifest{nextSeq: 7, segments: []string{"seg-1", "seg-2"}, deleted: "deleted-3"}
+	m := manifest{nextSeq: 7, segments: []string{"seg-1", "seg-2"}, deleted: "deleted-3", days: []int32{-3, 0, 20000, 20001}}
 	f.Add(m.appendTo(nil))
 	day, err := appendDay(nil, 20000, roaring.BitmapOf(1, 2, 3, 70000))
 	must(f, err)
@@ -231,7 +231,7 @@ func FuzzSmallFiles(f *testing.F) {
 		data = binary.LittleEndian.AppendUint32(bytes.Clone(data[:len(data)-4]), checksum(data[:len(data)-4]))
 		if m, err := decodeManifest(data, "m"); err == nil {
 			again, err := decodeManifest(m.appendTo(nil), "m")
-			if err != nil || again.nextSeq != m.nextSeq || again.deleted != m.deleted || !slices.Equal(again.segments, m.segments) {
+			if err != nil || again.nextSeq != m.nextSeq || again.deleted != m.deleted || !slices.Equal(again.segments, m.segments) || !slices.Equal(again.days, m.days) {
 				t.Fatalf("manifest %+v became %+v, %v", m, again, err)
 			}
 		}

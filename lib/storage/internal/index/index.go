@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type Index struct {
 	commitMu sync.Mutex // changes of the manifest and of the state
 	nextSeq  atomic.Uint64
 	orphans  []string // paths of files which no manifest lists for sure, guarded by commitMu
+	listed   []int32  // days in the manifest, guarded by commitMu
 
 	manifestSize, deletedSize atomic.Int64
 
@@ -62,7 +64,8 @@ type Index struct {
 
 // Open opens the index in a directory, or starts an empty one. Damaged files are set aside and reported, and the
 // rest is served; see rebuildDays and openSegments for what is lost.
-func Open(o Options) (*Index, error) {
+func Open(o Options) (_ *Index, err error) {
+	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
 	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
@@ -88,7 +91,7 @@ func Open(o Options) (*Index, error) {
 	}
 	var damaged map[string]error
 	if err = ix.loadDeleted(&m, st); err == nil {
-		damaged, err = ix.days.load()
+		damaged, err = ix.days.load(m.days)
 	}
 	if err == nil {
 		err = ix.rebuildDays(st, damaged)
@@ -98,6 +101,7 @@ func Open(o Options) (*Index, error) {
 		ix.dec.Close()
 		return nil, err
 	}
+	ix.listed = m.days
 	ix.reg.nextID = max(ix.reg.nextID, ix.days.end(), endOf(st.deleted))
 	st.refs.Store(1)
 	ix.mu.state = st // it takes over the references of openSegment
@@ -148,8 +152,8 @@ func (st *state) with(h *head, frozen []*head, segments []*segment) *state {
 	return &state{head: h, frozen: frozen, segments: segments, deleted: st.deleted, deletedName: st.deletedName}
 }
 
-func (st *state) manifest(nextSeq uint64) manifest {
-	m := manifest{nextSeq: nextSeq, deleted: st.deletedName}
+func (st *state) manifest(nextSeq uint64, days []int32) manifest {
+	m := manifest{nextSeq: nextSeq, deleted: st.deletedName, days: days}
 	for _, s := range st.segments {
 		m.segments = append(m.segments, s.name())
 	}
@@ -232,50 +236,46 @@ func (st *state) appendKey(dst []byte, id uint32) (_ []byte, ok bool, err error)
 	return dst, ok, nil
 }
 
-// mustLookup crashes on damage: the segments had valid checksums when they were opened, and going on could
-// give one series two ids.
-func (st *state) mustLookup(hash uint64, key []byte) (uint32, bool) {
-	id, ok, err := st.lookup(hash, key)
-	invariants.Check(err == nil, "index lookup: %v", err)
-	return id, ok
-}
-
-// Lookup returns the id of a canonical key. Hash is model.HashSeriesKey(key).
-func (ix *Index) Lookup(hash uint64, key []byte) (id uint32, ok bool) {
+// Lookup returns the id of a canonical key. Hash is model.HashSeriesKey(key). After an error, of kind Corrupt, it is not known whether the series is
+// there: nobody may go on as if it was not, since that could give one series two ids.
+func (ix *Index) Lookup(hash uint64, key []byte) (id uint32, ok bool, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
-	return st.mustLookup(hash, key)
+	return st.lookup(hash, key)
 }
 
 // LookupFlushed is Lookup among the series which are durable. It finds nothing that somebody is just registering.
-func (ix *Index) LookupFlushed(hash uint64, key []byte) (id uint32, ok bool) {
+func (ix *Index) LookupFlushed(hash uint64, key []byte) (id uint32, ok bool, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
 	flushed := st.with(nil, nil, st.segments)
-	return flushed.mustLookup(hash, key)
+	return flushed.lookup(hash, key)
 }
 
 // Add returns the id of a canonical key, which it registers when it is new. Hash is
-// model.HashSeriesKey(key). The registration is durable after the next Flush.
-func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool) {
+// model.HashSeriesKey(key). The registration is durable after the next Flush. An error is that of Lookup, and nothing is registered then.
+func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool, err error) {
 	invariants.Check(len(key) > model.TenantSize, "series key of %d bytes", len(key))
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	ix.reg.Lock()
 	defer ix.reg.Unlock()
 	st := ix.acquire()
 	defer ix.release(st)
-	if id, ok := st.mustLookup(hash, key); ok {
-		return id, false
+	if id, ok, err := st.lookup(hash, key); ok || err != nil {
+		return id, false, err
 	}
 	invariants.Check(ix.reg.nextID < math.MaxUint32, "index %q is out of series ids", ix.o.Dir)
 	id = uint32(ix.reg.nextID)
 	ix.reg.nextID++
 	st.head.add(hash, id, key)
-	return id, true
+	return id, true, nil
 }
 
 // Restore registers a key under the id it had before a crash. Keys may come in any order and more
 // than once. A deleted id stays deleted. An error of kind Corrupt is about the key: it is malformed, or it or the id is already taken otherwise.
-func (ix *Index) Restore(id uint32, key []byte) error {
+func (ix *Index) Restore(id uint32, key []byte) (err error) {
 	ix.reg.Lock()
 	defer ix.reg.Unlock()
 	_, labels, err := model.ParseSeriesKey(ix.reg.labels[:0], key)
@@ -292,7 +292,7 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 	if st.isDeleted(id) { // Delete has reserved it
 		return nil
 	}
-	have, ok, err := st.appendKey(nil, id)
+	have, ok, err := ix.keyOf(st, id)
 	if err != nil {
 		return errRestore(err)
 	}
@@ -304,7 +304,7 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 			id, model.SeriesKeyString(key), model.SeriesKeyString(have))
 	}
 	hash := model.HashSeriesKey(key)
-	other, ok, err := st.lookup(hash, key)
+	other, ok, err := ix.Lookup(hash, key)
 	if err != nil {
 		return errRestore(err)
 	}
@@ -317,6 +317,12 @@ func (ix *Index) Restore(id uint32, key []byte) error {
 	return nil
 }
 
+// keyOf returns the key of a series.
+func (ix *Index) keyOf(st *state, id uint32) (key []byte, ok bool, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
+	return st.appendKey(nil, id)
+}
+
 // errRestore is for an index which cannot be read. The log is not to blame, so the kind is not Corrupt.
 func errRestore(cause error) error {
 	return errkind.New(errkind.Internal, "cannot restore a series: %w", cause)
@@ -327,17 +333,18 @@ func errRestore(cause error) error {
 func (ix *Index) MarkActive(id uint32, day int32) { ix.days.mark(id, day) }
 
 // AppendKey appends the key of a series. An unknown or deleted id is an error of kind NotFound.
-func (ix *Index) AppendKey(dst []byte, id uint32) ([]byte, error) {
+func (ix *Index) AppendKey(dst []byte, id uint32) (key []byte, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
 	if st.isDeleted(id) {
 		return dst, unknownID(id)
 	}
-	dst, ok, err := st.appendKey(dst, id)
+	key, ok, err := st.appendKey(dst, id)
 	if err == nil && !ok {
 		err = unknownID(id)
 	}
-	return dst, err
+	return key, err
 }
 
 func unknownID(id uint32) error {
@@ -346,7 +353,8 @@ func unknownID(id uint32) error {
 
 // Keys calls yield with every id of the set that is not deleted, ascending, and its key until yield returns false. The key is
 // valid until yield returns. An unknown id ends it with an error of kind NotFound.
-func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id uint32, key []byte) bool) error {
+func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id uint32, key []byte) bool) (err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
 	r := ix.keyReader(st, ids)
@@ -437,7 +445,7 @@ func (ix *Index) SeriesCount() int {
 	st := ix.acquire()
 	defer ix.release(st)
 	if !st.deleted.IsEmpty() {
-		if known, err := st.known(); err == nil {
+		if known, err := ix.knownOf(st); err == nil {
 			st.hide(known)
 			return int(known.GetCardinality())
 		}
@@ -451,10 +459,10 @@ func (ix *Index) SeriesCount() int {
 }
 
 // Tenants returns the sorted tenants that have series.
-func (ix *Index) Tenants() ([]model.TenantID, error) {
+func (ix *Index) Tenants() (list []model.TenantID, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
-	var list []model.TenantID
 	st.heads(func(h *head) bool { list = h.appendTenants(list); return true })
 	for _, s := range st.segments {
 		for i := range s.footer.tenantCount {

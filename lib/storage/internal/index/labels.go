@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -38,7 +39,8 @@ func (ix *Index) selected(ctx context.Context, st *state, q *Query) (*roaring.Bi
 }
 
 // LabelNames returns the sorted label names of the selected series, at most limit (0: no limit).
-func (ix *Index) LabelNames(ctx context.Context, q Query, limit int) ([]string, error) {
+func (ix *Index) LabelNames(ctx context.Context, q Query, limit int) (names []string, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
 	ids, err := ix.selected(ctx, st, &q)
@@ -92,7 +94,8 @@ func sortedUnique(list []string, limit int) []string {
 }
 
 // LabelValues returns the sorted values that a label has in the selected series, at most limit (0: no limit).
-func (ix *Index) LabelValues(ctx context.Context, q Query, name string, limit int) ([]string, error) {
+func (ix *Index) LabelValues(ctx context.Context, q Query, name string, limit int) (list []string, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	st := ix.acquire()
 	defer ix.release(st)
 	ids, err := ix.selected(ctx, st, &q)

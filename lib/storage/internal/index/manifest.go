@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -13,23 +14,26 @@ import (
 const (
 	manifestName  = "MANIFEST"
 	manifestMagic = "vmclman" // followed by the version byte
-	segmentPrefix = "seg-"
-	dayPrefix     = "day-"
-	tempSuffix    = ".tmp"
-	maxFileName   = 64
+	// manifestVersion is the version of the manifest only.
+	manifestVersion = 2
+	segmentPrefix   = "seg-"
+	dayPrefix       = "day-"
+	tempSuffix      = ".tmp"
+	maxFileName     = 64
 )
 
-// manifest is the list of files that are valid. Files of days need not be listed.
+// manifest is the list of files that are valid. A new file of a day is used before it is listed.
 type manifest struct {
 	nextSeq  uint64
 	segments []string
-	deleted  string // file of deleted series, if there is one
+	deleted  string  // file of deleted series, if there is one
+	days     []int32 // which have a file, ascending
 }
 
 func (m *manifest) appendTo(dst []byte) []byte {
 	start := len(dst)
 	dst = append(dst, manifestMagic...)
-	dst = append(dst, formatVersion)
+	dst = append(dst, manifestVersion)
 	dst = binary.LittleEndian.AppendUint64(dst, m.nextSeq)
 	dst = binary.AppendUvarint(dst, uint64(len(m.segments)))
 	for _, s := range m.segments {
@@ -38,6 +42,12 @@ func (m *manifest) appendTo(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.deleted)))
 	dst = append(dst, m.deleted...)
+	dst = binary.AppendUvarint(dst, uint64(len(m.days)))
+	before := int64(0)
+	for _, day := range m.days {
+		dst = binary.AppendVarint(dst, int64(day)-before)
+		before = int64(day)
+	}
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
 }
 
@@ -49,8 +59,8 @@ func decodeManifest(data []byte, path string) (manifest, error) {
 	if checksum(data[:n]) != binary.LittleEndian.Uint32(data[n:]) {
 		return manifest{}, corrupt(path, "contents: wrong checksum")
 	}
-	if v := data[len(manifestMagic)]; v != formatVersion {
-		return manifest{}, unknownVersion(path, v)
+	if v := data[len(manifestMagic)]; v != manifestVersion {
+		return manifest{}, unknownVersion(path, v, manifestVersion)
 	}
 	r := reader{b: data[len(manifestMagic)+1 : n]}
 	m := manifest{nextSeq: r.u64()}
@@ -60,10 +70,30 @@ func decodeManifest(data []byte, path string) (manifest, error) {
 	if m.deleted = fileName(&r, deletedPrefix); strings.HasSuffix(m.deleted, copySuffix) {
 		r.fail()
 	}
+	m.days = readDays(&r)
 	if r.bad || len(r.b) > 0 {
 		return manifest{}, corrupt(path, "contents")
 	}
 	return m, nil
+}
+
+// readDays reads ascending days.
+func readDays(r *reader) (days []int32) {
+	day := int64(0)
+	for i := range r.length(1) {
+		step, n := binary.Varint(r.b)
+		if n <= 0 || i > 0 && step <= 0 || step > math.MaxUint32 || step < math.MinInt32 {
+			r.fail()
+			return nil
+		}
+		r.b = r.b[n:]
+		if day += step; day > math.MaxInt32 {
+			r.fail()
+			return nil
+		}
+		days = append(days, int32(day))
+	}
+	return days
 }
 
 // fileName reads the name of a file which is to start with prefix. It is empty for files of deleted series only.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -15,7 +16,8 @@ import (
 )
 
 // Merge combines all segments into one, and drops deleted series.
-func (ix *Index) Merge(ctx context.Context) error {
+func (ix *Index) Merge(ctx context.Context) (err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	ix.mergeMu.Lock()
 	defer ix.mergeMu.Unlock()
 	st := ix.acquire()
@@ -64,6 +66,7 @@ func (ix *Index) checkRoom(list []*segment) error {
 // do. Call it in the background after flushes: without it the number of segments, and so the time of a
 // search, grows. It does nothing while another merge is running, and when the disk has no room for one.
 func (ix *Index) MergeNext(ctx context.Context) (more bool, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	if !ix.mergeMu.TryLock() {
 		return false, nil
 	}
@@ -125,7 +128,10 @@ func pickMerge(sizes []int) []int {
 
 // merge combines segments of the current state. The caller holds mergeMu and the state.
 func (ix *Index) merge(ctx context.Context, st *state, list []*segment) error {
-	s, err := ix.writeSegment(firstIDOf(list), func(w *segmentWriter) error { return mergeInto(ctx, w, list, st.deleted) })
+	s, err := ix.writeSegment(firstIDOf(list), func(w *segmentWriter) (err error) {
+		defer ix.guard(debug.SetPanicOnFault(true), &err) // so that the unfinished file is removed
+		return mergeInto(ctx, w, list, st.deleted)
+	})
 	if err == nil {
 		err = ix.commit(s, nil, list)
 	}

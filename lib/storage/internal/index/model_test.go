@@ -336,7 +336,7 @@ func checkAll(t *testing.T, ix *Index, n *naive) {
 	all := roaring.New()
 	for id, key := range n.keys {
 		all.Add(id)
-		got, ok := ix.Lookup(model.HashSeriesKey([]byte(key)), []byte(key))
+		got, ok, _ := ix.Lookup(model.HashSeriesKey([]byte(key)), []byte(key))
 		if !ok || got != id {
 			t.Fatalf("Lookup(%q) = %d, %v; want %d", key, got, ok, id)
 		}
@@ -436,10 +436,10 @@ func addRandom(t *testing.T, ix *Index, n *naive, w *world) {
 	key := w.key(t)
 	hash := model.HashSeriesKey(key)
 	want, known := n.ids[string(key)]
-	if got, ok := ix.Lookup(hash, key); ok != known || got != want {
+	if got, ok, _ := ix.Lookup(hash, key); ok != known || got != want {
 		t.Fatalf("Lookup(%q) = %d, %v; want %d, %v", key, got, ok, want, known)
 	}
-	id, created := ix.Add(hash, key)
+	id, created, _ := ix.Add(hash, key)
 	if created == known || (known && id != want) || (!known && id != n.next) {
 		t.Fatalf("Add(%q) = %d, %v; want known %v as %d or the next id %d", key, id, created, known, want, n.next)
 	}

@@ -81,6 +81,6 @@ func corrupt(path, what string) error {
 	return errkind.New(errkind.Corrupt, "cannot read index file %q: damaged %s; restore the directory of the month from a backup", path, what)
 }
 
-func unknownVersion(path string, version byte) error {
-	return errkind.New(errkind.Unsupported, "cannot read index file %q: it has format version %d and this program knows %d; use the version which wrote it, or a newer one", path, version, formatVersion)
+func unknownVersion(path string, version, known byte) error {
+	return errkind.New(errkind.Unsupported, "cannot read index file %q: it has format version %d and this program knows %d; use the version which wrote it, or a newer one", path, version, known)
 }

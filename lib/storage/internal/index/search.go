@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"context"
+	"runtime/debug"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -22,7 +23,8 @@ type Query struct {
 }
 
 // Search returns the ids of the selected series.
-func (ix *Index) Search(ctx context.Context, q Query) (*roaring.Bitmap, error) {
+func (ix *Index) Search(ctx context.Context, q Query) (ids *roaring.Bitmap, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	sets, err := compileSets(q.Filters)
 	if err != nil {
 		return nil, err

@@ -42,11 +42,15 @@ func openSegment(fs vfs.FS, path string, dec *zstd.Decoder) (*segment, error) {
 	}
 	s := &segment{fs: fs, path: path, mapping: m, data: m.Bytes(), dec: dec}
 	s.refs.Store(1)
-	if what := s.check(); what != "" {
-		return nil, errors.Join(corrupt(path, what), m.Close())
+	what, err := s.checkMapped()
+	if what != "" {
+		err = corrupt(path, what)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	if v := s.data[len(segmentMagic)]; v != formatVersion {
-		return nil, errors.Join(unknownVersion(path, v), m.Close())
+		return nil, errors.Join(unknownVersion(path, v, formatVersion), m.Close())
 	}
 	return s, nil
 }

@@ -18,7 +18,7 @@ func TestSizes(t *testing.T) {
 		hashes := hashAll(keys)
 		text := 0
 		for i, key := range keys {
-			id, _ := ix.Add(hashes[i], key)
+			id, _, _ := ix.Add(hashes[i], key)
 			ix.MarkActive(id, 1)
 			text += len(key)
 		}

@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"context"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -103,7 +104,8 @@ func (t *topList) sorted() []StatusEntry {
 
 // Status counts the selected series by metric name, label name and label value. It reads no keys: the counts are those of
 // postings within the selection.
-func (ix *Index) Status(ctx context.Context, q StatusQuery) (*Status, error) {
+func (ix *Index) Status(ctx context.Context, q StatusQuery) (_ *Status, err error) {
+	defer ix.guard(debug.SetPanicOnFault(true), &err)
 	q.TopN = max(q.TopN, 1)
 	sets, err := compileSets(q.Filters)
 	if err != nil {

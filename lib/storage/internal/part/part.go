@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 
 	"vmcluster/lib/codec"
@@ -47,7 +48,8 @@ func Open(fsys vfs.FS, dir string) (*Part, error) {
 	return p, nil
 }
 
-func (p *Part) open() error {
+func (p *Part) open() (err error) {
+	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
 	metaPath := filepath.Join(p.dir, metaName)
 	data, err := p.fs.ReadFile(metaPath)
 	if err != nil {
@@ -184,6 +186,19 @@ func (p *Part) MaxID() (id uint32, ok bool) {
 		return 0, false
 	}
 	return uint32(p.index.ids.At(p.index.rankAt(n - 1))), true
+}
+
+// OffsetOf returns the file of the part, and the place in it, in which a fault of memory was; false when it was elsewhere.
+func (p *Part) OffsetOf(f *vfs.Fault) (path string, offset int64, ok bool) {
+	for _, m := range []struct {
+		name string
+		m    vfs.Mapping
+	}{{blocksName, p.blocks}, {valuesName, p.values.mapping}, {timestampsName, p.times.mapping}} {
+		if offset, ok := f.OffsetIn(m.m.Bytes()); ok {
+			return filepath.Join(p.dir, m.name), offset, true
+		}
+	}
+	return "", 0, false
 }
 
 // AppendBlocks appends the blocks of a series which overlap r, by MinTimestamp. They alias

@@ -16,7 +16,10 @@ const dueInterval = 300_000
 func flushSpan(t *testing.T, p *Partition, from, to int64) *entry {
 	t.Helper()
 	key := testKey(t, "b")
-	id, _ := p.Index().Add(model.HashSeriesKey(key), key)
+	id, _, err := p.Index().Add(model.HashSeriesKey(key), key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var d head.Delta
 	d.Reset()
 	p.Head().Append(id, []model.Sample{{Timestamp: from, Value: 1}, {Timestamp: to, Value: 2}}, &d)

@@ -44,7 +44,7 @@ func addSeries(t testing.TB, p *Partition, series, metrics int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, created := p.Index().Add(model.HashSeriesKey(key), key); int(id) != i || !created {
+		if id, created, _ := p.Index().Add(model.HashSeriesKey(key), key); int(id) != i || !created {
 			t.Fatalf("series %d has id %d, %t", i, id, created)
 		}
 	}

@@ -29,7 +29,7 @@ func withParts(t *testing.T, n int) *Partition {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, _ := p.Index().Add(model.HashSeriesKey(key), key)
+	id, _, _ := p.Index().Add(model.HashSeriesKey(key), key)
 	for i := range n {
 		var d head.Delta
 		d.Reset()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -97,9 +98,10 @@ type entry struct {
 }
 
 // Open opens the partition in DataDir, or creates it. The caller has one reference.
-func Open(o Options) (*Partition, error) {
+func Open(o Options) (_ *Partition, err error) {
+	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
 	p := &Partition{o: o, month: o.Month, dir: filepath.Join(o.DataDir, o.Month.String())}
-	_, err := o.FS.ReadDir(p.dir)
+	_, err = o.FS.ReadDir(p.dir)
 	created := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !created {
 		return nil, err

@@ -45,7 +45,10 @@ func testKey(t *testing.T, name string) []byte {
 func flushRows(t *testing.T, p *Partition, from, n int) {
 	t.Helper()
 	key := testKey(t, "b")
-	id, _ := p.Index().Add(model.HashSeriesKey(key), key)
+	id, _, err := p.Index().Add(model.HashSeriesKey(key), key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range n {
 		var d head.Delta
 		d.Reset()
@@ -128,7 +131,7 @@ func TestIDsOfPartsAreReserved(t *testing.T) {
 	}
 	p = openOn(t, mem)
 	key := testKey(t, "other")
-	if id, _ := p.Index().Add(model.HashSeriesKey(key), key); id <= old {
+	if id, _, _ := p.Index().Add(model.HashSeriesKey(key), key); id <= old {
 		t.Errorf("a new series has id %d; parts have ids up to %d", id, old)
 	}
 	if err := p.Release(); err != nil {

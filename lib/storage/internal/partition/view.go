@@ -5,6 +5,7 @@ import (
 	"vmcluster/lib/storage/internal/head"
 	"vmcluster/lib/storage/internal/part"
 	"vmcluster/lib/tsblock"
+	"vmcluster/lib/vfs"
 )
 
 // View is the set of heads and parts of a partition at one moment. It holds a
@@ -59,6 +60,16 @@ func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id uint32, r model
 		}
 	}
 	return dst, firstErr
+}
+
+// FaultErr returns the error for a fault of memory during AppendBlocks. It names the file where that is known.
+func (v *View) FaultErr(f *vfs.Fault) error {
+	for _, p := range v.parts {
+		if path, offset, ok := p.OffsetOf(f); ok {
+			return f.In(path, offset)
+		}
+	}
+	return f.Err()
 }
 
 // Release gives the view's references back.
