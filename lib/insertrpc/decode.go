@@ -49,13 +49,14 @@ func (d *decoder) decode(src []byte, r *received) error {
 			return errkind.New(errkind.Corrupt, "cannot take insert request of more than %d samples", maxReceivedRows)
 		}
 		e := &d.dict.series.entries[ref]
-		r.keyBytes += int(e.size)
+		r.keyBytes += e.keyBytes()
 		r.batch.AddNumbered(ref, e.hash, 0)
 		if src, err = d.decodeSamples(tail, ref, count, &r.batch); err != nil {
 			return err
 		}
 	}
-	r.series, r.space = d.dict.series, space
+	r.series.snapshot(&d.dict.series)
+	r.space = space
 	space.users.Add(1)
 	return nil
 }

@@ -42,7 +42,8 @@ const (
 	minSenderSlots   = 1 << 10
 )
 
-// slots is a hash table with open addressing: index of an item + 1; 0 is free.
+// slots is a hash table with open addressing; its length is a power of two. A slot has the index of an item + 1, which is less than the length,
+// in its lower bits and a piece of the hash above, so that items of others need not be looked at; 0 is free.
 type slots []uint32
 
 func (s slots) put(hash uint64, index uint32) {
@@ -51,7 +52,24 @@ func (s slots) put(hash uint64, index uint32) {
 	for s[i] != 0 {
 		i = (i + 1) & mask
 	}
-	s[i] = index + 1
+	s[i] = s.mark(hash) | (index + 1)
+}
+
+// mark returns the upper bits of the slot of a hash.
+func (s slots) mark(hash uint64) uint32 { return uint32(hash>>32) &^ uint32(len(s)-1) }
+
+// find returns the index of the item with the given hash for which equal holds.
+func (s slots) find(hash uint64, equal func(index uint32) bool) (index uint32, ok bool) {
+	if len(s) == 0 {
+		return 0, false
+	}
+	mask, mark := uint32(len(s)-1), s.mark(hash)
+	for i := uint32(hash) & mask; s[i] != 0; i = (i + 1) & mask {
+		if v := s[i]; (v^mark)&^mask == 0 && equal(v&mask-1) {
+			return v&mask - 1, true
+		}
+	}
+	return 0, false
 }
 
 func newSenderDict(maxSeries int, budget *memory.Budget) *senderDict {
@@ -88,14 +106,9 @@ func (d *senderDict) lookupOrigin(origin uint64) (ref uint32, isNew, ok bool) {
 		return ref, false, true
 	}
 	hash := spread(origin)
-	if len(d.origins) > 0 {
-		mask := uint64(len(d.origins) - 1)
-		for i := hash & mask; d.origins[i] != 0; i = (i + 1) & mask {
-			if ref = d.origins[i] - 1; d.entries[ref].origin == origin {
-				d.next = ref + 1
-				return ref, false, true
-			}
-		}
+	if ref, ok = d.origins.find(hash, func(i uint32) bool { return d.entries[i].origin == origin }); ok {
+		d.next = ref + 1
+		return ref, false, true
 	}
 	if !d.growOrigins() || !d.growEntries() {
 		return 0, false, false
@@ -117,13 +130,8 @@ func (d *senderDict) lookupKey(hash uint64, key []byte) (ref uint32, isNew, ok b
 	if i := d.nextKeyed; int(i) < len(d.keyed) && d.keyed[i].hash == hash && d.keyed[i].secret == secret {
 		return d.found(i), false, true
 	}
-	if len(d.keys) > 0 {
-		mask := uint64(len(d.keys) - 1)
-		for i := hash & mask; d.keys[i] != 0; i = (i + 1) & mask {
-			if s := &d.keyed[d.keys[i]-1]; s.hash == hash && s.secret == secret {
-				return d.found(d.keys[i] - 1), false, true
-			}
-		}
+	if i, ok := d.keys.find(hash, func(i uint32) bool { return d.keyed[i].hash == hash && d.keyed[i].secret == secret }); ok {
+		return d.found(i), false, true
 	}
 	if !d.growKeys() || !d.growEntries() {
 		return 0, false, false

@@ -11,6 +11,8 @@
 // Batches of concurrent calls travel together in one request, since a node has work for each request whatever its size: those which come
 // while another is under way wait for its answer, at most for a few milliseconds. A batch that comes alone does not wait.
 //
+// The server keeps keys packed: hardly anybody asks for them once the storage knows the series.
+//
 // A request is answered once the server's Ingester has returned. A request which was
 // not answered may have been applied; applying it again is harmless.
 //

@@ -2,8 +2,12 @@ package insertrpc
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 
+	"github.com/klauspost/compress/s2"
+
+	"vmcluster/lib/invariants"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/model"
 )
@@ -13,30 +17,54 @@ import (
 type receiverDict struct {
 	series announced
 	last   []uint64 // bits of the last value received, by reference
-	free   int      // bytes of the newest chunk which are not used
+	used   int      // bytes of the newest chunk
+	text   []byte   // of the newest chunk
 	bytes  int64    // memory held
 	budget *memory.Budget
 	space  *sharedSpace // nil while there are no series
 }
 
-// announced is what requests see of a dictionary. Entries, chunks and the used bytes of chunks do not
+// announced is what requests see of a dictionary. Entries and the keys in chunks do not
 // change any more, so a copy may be read while the dictionary grows.
 type announced struct {
 	entries []receiverEntry
-	chunks  [][]byte // keys; each as long as it will ever be
+	chunks  []*keyChunk
+
+	// For one goroutine: the text of a packed chunk that was asked for last.
+	unpacked   []byte
+	unpackedOf *keyChunk
 }
 
+// receiverEntry is a series. The key is size bytes from start on in its chunk; a key of longKey bytes or more is a chunk of its own.
 type receiverEntry struct {
 	hash  uint64
 	chunk uint32
-	start uint32
-	size  uint32
+	start uint16
+	size  uint16
+}
+
+// keyBytes returns the size of the key, or what is surely no less.
+func (e *receiverEntry) keyBytes() int {
+	if e.size == longKey {
+		return maxKeyBytes
+	}
+	return int(e.size)
+}
+
+// keyChunk is a run of keys. Hardly anybody asks for a key once the storage knows its series, and keys of one sender repeat
+// each other, so chunks are compressed soon after they are full.
+type keyChunk struct {
+	text   atomic.Pointer[[]byte] // nil once it is packed
+	packed []byte                 // set before text is cleared
 }
 
 const (
-	receiverEntryBytes = 24
+	receiverEntryBytes = 16
 	lastBytes          = 8
-	keyChunkBytes      = 256 << 10
+	keyChunkBytes      = 64 << 10
+	longKey            = math.MaxUint16
+	// openChunks is the number of the newest chunks that are not packed: requests under way ask for keys that were just announced.
+	openChunks = 4
 )
 
 // sharedSpace is the space of a dictionary. It ends when the dictionary and all requests that use it have.
@@ -73,31 +101,53 @@ func (d *receiverDict) begin() *sharedSpace {
 // add takes the next series. The key is copied.
 func (d *receiverDict) add(hash uint64, key []byte) {
 	a := &d.series
-	if d.free < len(key) {
-		size := min(keyChunkBytes, max(1<<10, d.nextChunk()))
-		a.chunks = append(a.chunks, make([]byte, max(size, len(key))))
-		d.free = len(a.chunks[len(a.chunks)-1])
-		d.account(int64(d.free))
+	if len(d.text)-d.used < len(key) || len(key) >= longKey {
+		d.startChunk(len(key))
 	}
-	chunk := a.chunks[len(a.chunks)-1]
-	start := len(chunk) - d.free
-	d.free -= copy(chunk[start:], key)
+	e := receiverEntry{hash: hash, chunk: uint32(len(a.chunks) - 1), start: uint16(d.used), size: uint16(min(len(key), longKey))}
+	d.used += copy(d.text[d.used:], key)
+	if len(key) >= longKey {
+		d.text = nil // nobody else's
+	}
 	before := cap(a.entries)
-	a.entries = append(a.entries, receiverEntry{hash: hash, chunk: uint32(len(a.chunks) - 1), start: uint32(start), size: uint32(len(key))})
+	a.entries = append(a.entries, e)
 	d.account(int64(cap(a.entries)-before) * receiverEntryBytes)
 	before = cap(d.last)
 	d.last = append(d.last, 0)
 	d.account(int64(cap(d.last)-before) * lastBytes)
 }
 
-// nextChunk returns the size of the newest chunk times two, so that chunks grow
-// with the dictionary and a connection with few series stays small.
-func (d *receiverDict) nextChunk() int {
-	n := len(d.series.chunks)
-	if n == 0 {
+// startChunk begins a chunk with room for a key. Chunks grow with the dictionary, so that a connection with few series stays small.
+func (d *receiverDict) startChunk(keyBytes int) {
+	a := &d.series
+	size := min(keyChunkBytes, max(1<<10, 2*len(d.text)))
+	if len(a.chunks) >= openChunks {
+		size = keyChunkBytes
+	}
+	if size < keyBytes || keyBytes >= longKey {
+		size = keyBytes
+	}
+	text := make([]byte, size)
+	d.text, d.used = text, 0
+	c := &keyChunk{}
+	c.text.Store(&text)
+	a.chunks = append(a.chunks, c)
+	d.account(int64(size))
+	if n := len(a.chunks); n > openChunks {
+		d.account(a.chunks[n-1-openChunks].pack())
+	}
+}
+
+// pack compresses the chunk if that is worth it, and returns the change of its size.
+func (c *keyChunk) pack() int64 {
+	text := *c.text.Load()
+	packed := s2.EncodeBetter(nil, text)
+	if len(packed) > len(text)*3/4 {
 		return 0
 	}
-	return 2 * len(d.series.chunks[n-1])
+	c.packed = append(make([]byte, 0, len(packed)), packed...)
+	c.text.Store(nil)
+	return int64(len(packed) - len(text))
 }
 
 func (d *receiverDict) account(n int64) {
@@ -110,7 +160,36 @@ func (d *receiverDict) account(n int64) {
 // AppendKey implements model.Keyer.
 func (a *announced) AppendKey(dst []byte, ref uint32, _ uint64) []byte {
 	e := &a.entries[ref]
-	return append(dst, a.chunks[e.chunk][e.start:e.start+e.size]...)
+	text := a.textOf(a.chunks[e.chunk])
+	if e.size == longKey {
+		return append(dst, text...)
+	}
+	return append(dst, text[e.start:int(e.start)+int(e.size)]...)
+}
+
+func (a *announced) textOf(c *keyChunk) []byte {
+	if text := c.text.Load(); text != nil {
+		return *text
+	}
+	if a.unpackedOf == c {
+		return a.unpacked
+	}
+	text, err := s2.Decode(a.unpacked[:cap(a.unpacked)], c.packed)
+	invariants.Check(err == nil, "keys packed in memory: %v", err)
+	a.unpacked, a.unpackedOf = text, c
+	return text
+}
+
+// snapshot makes a what it is to requests.
+func (a *announced) snapshot(of *announced) { a.entries, a.chunks = of.entries, of.chunks }
+
+// reset forgets the dictionary and keeps a little memory.
+func (a *announced) reset() {
+	text := a.unpacked
+	if cap(text) > 2*keyChunkBytes {
+		text = nil
+	}
+	*a = announced{unpacked: text[:0]}
 }
 
 // received is a decoded request. Its batch asks it for keys.
@@ -135,7 +214,7 @@ func (r *received) ingest(ctx context.Context, ingest func(context.Context, *mod
 	size := 0
 	for i := range r.batch.Len() {
 		r.part.Append(&r.batch, i)
-		size += int(r.series.entries[r.batch.Number(i)].size)
+		size += r.series.entries[r.batch.Number(i)].keyBytes()
 		if size < maxKeysAtOnce && i+1 < r.batch.Len() {
 			continue
 		}
@@ -154,5 +233,6 @@ func (r *received) reset() {
 	if r.space != nil {
 		r.space.release()
 	}
-	r.space, r.series, r.keyBytes = nil, announced{}, 0
+	r.series.reset()
+	r.space, r.keyBytes = nil, 0
 }

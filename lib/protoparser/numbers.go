@@ -46,7 +46,7 @@ const (
 	defaultSeries = 1 << 20
 	mostSeries    = 1 << 28
 	// budgetShare is the part of the memory budget which the table may have.
-	budgetShare = 16
+	budgetShare = 5
 )
 
 // newNumbers returns a table with room for as many series as the budget permits.
@@ -148,8 +148,8 @@ type generation struct {
 	users   int         // batches; guarded by the lock of numbers
 	crowded atomic.Bool // there was no room for a series
 	count   atomic.Uint32
-	slots   atomic.Pointer[[]uint32] // open addressing by identifier: number + 1; 0 is free
-	chunks  []atomic.Pointer[chunk]  // by number
+	slots   atomic.Pointer[slotTable]
+	chunks  []atomic.Pointer[chunk] // by number
 
 	mu struct {
 		sync.Mutex
@@ -222,17 +222,29 @@ func (g *generation) find(id *seriesID) (uint32, *numbered) {
 		return 0, nil
 	}
 	slots := *p
-	mask := uint64(len(slots) - 1)
-	for i := id[0] & mask; ; i = (i + 1) & mask {
+	numbers := uint32(len(slots) - 1)
+	mark := slots.mark(id)
+	for i := uint32(id[0]) & numbers; ; i = (i + 1) & numbers {
 		v := atomic.LoadUint32(&slots[i])
 		if v == 0 {
 			return 0, nil
 		}
-		if e := g.at(v - 1); e.id == *id {
-			return v - 1, e
+		if (v^mark)&^numbers != 0 {
+			continue
+		}
+		if e := g.at(v&numbers - 1); e.id == *id {
+			return v&numbers - 1, e
 		}
 	}
 }
+
+// slotTable finds numbers by identifier with open addressing; its length is a power of two. A slot has the number + 1, which is less than
+// the length, in its lower bits, and a piece of the identifier above, so that nobody looks at the entries of others: each would be a
+// cache miss. 0 is free.
+type slotTable []uint32
+
+// mark returns the upper bits of the slot of an identifier.
+func (t slotTable) mark(id *seriesID) uint32 { return uint32(id[0]>>32) &^ uint32(len(t)-1) }
 
 // add returns the number of a series, given to it now unless it has one; false when there is no room.
 func (g *generation) add(id *seriesID, hash uint64) (uint32, bool) {
@@ -248,18 +260,18 @@ func (g *generation) add(id *seriesID, hash uint64) (uint32, bool) {
 	}
 	*g.at(number) = numbered{id: *id, hash: hash}
 	g.count.Store(number + 1)
-	putSlot(*g.slots.Load(), id, number)
+	g.slots.Load().put(id, number)
 	return number, true
 }
 
-// putSlot publishes a number, after all that is found through it has been written.
-func putSlot(slots []uint32, id *seriesID, number uint32) {
-	mask := uint64(len(slots) - 1)
-	i := id[0] & mask
-	for slots[i] != 0 {
+// put publishes a number, after all that is found through it has been written.
+func (t slotTable) put(id *seriesID, number uint32) {
+	mask := uint32(len(t) - 1)
+	i := uint32(id[0]) & mask
+	for t[i] != 0 {
 		i = (i + 1) & mask
 	}
-	atomic.StoreUint32(&slots[i], number+1)
+	atomic.StoreUint32(&t[i], t.mark(id)|(number+1))
 }
 
 // makeRoomLocked makes room for the n+1st series.
@@ -291,9 +303,9 @@ func (g *generation) growLocked(n int) bool {
 	if !g.reserveLocked(int64(size) * slotBytes) {
 		return false
 	}
-	slots := make([]uint32, size)
+	slots := make(slotTable, size)
 	for number := range uint32(n) {
-		putSlot(slots, &g.at(number).id, number)
+		slots.put(&g.at(number).id, number)
 	}
 	g.slots.Store(&slots)
 	g.giveBackLocked(int64(oldSize) * slotBytes)

@@ -143,9 +143,11 @@ func (m *runner) serve(env *Env) int {
 	if m.timersErr != nil {
 		env.Logger.Infof("cannot let timers be late, which costs CPU time when writes are few and small: %s", m.timersErr)
 	}
+	defer memory.StartPacer(env.Budget).Stop()
 	metrics.RegisterProcess(env.Metrics, env.Name+"-"+env.Version)
 	env.Metrics.Gauge("vm_available_memory_bytes", func() float64 { return float64(memory.Available()) })
 	env.Metrics.Gauge("vm_allowed_memory_bytes", func() float64 { return float64(env.Budget.Limit()) })
+	env.Metrics.Gauge("vm_reserved_memory_bytes", func() float64 { return float64(env.Budget.Used()) })
 	if err := m.component.Start(env); err != nil {
 		env.Logger.Fatalf("cannot start %s: %s", env.Name, err)
 		env.stopAll()

@@ -10,7 +10,7 @@
 // freeze), register (one registration of new series at a time), tableMu (changes of the set of partitions). The set of
 // partitions itself is immutable and replaced as a whole.
 //
-// Goroutines: watch (disk space, retention), flusher and merger, started by Open and ended by Close.
+// Goroutines: watch (disk space, retention, memory), flusher (also of new series apart from samples) and merger, started by Open and ended by Close.
 //
 // Ownership: batches belong to their caller. Series handed out by an iterator alias
 // the iterator's memory, until its next step; never mapped files, whose pages may turn out to be unreadable.
@@ -30,4 +30,6 @@
 //  9. What the log has lost is told with the time it may have had, at each start until the operator accepts it, and answers over that time are partial.
 //  10. A series that was deleted before a call began is not in its answer, whatever the log, the heads and the parts still hold. A
 //     sample ingested afterwards is in it.
+//  10. While more than the memory budget is reserved, samples are taken only into heads of less than headLeast.
+//  11. The log forgets samples only after the file of limits has their series, unless that cannot be written.
 package storage

@@ -77,6 +77,7 @@ func (s *Storage) flushLocked(ctx context.Context) error {
 	if err := s.flushFrozen(ctx); err != nil {
 		return err
 	}
+	s.saveSeriesLimits()
 	if err := s.log.RemoveBefore(segment); err != nil {
 		return err
 	}
@@ -112,7 +113,10 @@ func (s *Storage) flushFrozen(ctx context.Context) error {
 	var err error
 	for _, p := range partitions {
 		var freed int64
-		freed, err = p.FlushFrozen(ctx, s.retained())
+		err = s.reserveWhile(p.Stats().FrozenSeries, func() (err error) {
+			freed, err = p.FlushFrozen(ctx, s.retained())
+			return err
+		})
 		s.headBytes.Add(-freed)
 		s.o.Budget.Release(freed)
 		if err != nil {
@@ -139,6 +143,9 @@ func (s *Storage) flushLoop() {
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-s.indexSoon:
+			s.flushIndexes()
+			continue
 		case <-s.flushSoon:
 		}
 		// Somebody may have asked during the last flush, which was the answer.
@@ -185,31 +192,10 @@ func (s *Storage) watchLoop() {
 	}
 }
 
-// accountTables brings what is reserved for indexes and the hot table up to date. They grow by known amounts per series, so a look each second is enough.
-func (s *Storage) accountTables() {
-	held := int64(s.hot.sizeBytes())
-	partitions := s.acquire(allTime())
-	for _, p := range partitions {
-		held += p.Index().HeapBytes()
-	}
-	s.noteErr("close", release(partitions))
-	s.setTableBytes(held)
-}
-
-// setTableBytes reserves so much for indexes and the hot table in place of what was reserved before.
-func (s *Storage) setTableBytes(held int64) {
-	before := s.tableBytes.Swap(held)
-	if held >= before {
-		s.o.Budget.ForceReserve(held - before)
-		return
-	}
-	s.o.Budget.Release(before - held)
-}
-
 // watch is one round of watchLoop.
 func (s *Storage) watch() {
 	s.checkSpace()
-	s.accountTables()
+	s.watchIndexes()
 	if s.flushDue() {
 		s.askFlush()
 	}
@@ -222,7 +208,7 @@ func (s *Storage) watch() {
 func (s *Storage) flushDue() bool {
 	since := s.headSince.Load()
 	old := since > 0 && s.o.Now().UnixMilli()-since >= s.cfg.HeadMaxAge.D().Milliseconds()
-	return old || s.flushOwed.Load() || s.headBytes.Load() > s.maxHeadBytes || s.log.SizeBytes() > int64(s.cfg.LogMaxBytes)
+	return old || s.flushOwed.Load() || s.headBytes.Load() > s.maxHeadBytes || s.crowded() || s.log.SizeBytes() > int64(s.cfg.LogMaxBytes)
 }
 
 // checkSpace enters and leaves read-only mode.
@@ -360,9 +346,11 @@ func (s *Storage) mergeLoop() {
 func (s *Storage) mergeWhileDue(p *partition.Partition) {
 	for s.ctx.Err() == nil {
 		var more bool
-		err := s.withMergeSlot(s.ctx, func(room int64) (err error) {
-			more, err = p.MergeNext(s.ctx, s.retained(), room)
-			return err
+		err := s.withMergeSlot(s.ctx, func(room int64) error {
+			return s.reserveWhile(int64(p.Stats().SeriesCount), func() (err error) {
+				more, err = p.MergeNext(s.ctx, s.retained(), room)
+				return err
+			})
 		})
 		if err != nil && errkind.Of(err) != errkind.Canceled {
 			s.m.mergeErrors.Inc()

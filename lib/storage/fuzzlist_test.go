@@ -20,7 +20,7 @@ func TestEveryDecoderIsFuzzed(t *testing.T) {
 		"insertrpc":                  "Fuzz",
 		"selectrpc":                  "Fuzz",
 		"transport":                  "Fuzz",
-		"storage":                    "FuzzLosses",
+		"storage":                    "Fuzz",
 		"storage/internal/partition": "Fuzz",
 		"storage/internal/part":      "Fuzz",
 		"storage/internal/index":     "Fuzz",

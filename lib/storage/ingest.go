@@ -8,6 +8,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/head"
+	"vmcluster/lib/storage/internal/index"
 	"vmcluster/lib/storage/internal/partition"
 	"vmcluster/lib/wal"
 )
@@ -56,10 +57,8 @@ func (s *Storage) admit(ctx context.Context) error {
 		return errkind.New(errkind.ReadOnly, "storage %q is in read-only mode: less than -storage.minFreeDiskSpaceBytes=%d bytes are free; add disk space or lower -retentionPeriod",
 			s.cfg.DataPath, s.cfg.MinFreeDiskSpaceBytes)
 	}
-	if n := s.headBytes.Load(); n > 2*s.maxHeadBytes {
-		s.askFlush()
-		return errkind.New(errkind.Overloaded, "storage %q has %d bytes of recent samples in memory, which are being written to disk; try again later", s.cfg.DataPath, n).
-			WithRetryAfter(time.Second)
+	if s.crowded() {
+		return s.awaitRoom(ctx)
 	}
 	return nil
 }
@@ -100,6 +99,7 @@ type writer struct {
 	labels  []model.Label
 	frame   wal.FrameEncoder
 	delta   head.Delta
+	finder  index.Finder
 	month   partition.Month // of the sample before
 	inMonth model.TimeRange
 }
@@ -279,25 +279,34 @@ func (w *writer) registerMissing(b *model.Batch) (wal.Position, error) {
 }
 
 // findFlushed finds the missing series which are durable in an index; they need no record in the log. After a start these are
-// millions, and each is decompressed from the disk: so it is done without the lock, by all writers at a time.
+// millions, and each is decompressed from the disk: so it is done without the lock, by all writers at a time, and in the order of the batch.
 func (w *writer) findFlushed(b *model.Batch) error {
 	if len(w.missing) == 0 {
 		return nil
 	}
 	byMonth := w.s.table.Load().byMonth
 	found, missing := w.stale[:0], w.missing[:0]
+	defer w.finder.Close()
+	month := partition.Month(0) // of the finder
 	for _, x := range w.missing {
 		r := &w.runs[x.run]
-		if p := byMonth[r.month]; p != nil {
-			id, ok, err := p.Index().LookupFlushed(b.Hash(r.series), b.Key(r.series))
-			if err != nil {
-				return lookupErr(err)
-			}
-			if ok {
-				r.id = id
-				found = append(found, x)
-				continue
-			}
+		p := byMonth[r.month]
+		if p == nil {
+			missing = append(missing, x)
+			continue
+		}
+		if !w.finder.IsOpen() || r.month != month {
+			w.finder.Open(p.Index())
+			month = r.month
+		}
+		id, ok, err := w.finder.Find(b.Hash(r.series), b.Key(r.series))
+		if err != nil {
+			return lookupErr(err)
+		}
+		if ok {
+			r.id = id
+			found = append(found, x)
+			continue
 		}
 		missing = append(missing, x)
 	}

@@ -1,14 +1,20 @@
 package storage
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
 
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/head"
+	"vmcluster/lib/tsblock"
 )
 
 // seriesLimits are -storage.maxHourlySeries and -storage.maxDailySeries; nil when neither is set.
@@ -19,7 +25,7 @@ type seriesLimits struct {
 }
 
 // seriesLimit counts the distinct series with samples received in the current period, which is an hour or a day (UTC) of the clock.
-// After a start it begins with none.
+// After a start it goes on with those that a file lists, which is written with each flush, and with those that the log has samples of.
 //
 // It keeps a 64-bit hash of each, so its memory is bounded by the limit; counting without a limit ends at maxTracked.
 type seriesLimit struct {
@@ -140,6 +146,47 @@ func (n *seriesLimit) current(nowSecs int64) int {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return len(n.mu.seen)
+}
+
+// countReplayed counts the series of the heads, which the log has brought, that have a sample in the current periods.
+// When a sample was received the log does not say; most are as old as they were then.
+func (s *Storage) countReplayed() error {
+	if s.limits == nil {
+		return nil
+	}
+	now := s.o.Now().Unix()
+	for _, n := range s.limits.limits {
+		start := now - now%n.seconds
+		r := model.TimeRange{Min: start * 1000, Max: allTime().Max}
+		for _, p := range s.table.Load().sorted {
+			err := p.Index().Keys(context.Background(), idsWithin(p.Head(), r), func(_ uint32, key []byte) bool {
+				n.pass(now, model.HashSeriesKey(key))
+				return true
+			})
+			if err != nil {
+				return fmt.Errorf("cannot count the series of %s for %s: %w", p.Month(), n.flag, err)
+			}
+		}
+	}
+	return nil
+}
+
+// idsWithin returns the series of a head with a sample in a range that does not end.
+func idsWithin(h *head.Head, r model.TimeRange) *roaring.Bitmap {
+	found := roaring.New()
+	if h.SeriesCount() == 0 || h.TimeRange().Max < r.Min {
+		return found
+	}
+	var blocks []tsblock.Block
+	var buf []byte
+	for _, id := range h.IDs() {
+		buf = buf[:0]
+		blocks = h.AppendBlocks(blocks[:0], &buf, id, r)
+		if slices.ContainsFunc(blocks, func(b tsblock.Block) bool { return b.MaxTimestamp >= r.Min }) {
+			found.Add(id)
+		}
+	}
+	return found
 }
 
 // free gives the memory back.

@@ -32,6 +32,9 @@ func (s *Storage) replay() error {
 		s.logger.Warnf("the log in %q is new, though there are data of %d months; that is right after restoring a backup; otherwise its files were removed, and samples which had not been moved to data files are lost",
 			filepath.Dir(s.lossesPath()), n)
 	}
+	if err := s.countReplayed(); err != nil {
+		return err
+	}
 	if r.rows > 0 {
 		s.logger.Infof("recovered %d samples from %d log segments", r.rows, report.Segments)
 	}
@@ -135,6 +138,9 @@ func (r *replayer) settle() {
 func (r *replayer) relieve() error {
 	if r.full {
 		return nil
+	}
+	if err := r.s.countReplayed(); err != nil {
+		return err
 	}
 	for _, p := range r.s.table.Load().sorted {
 		p.Freeze()

@@ -77,6 +77,8 @@ type Storage struct {
 	limits        *seriesLimits // nil: none
 	deleting      sync.Mutex
 
+	indexes indexWatch // of watchLoop
+
 	flushing  sync.Mutex
 	flushLock sync.RWMutex
 	register  sync.Mutex
@@ -88,6 +90,7 @@ type Storage struct {
 	cancel     context.CancelFunc
 	flushSoon  chan struct{}
 	mergeSoon  chan struct{}
+	indexSoon  chan struct{}
 	background sync.WaitGroup
 }
 
@@ -142,6 +145,7 @@ func newStorage(cfg Config, o Options) *Storage {
 		mergeSlot:  make(chan struct{}, 1),
 		flushSoon:  make(chan struct{}, 1),
 		mergeSoon:  make(chan struct{}, 1),
+		indexSoon:  make(chan struct{}, 1),
 	}
 	s.m = newStorageMetrics(o.Metrics)
 	s.maxHeadBytes = int64(cfg.HeadMaxBytes)
@@ -176,7 +180,7 @@ func (s *Storage) open() error {
 	if s.lockFile, err = s.fs.Lock(filepath.Join(s.cfg.DataPath, "flock.lock")); err != nil {
 		return err
 	}
-	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats(), s.loadLosses()); err != nil {
+	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats(), s.loadLosses(), s.loadSeriesLimits()); err != nil {
 		return err
 	}
 	if err := s.replay(); err != nil {

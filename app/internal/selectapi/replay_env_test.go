@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/graphiteapi"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/app/internal/selectapi"
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/fragment"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/logger"
@@ -20,6 +22,7 @@ import (
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/router"
 	"vmcluster/lib/storage"
 	"vmcluster/lib/storageapi"
@@ -123,6 +126,7 @@ func (s *servers) start(spec *replayServer, stores map[string]*storage.Storage) 
 	var ic insertapi.Config
 	var sc selectapi.Config
 	var qc query.Config
+	var gc graphiteapi.Config
 	args := append([]string{"-httpListenAddr=127.0.0.1:0"}, spec.flags...)
 	parseFlags(t, args, func(fs *flag.FlagSet) {
 		hc.RegisterFlags(fs, ":0")
@@ -133,6 +137,7 @@ func (s *servers) start(spec *replayServer, stores map[string]*storage.Storage) 
 		} else {
 			sc.RegisterFlags(fs)
 			qc.RegisterFlags(fs)
+			gc.RegisterFlags(fs)
 		}
 		if spec.single {
 			var all insertapi.Config
@@ -143,7 +148,6 @@ func (s *servers) start(spec *replayServer, stores map[string]*storage.Storage) 
 					fs.Var(f.Value, f.Name, f.Usage)
 				}
 			})
-			t.Cleanup(func() {})
 			ic = all
 			kind = flagcompat.SingleNode
 		}
@@ -154,7 +158,7 @@ func (s *servers) start(spec *replayServer, stores map[string]*storage.Storage) 
 		handlers = append(handlers, s.writer(spec, &ic, stores))
 	}
 	if !spec.insert {
-		handlers = append(handlers, s.reader(spec, &sc, &qc, stores))
+		handlers = append(handlers, s.readers(spec, &readConfig{&sc, &qc, &gc}, stores)...)
 	}
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &hc, Logger: logger.Discard(), Metrics: metrics.NewSet(), Flags: flag.NewFlagSet("", flag.ContinueOnError),
@@ -194,13 +198,21 @@ func (s *servers) writer(spec *replayServer, c *insertapi.Config, stores map[str
 	return insertapi.New(insertapi.Options{Ingester: ingester, Metadata: ingester, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: c, PathStyle: style}).Handle
 }
 
-func (s *servers) reader(spec *replayServer, c *selectapi.Config, qc *query.Config, stores map[string]*storage.Storage) httpserver.Handler {
+// readConfig is the configuration of a select node.
+type readConfig struct {
+	reads    *selectapi.Config
+	query    *query.Config
+	graphite *graphiteapi.Config
+}
+
+func (s *servers) readers(spec *replayServer, c *readConfig, stores map[string]*storage.Storage) []httpserver.Handler {
 	var nodes []gather.Node
 	for _, n := range spec.nodes {
 		if db := stores[n]; db != nil {
-			nodes = append(nodes, gather.Node{Name: n, Searcher: db, Catalog: db, Metadata: s.described[n]})
+			reducer := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+			nodes = append(nodes, gather.Node{Name: n, Searcher: db, Catalog: db, Reducer: reducer, Metadata: s.described[n]})
 		} else {
-			nodes = append(nodes, gather.Node{Name: n, Searcher: deadNode{}, Catalog: deadNode{}, Metadata: deadNode{}})
+			nodes = append(nodes, gather.Node{Name: n, Searcher: deadNode{}, Catalog: deadNode{}, Reducer: deadNode{}, Metadata: deadNode{}})
 		}
 	}
 	set := metrics.NewSet()
@@ -208,10 +220,16 @@ func (s *servers) reader(spec *replayServer, c *selectapi.Config, qc *query.Conf
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	engine := query.New(qc, query.Options{Source: selectapi.NewSource(searcher, 0, set), Logger: logger.Discard(), Metrics: set, Budget: memory.NewBudget(1 << 28), Now: time.Now})
-	return selectapi.New(selectapi.Options{
-		Config: c, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: time.Now, SingleNode: spec.single,
-	}).Handle
+	budget := memory.NewBudget(1 << 28)
+	engine := query.New(c.query, query.Options{Source: selectapi.NewSource(searcher, 0, set), Logger: logger.Discard(), Metrics: set, Budget: budget, Now: time.Now})
+	reads := selectapi.New(selectapi.Options{
+		Config: c.reads, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: time.Now, SingleNode: spec.single,
+	})
+	graphite := graphiteapi.New(graphiteapi.Options{
+		Config: c.graphite, Select: c.reads, Searcher: searcher, Catalog: searcher, Acquire: reads.Acquire, Logger: logger.Discard(), Metrics: set,
+		Budget: budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), SingleNode: spec.single,
+	})
+	return []httpserver.Handler{graphite.Handle, reads.Handle}
 }
 
 // deadNode is a storage node that nobody listens for.
@@ -253,6 +271,10 @@ func (deadNode) NameStats(context.Context, *storageapi.NameStatsQuery) (storagea
 
 func (deadNode) Metadata(context.Context, *storageapi.MetadataQuery) (storageapi.MetadataList, error) {
 	return storageapi.MetadataList{}, errDead
+}
+
+func (deadNode) Reduce(context.Context, *fragment.Fragment) (storageapi.Reduction, error) {
+	return storageapi.Reduction{}, errDead
 }
 
 func (deadNode) ResetNameStats(context.Context) error { return errDead }

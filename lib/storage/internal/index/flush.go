@@ -167,6 +167,7 @@ func (h *head) writeTo(w *segmentWriter) error {
 		}
 	}
 	w.endValues()
+	w.hashes = make([]hashEntry, 0, h.seriesCount())
 	var key []byte
 	var row []uint32
 	for _, id := range h.ids() {

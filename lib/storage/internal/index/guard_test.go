@@ -48,10 +48,16 @@ func TestPagesWhichCannotBeRead(t *testing.T) {
 	query := Query{Filters: [][]model.TagFilter{{{Name: "i", Value: "1.*", Op: model.Regexp}}}, FirstDay: 20000, LastDay: 20000}
 	key, fresh := guardKey(1), guardKey(5*n)
 	calls := map[string]func() error{
-		"Lookup":        func() error { _, _, err := ix.Lookup(model.HashSeriesKey(key), key); return err },
-		"LookupFlushed": func() error { _, _, err := ix.LookupFlushed(model.HashSeriesKey(key), key); return err },
-		"Add":           func() error { _, _, err := ix.Add(model.HashSeriesKey(fresh), fresh); return err },
-		"AppendKey":     func() error { _, err := ix.AppendKey(nil, 1); return err },
+		"Lookup": func() error { _, _, err := ix.Lookup(model.HashSeriesKey(key), key); return err },
+		"Finder": func() error {
+			var f Finder
+			f.Open(ix)
+			defer f.Close()
+			_, _, err := f.Find(model.HashSeriesKey(key), key)
+			return err
+		},
+		"Add":       func() error { _, _, err := ix.Add(model.HashSeriesKey(fresh), fresh); return err },
+		"AppendKey": func() error { _, err := ix.AppendKey(nil, 1); return err },
 		"Keys": func() error {
 			ids, err := ix.Known()
 			if err == nil {

@@ -245,15 +245,6 @@ func (ix *Index) Lookup(hash uint64, key []byte) (id uint32, ok bool, err error)
 	return st.lookup(hash, key)
 }
 
-// LookupFlushed is Lookup among the series which are durable. It finds nothing that somebody is just registering.
-func (ix *Index) LookupFlushed(hash uint64, key []byte) (id uint32, ok bool, err error) {
-	defer ix.guard(debug.SetPanicOnFault(true), &err)
-	st := ix.acquire()
-	defer ix.release(st)
-	flushed := st.with(nil, nil, st.segments)
-	return flushed.lookup(hash, key)
-}
-
 // Add returns the id of a canonical key, which it registers when it is new. Hash is
 // model.HashSeriesKey(key). The registration is durable after the next Flush. An error is that of Lookup, and nothing is registered then.
 func (ix *Index) Add(hash uint64, key []byte) (id uint32, created bool, err error) {
@@ -484,6 +475,18 @@ func (ix *Index) HeapBytes() int64 {
 		n += s.heapBytes()
 	}
 	return n + ix.keys.heapBytes()
+}
+
+// HeadBytes returns about how much memory the series take which are not yet flushed, and how many these are.
+func (ix *Index) HeadBytes() (size int64, series int) {
+	st := ix.acquire()
+	defer ix.release(st)
+	st.heads(func(h *head) bool {
+		size += h.sizeBytes()
+		series += h.seriesCount()
+		return true
+	})
+	return size, series
 }
 
 // SizeBytes returns the bytes on disk.

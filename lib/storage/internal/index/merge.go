@@ -188,6 +188,11 @@ func mergeInto(ctx context.Context, w *segmentWriter, list []*segment, deleted *
 		}
 	}
 	w.endValues()
+	series := uint64(0)
+	for _, s := range list {
+		series += s.footer.series
+	}
+	w.hashes = make([]hashEntry, 0, series)
 	m := rowMerge{w: w, ordinals: ordinals, deleted: deleted}
 	if err := m.run(ctx, list); err != nil {
 		return err

@@ -290,43 +290,50 @@ func (w *segmentWriter) writeRowIndex() {
 	w.write(binary.LittleEndian.AppendUint64(nil, rowsEnd))
 }
 
-// writeHashes writes the hash table. Entries are sorted by bucket first, which is most of the work, and then within each.
+// writeHashes writes the hash table. Entries are moved to their buckets first, which is most of the work, and then sorted within each.
 func (w *segmentWriter) writeHashes() {
 	w.footer.hashes = w.offset
 	w.footer.bucketBits = uint64(bucketBitsFor(len(w.hashes)))
 	l := newHashLayout(w.footer.firstID, w.footer.lastID, int(w.footer.bucketBits))
-	ends := make([]uint32, 1<<l.bucketBits)
+	starts := make([]uint32, 1<<l.bucketBits+1)
 	for i := range w.hashes {
-		ends[l.bucket(w.hashes[i].hash)]++
+		starts[l.bucket(w.hashes[i].hash)+1]++
 	}
-	sum := uint32(0)
-	buckets := make([]byte, 0, 4*len(ends)+4)
-	for b, n := range ends {
-		buckets = binary.LittleEndian.AppendUint32(buckets, sum)
-		ends[b] = sum
-		sum += n
+	w.scratch = w.scratch[:0]
+	for b := range starts {
+		if b > 0 {
+			starts[b] += starts[b-1]
+		}
+		w.scratch = binary.LittleEndian.AppendUint32(w.scratch, starts[b])
 	}
-	w.write(binary.LittleEndian.AppendUint32(buckets, sum))
-	sorted := make([]hashEntry, len(w.hashes))
-	for _, e := range w.hashes {
-		b := l.bucket(e.hash)
-		sorted[ends[b]] = e
-		ends[b]++
-	}
-	w.hashes = nil
-	entries := make([]byte, 0, len(sorted)*l.entrySize+8)
-	start := uint32(0)
-	for _, end := range ends {
-		slices.SortFunc(sorted[start:end], func(a, b hashEntry) int {
+	w.write(w.scratch)
+	l.spread(w.hashes, starts)
+	for b := range starts[:len(starts)-1] {
+		bucket := w.hashes[starts[b]:starts[b+1]]
+		slices.SortFunc(bucket, func(a, b hashEntry) int {
 			return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.id, b.id))
 		})
-		for _, e := range sorted[start:end] {
-			entries = binary.LittleEndian.AppendUint64(entries, l.entry(e.hash, e.id-w.footer.firstID))
-			entries = entries[:len(entries)-8+l.entrySize]
+		w.scratch = w.scratch[:0]
+		for _, e := range bucket {
+			w.scratch = binary.LittleEndian.AppendUint64(w.scratch, l.entry(e.hash, e.id-w.footer.firstID))
+			w.scratch = w.scratch[:len(w.scratch)-8+l.entrySize]
 		}
-		start = end
+		w.write(w.scratch)
 	}
-	w.write(entries)
+	w.hashes = nil
+}
+
+// spread moves entries to their buckets, which begin at starts, without memory for a copy.
+func (l hashLayout) spread(entries []hashEntry, starts []uint32) {
+	next := slices.Clone(starts)
+	for b := range starts[:len(starts)-1] {
+		for next[b] < starts[b+1] {
+			i := next[b]
+			to := l.bucket(entries[i].hash)
+			entries[i], entries[next[to]] = entries[next[to]], entries[i]
+			next[to]++
+		}
+	}
 }
 
 // writeName writes the bitmap and the record of a name and returns the offset of the record.

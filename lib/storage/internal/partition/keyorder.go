@@ -37,6 +37,12 @@ func (o *KeyOrder) Rank(id uint32) (rank uint32, ok bool) {
 	return rank, rank != 0
 }
 
+// SizeBytes returns the memory it takes.
+func (o *KeyOrder) SizeBytes() int64 { return int64(cap(o.ranks)) * 4 }
+
+// ForgetKeyOrder gives the memory back. Searches find out about the order again.
+func (p *Partition) ForgetKeyOrder() { p.order.known.Store(nil) }
+
 // LearnKeyOrder remembers the order of series, given by ascending key, of which so many were not known before, if that is worth it.
 func (p *Partition) LearnKeyOrder(ids []uint32, unknown int) {
 	if len(ids) < minOrdered || unknown < len(ids)/8 || len(ids) < p.KeyOrder().count {

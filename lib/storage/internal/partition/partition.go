@@ -256,6 +256,7 @@ type Stats struct {
 	HeadSeries          int64 // of the heads which take samples
 	HeadParts           int64 // heads with samples
 	FrozenRows          int64
+	FrozenSeries        int64
 	Small, Big          PartStats
 	IndexBytes          int64
 	SeriesCount         int
@@ -290,6 +291,7 @@ func (p *Partition) Stats() Stats {
 		s.HeadRows += f.Rows()
 		s.HeadBytes += f.SizeBytes()
 		s.FrozenRows += f.Rows()
+		s.FrozenSeries += int64(f.SeriesCount())
 	}
 	for _, e := range p.mu.parts {
 		g := &s.Small
