@@ -78,7 +78,7 @@ func TestOutboxKeepsOrder(t *testing.T) {
 	eventually(t, "the network takes no more", func() bool {
 		w.out.mu.Lock()
 		defer w.out.mu.Unlock()
-		return w.out.mu.stuck
+		return w.out.mu.stuck || w.out.mu.writing && len(w.out.mu.pending) >= w.out.limit
 	})
 	var next [senders]uint32
 	reader, buf, total := io.Reader(b), &bytesutil.Buffer{}, int64(0)

@@ -82,5 +82,5 @@ func (c *Config) registerStatusFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxTSDBStatusTopN, "search.maxTSDBStatusTopNSeries", 1000, "Largest topN argument of /api/v1/status/tsdb; a larger one is lowered")
 	fs.IntVar(&c.LastQueriesCount, "search.queryStats.lastQueriesCount", 20_000, "Queries which /api/v1/status/top_queries looks back at; 0 turns it off")
 	fs.Var(&c.MinQueryDuration, "search.queryStats.minQueryDuration", "Queries which ran shorter are left out of /api/v1/status/top_queries")
-	fs.Var(&c.MinQueryMemory, "search.queryStats.minQueryMemoryUsage", "Shown by /api/v1/status/top_queries and without effect, since the memory of queries is not measured one by one")
+	fs.Var(&c.MinQueryMemory, "search.queryStats.minQueryMemoryUsage", "Queries which took less memory on average are left out of the list by memory in /api/v1/status/top_queries")
 }

@@ -191,7 +191,7 @@ func (c *Call) Running(text string, start, end, step int64) (done func()) {
 	q := &query.Request{Tenant: c.Tenant, Query: text, Start: start, End: end, Step: step}
 	ended := c.api.queries.begin(c.request, q)
 	return func() {
-		ended()
+		ended(0) // which is not known here
 		c.api.logSlow(c.request, q, c.api.o.Now().Sub(c.request.started))
 	}
 }

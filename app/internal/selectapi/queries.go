@@ -34,6 +34,7 @@ type activeQuery struct {
 	request    *query.Request
 	remoteAddr string
 	started    time.Time
+	memory     int64 // bytes at most, known at the end
 }
 
 // queryIdentity is what queries are grouped by.
@@ -47,6 +48,7 @@ type ranQuery struct {
 	queryIdentity
 	at       time.Time
 	duration time.Duration
+	memory   int64 // bytes at most
 }
 
 func newQueryLog(c *Config, now func() time.Time) *queryLog {
@@ -56,15 +58,18 @@ func newQueryLog(c *Config, now func() time.Time) *queryLog {
 	return l
 }
 
-// begin notes a query which starts; its end is told by calling the result.
-func (l *queryLog) begin(r *request, q *query.Request) (end func()) {
+// begin notes a query which starts; its end is told by calling the result, with how many bytes it took at most.
+func (l *queryLog) begin(r *request, q *query.Request) (end func(memory int64)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.nextID++
 	id := l.mu.nextID
 	active := &activeQuery{request: q, remoteAddr: r.RemoteAddr, started: l.now()}
 	l.mu.active[id] = active
-	return func() { l.end(id, active) }
+	return func(memory int64) {
+		active.memory = memory
+		l.end(id, active)
+	}
 }
 
 func (l *queryLog) end(id uint64, active *activeQuery) {
@@ -78,7 +83,7 @@ func (l *queryLog) end(id uint64, active *activeQuery) {
 		return
 	}
 	q := active.request
-	ran := ranQuery{queryIdentity{q.Tenant, q.Query, (q.End - q.Start) / 1000}, now, duration}
+	ran := ranQuery{queryIdentity{q.Tenant, q.Query, (q.End - q.Start) / 1000}, now, duration, active.memory}
 	if len(l.mu.ring) < most {
 		l.mu.ring = append(l.mu.ring, ran)
 		return
@@ -144,6 +149,7 @@ type topQuery struct {
 	RangeSecs   int64    `json:"timeRangeSeconds"`
 	AvgDuration *float64 `json:"avgDurationSeconds,omitempty"`
 	SumDuration *float64 `json:"sumDurationSeconds,omitempty"`
+	AvgMemory   *int64   `json:"avgMemoryBytes,omitempty"`
 	Count       int      `json:"count"`
 	MultiTenant *bool    `json:"multiTenant,omitempty"`
 }
@@ -151,9 +157,12 @@ type topQuery struct {
 // queryTotals are the sums of a group.
 type queryTotals struct {
 	queryIdentity
-	count int
-	sum   time.Duration
+	count  int
+	sum    time.Duration
+	memory int64 // bytes
 }
+
+func (t *queryTotals) averageMemory() int64 { return t.memory / int64(t.count) }
 
 func (t *queryTotals) average() time.Duration { return t.sum / time.Duration(t.count) }
 
@@ -185,6 +194,11 @@ func (a *API) topQueries(w http.ResponseWriter, r *request) error {
 		out.SumDuration = &seconds
 	})
 	c := a.o.Config
+	groups = slices.DeleteFunc(groups, func(t *queryTotals) bool { return t.averageMemory() < int64(c.MinQueryMemory) })
+	byMemory := a.top(groups, topN, func(x, y *queryTotals) int { return cmp.Compare(y.averageMemory(), x.averageMemory()) }, func(t *queryTotals, out *topQuery) {
+		bytes := t.averageMemory()
+		out.AvgMemory = &bytes
+	})
 	text, err := json.Marshal(struct {
 		TopN        string     `json:"topN"`
 		MaxLifetime string     `json:"maxLifetime"`
@@ -194,8 +208,8 @@ func (a *API) topQueries(w http.ResponseWriter, r *request) error {
 		ByCount     []topQuery `json:"topByCount"`
 		ByAvg       []topQuery `json:"topByAvgDuration"`
 		BySum       []topQuery `json:"topBySumDuration"`
-		ByAvgMemory []topQuery `json:"topByAvgMemoryUsage"` // memory is not measured by query
-	}{strconv.Itoa(topN), age.String(), c.LastQueriesCount, c.MinQueryDuration.String(), c.MinQueryMemory.String(), byCount, byAverage, bySum, []topQuery{}})
+		ByAvgMemory []topQuery `json:"topByAvgMemoryUsage"`
+	}{strconv.Itoa(topN), age.String(), c.LastQueriesCount, c.MinQueryDuration.String(), c.MinQueryMemory.String(), byCount, byAverage, bySum, byMemory})
 	if err != nil {
 		return err
 	}
@@ -220,6 +234,7 @@ func (l *queryLog) totals(age time.Duration) []*queryTotals {
 		}
 		t.count++
 		t.sum += ran.duration
+		t.memory += ran.memory
 	}
 	return slices.Collect(maps.Values(groups))
 }

@@ -39,7 +39,7 @@ func page(t *testing.T, serve serveFunc, args string) string {
 func run(a *API, now *time.Time, tenant uint32, text string, d time.Duration) {
 	end := a.queries.begin(&request{Request: httptest.NewRequest("GET", "/", nil)}, &query.Request{Tenant: model.TenantID{AccountID: tenant}, Query: text, Start: t0 * 1000, End: t0*1000 + 60_000, Step: 1000})
 	*now = now.Add(d)
-	end()
+	end(int64(len(text)) * 300)
 }
 
 func TestActiveQueries(t *testing.T) {
@@ -61,7 +61,7 @@ func TestActiveQueries(t *testing.T) {
 		if got := page(t, a.activeQueries, ""); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
-		end()
+		end(0)
 		if got := page(t, a.activeQueries, ""); got != `{"status":"ok","data":[]}` {
 			t.Errorf("afterwards: %s", got)
 		}
@@ -79,7 +79,7 @@ func TestTopQueries(t *testing.T) {
 	want := `{"topN":"1","maxLifetime":"10m0s","search.queryStats.lastQueriesCount":4,"search.queryStats.minQueryDuration":"1s","search.queryStats.minQueryMemoryUsage":"1024",` +
 		`"topByCount":[{"query":"often","timeRangeSeconds":60,"count":3}],` +
 		`"topByAvgDuration":[{"query":"slow","timeRangeSeconds":60,"avgDurationSeconds":2,"count":1}],` +
-		`"topBySumDuration":[{"query":"often","timeRangeSeconds":60,"sumDurationSeconds":3,"count":3}],"topByAvgMemoryUsage":[]}`
+		`"topBySumDuration":[{"query":"often","timeRangeSeconds":60,"sumDurationSeconds":3,"count":3}],"topByAvgMemoryUsage":[{"query":"often","timeRangeSeconds":60,"avgMemoryBytes":1500,"count":3}]}`
 	if got := page(t, a.topQueries, "topN=1"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -96,7 +96,9 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if err != nil {
 		return err
 	}
-	defer a.queries.begin(r, req)()
+	memory := int64(0)
+	ended := a.queries.begin(r, req)
+	defer func() { ended(memory) }()
 	failures := &querysource.Failures{}
 	step := r.trace.begin("evaluate")
 	result, err := run(querysource.WithFailures(traced(r.Context(), step), failures), req)
@@ -106,6 +108,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	if err != nil {
 		return err
 	}
+	memory = result.MemoryBytes
 	a.logHeavy(r, req, result)
 	if result.Partial && (result.Raw || a.denyPartial(r)) {
 		return partialError(failures.Coverage())
