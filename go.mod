@@ -39,5 +39,5 @@ require (
 	k8s.io/client-go v0.35.3 // indirect
 )
 
-// See third_party/client-go/README.md.
-replace k8s.io/client-go => ./third_party/client-go
+// See .tools/client-go/README.md.
+replace k8s.io/client-go => ./.tools/client-go

@@ -72,7 +72,7 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	dedupMs := c.storage.DedupMinScrape.D().Milliseconds()
-	source := selectapi.NewSource(searcher, dedupMs, env.Metrics)
+	source := selectapi.NewSource(searcher, nil, dedupMs, env.Metrics)
 	engine := query.New(&c.query, query.Options{
 		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})

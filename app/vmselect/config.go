@@ -62,7 +62,7 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	dedupMs := c.dedup.D().Milliseconds()
-	source := selectapi.NewSource(searcher, dedupMs, env.Metrics)
+	source := selectapi.NewSource(searcher, searcher, dedupMs, env.Metrics)
 	engine := query.New(&c.query, query.Options{
 		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 	})

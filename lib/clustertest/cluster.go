@@ -27,6 +27,7 @@ import (
 type Cluster struct {
 	Ingester storageapi.Ingester
 	Searcher storageapi.Searcher
+	Reducer  storageapi.Reducer
 	Catalog  storageapi.Catalog
 	Nodes    []*Node
 
@@ -74,7 +75,7 @@ func New(t *testing.T, n int) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Searcher, c.Catalog = g, g
+	c.Searcher, c.Reducer, c.Catalog = g, g, g
 	return c
 }
 

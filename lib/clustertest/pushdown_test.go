@@ -30,7 +30,7 @@ func newPushDown(t *testing.T, nodes int) *pushDown {
 	t.Logf("seed %d", seed)
 	p := &pushDown{Cluster: New(t, nodes), rng: rand.New(rand.NewPCG(seed, 0)), set: metrics.NewSet()}
 	cfg := &query.Config{MaxPointsPerSeries: 30_000, MaxSamplesPerQuery: 1e9}
-	p.engine = query.New(cfg, query.Options{Source: querysource.New(p.Searcher, query.Reading{}), Logger: logger.Discard(), Metrics: p.set})
+	p.engine = query.New(cfg, query.Options{Source: querysource.New(p.Searcher, p.Reducer, query.Reading{}), Logger: logger.Discard(), Metrics: p.set})
 	return p
 }
 

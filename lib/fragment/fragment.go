@@ -54,11 +54,6 @@ const (
 // Points returns the number of evaluation times.
 func (f *Fragment) Points() int { return int((f.End-f.Start)/f.Step) + 1 }
 
-// HasRests reports whether groups of the aggregate have rests.
-func (f *Fragment) HasRests() bool {
-	return f.Aggregate == "sum" || f.Aggregate == "sum2" || f.Aggregate == "avg"
-}
-
 // Group is what the aggregate has come to for one group, with one value per evaluation time in
 // each column. Where Counts is 0 there is no value.
 type Group struct {
@@ -67,7 +62,7 @@ type Group struct {
 	Labels []model.Label
 	Counts []float64 // how many values there were
 	Values []float64
-	// Rests are what is missing in Values to the exact sums; nil for aggregates that are no sums.
+	// Rests are what is missing in Values to the exact sums; empty for aggregates that are no sums.
 	Rests []float64
 }
 

@@ -15,21 +15,30 @@ var _ storageapi.Catalog = (*Gather)(nil)
 
 // askAll calls f for every node's catalog at the same time and returns what became of each.
 func (g *Gather) askAll(f func(i int, c storageapi.Catalog) (storageapi.Coverage, error)) []answer {
+	return g.askNodes(func(i int, n *Node) (storageapi.Coverage, error) {
+		if n.Catalog == nil {
+			return storageapi.Coverage{}, n.unsupported()
+		}
+		return f(i, n.Catalog)
+	})
+}
+
+// askNodes calls f for every node at the same time and returns what became of each.
+func (g *Gather) askNodes(f func(i int, n *Node) (storageapi.Coverage, error)) []answer {
 	answers := make([]answer, len(g.nodes))
 	var wg sync.WaitGroup
 	for i := range g.nodes {
 		wg.Go(func() {
-			node := &g.nodes[i]
-			answers[i].node = node.Name
-			if node.Catalog == nil {
-				answers[i].err = errkind.New(errkind.Unsupported, "storage node %q does not offer it", node.Name)
-				return
-			}
-			answers[i].coverage, answers[i].err = f(i, node.Catalog)
+			answers[i].node = g.nodes[i].Name
+			answers[i].coverage, answers[i].err = f(i, &g.nodes[i])
 		})
 	}
 	wg.Wait()
 	return answers
+}
+
+func (n *Node) unsupported() error {
+	return errkind.New(errkind.Unsupported, "storage node %q does not offer it", n.Name)
 }
 
 // all returns an error unless every node has done what it was told: a change that some nodes have missed is not made.

@@ -2,7 +2,6 @@ package gather
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,29 +58,23 @@ func (g *Gather) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.R
 // reduceOnce has all nodes evaluate the fragment, and returns the fingerprints that several of them report. Without
 // results the series have to be read.
 func (g *Gather) reduceOnce(ctx context.Context, f *fragment.Fragment) (out storageapi.Reduction, shared []uint32, err error) {
-	answers := make([]answer, len(g.nodes))
 	results := make([]*fragment.Result, len(g.nodes))
 	var declined atomic.Bool
-	ctx2, cancel := context.WithCancel(ctx)
+	nodesCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var wg sync.WaitGroup
-	for i := range g.nodes {
-		wg.Go(func() {
-			node := &g.nodes[i]
-			r, err := node.reduce(ctx2, f)
-			answers[i] = answer{node: node.Name, err: err, coverage: r.Coverage}
-			if len(r.Results) == 1 {
-				results[i] = r.Results[0]
-			} else if older := errkind.Of(err) == errkind.Unsupported; older || err == nil {
-				if older {
-					g.reducing.wait()
-				}
-				declined.Store(true)
-				cancel() // the others need not go on
+	answers := g.askNodes(func(i int, n *Node) (storageapi.Coverage, error) {
+		r, err := n.reduce(nodesCtx, f)
+		if len(r.Results) == 1 {
+			results[i] = r.Results[0]
+		} else if older := errkind.Of(err) == errkind.Unsupported; older || err == nil {
+			if older {
+				g.reducing.wait()
 			}
-		})
-	}
-	wg.Wait()
+			declined.Store(true)
+			cancel() // the others need not go on
+		}
+		return r.Coverage, err
+	})
 	if declined.Load() {
 		return storageapi.Reduction{}, nil, nil
 	}
@@ -100,7 +93,7 @@ func (g *Gather) reduceOnce(ctx context.Context, f *fragment.Fragment) (out stor
 
 func (n *Node) reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
 	if n.Reducer == nil {
-		return storageapi.Reduction{}, nil
+		return storageapi.Reduction{}, n.unsupported()
 	}
 	return n.Reducer.Reduce(ctx, f)
 }

@@ -64,7 +64,11 @@ func (ev *evaluation) pushDown(c *rollupCall, s *selection, p rollup.Params) ([]
 	if err != nil {
 		return nil, false, err
 	}
-	return vector.FoldParts(*c.fold, points(&p), append(lists, excluded)...).Series(), true, nil
+	fold, err := vector.FoldParts(*c.fold, points(&p), append(lists, excluded)...)
+	if err != nil {
+		return nil, false, err
+	}
+	return fold.Series(), true, nil
 }
 
 // reserveGroups takes the memory of groups which have arrived.
@@ -164,7 +168,7 @@ func (e *Engine) Reduce(ctx context.Context, f *fragment.Fragment) (res *fragmen
 		return nil, false, err
 	}
 	for _, part := range run.mu.total.Parts() {
-		res.Groups = append(res.Groups, fragment.Group{First: part.First, Name: part.Name, Labels: part.Labels, Counts: part.Counts, Values: part.Values, Rests: part.Rests})
+		res.Groups = append(res.Groups, fragment.Group(part))
 	}
 	slices.Sort(res.Fingerprints)
 	res.SeriesRead, res.SamplesRead = int(ev.seriesFetched.Load()), int(ev.samplesRead.Load())
@@ -174,7 +178,7 @@ func (e *Engine) Reduce(ctx context.Context, f *fragment.Fragment) (res *fragmen
 func partsOf(groups []fragment.Group) []vector.Part {
 	parts := make([]vector.Part, len(groups))
 	for i, g := range groups {
-		parts[i] = vector.Part{First: g.First, Name: g.Name, Labels: g.Labels, Counts: g.Counts, Values: g.Values, Rests: g.Rests}
+		parts[i] = vector.Part(g)
 	}
 	return parts
 }

@@ -11,10 +11,10 @@ import (
 	"vmcluster/lib/storageapi"
 )
 
-// New returns the query engine's view of a Searcher. If that is a Reducer as well, the source is a query.Reducer.
-func New(s storageapi.Searcher, reading query.Reading) query.Source {
+// New returns the query engine's view of a Searcher. With a reducer, whose stores are those of the Searcher, the source is a query.Reducer; it may be nil.
+func New(s storageapi.Searcher, reducer storageapi.Reducer, reading query.Reading) query.Source {
 	src := source{searcher: s, reading: reading}
-	if reducer, ok := s.(storageapi.Reducer); ok {
+	if reducer != nil {
 		return &reducingSource{source: src, reducer: reducer}
 	}
 	return &src

@@ -266,7 +266,7 @@ func (r *reader) excluded(res *fragment.Result) {
 }
 
 // parseReduced adds the items of a frame to a result, which it makes at the first one.
-func parseReduced(res **fragment.Result, points int, hasRests bool, src []byte) error {
+func parseReduced(res **fragment.Result, points int, src []byte) error {
 	r := &reader{src: src}
 	for len(r.src) > 0 {
 		kind := r.byte()
@@ -281,11 +281,7 @@ func parseReduced(res **fragment.Result, points int, hasRests bool, src []byte) 
 		case reducedFingerprints:
 			(*res).Fingerprints = r.fingerprints((*res).Fingerprints)
 		case reducedGroup:
-			g := r.group(points)
-			if r.err == nil && hasRests != (g.Rests != nil) {
-				r.fail(errkind.New(errkind.Corrupt, "a group has rests: %t; want %t", g.Rests != nil, hasRests))
-			}
-			(*res).Groups = append((*res).Groups, g)
+			(*res).Groups = append((*res).Groups, r.group(points))
 		case reducedSeries:
 			r.excluded(*res)
 		default:
@@ -299,7 +295,7 @@ func parseReduced(res **fragment.Result, points int, hasRests bool, src []byte) 
 func (c *Client) Reduce(ctx context.Context, f *fragment.Fragment) (out storageapi.Reduction, err error) {
 	var res *fragment.Result
 	request := &query{method: methodReduce, search: f.Search, fragment: f}
-	out.Coverage, err = c.call(ctx, request, func(frame []byte) error { return parseReduced(&res, f.Points(), f.HasRests(), frame) })
+	out.Coverage, err = c.call(ctx, request, func(frame []byte) error { return parseReduced(&res, f.Points(), frame) })
 	if err != nil {
 		return storageapi.Reduction{}, err
 	}

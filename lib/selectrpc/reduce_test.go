@@ -66,24 +66,18 @@ func goldenReduced(t *testing.T) []byte {
 func TestReducedRoundTrip(t *testing.T) {
 	b := goldenReduced(t)
 	var got *fragment.Result
-	if err := parseReduced(&got, 3, true, b); err != nil || !reflect.DeepEqual(got, goldenResult()) {
+	if err := parseReduced(&got, 3, b); err != nil || !reflect.DeepEqual(got, goldenResult()) {
 		t.Fatalf("%+v, %v; want %+v", got, err, goldenResult())
 	}
 	for i := range b {
 		var cut *fragment.Result
 		// A cut between items is for the end of the stream to notice.
-		if err := parseReduced(&cut, 3, true, b[:i]); err != nil && errkind.Of(err) != errkind.Corrupt {
+		if err := parseReduced(&cut, 3, b[:i]); err != nil && errkind.Of(err) != errkind.Corrupt {
 			t.Errorf("an answer cut at %d gives %v", i, err)
 		}
 	}
-	for name, rests := range map[string]bool{"no rests where they belong": false} {
-		var res *fragment.Result
-		if err := parseReduced(&res, 3, rests, b); errkind.Of(err) != errkind.Corrupt {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 	var res *fragment.Result
-	if err := parseReduced(&res, 3, true, []byte{reducedGroup}); errkind.Of(err) != errkind.Corrupt {
+	if err := parseReduced(&res, 3, []byte{reducedGroup}); errkind.Of(err) != errkind.Corrupt {
 		t.Errorf("a group before the figures gives %v", err)
 	}
 }
@@ -162,7 +156,7 @@ func FuzzReduced(f *testing.F) {
 	f.Add([]byte{reducedFigures, 1, 2, reducedFingerprints, 1, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var res *fragment.Result
-		if err := parseReduced(&res, 3, true, data); err != nil {
+		if err := parseReduced(&res, 3, data); err != nil {
 			if errkind.Of(err) != errkind.Corrupt {
 				t.Fatalf("error %v is of kind %s", err, errkind.Of(err))
 			}

@@ -130,7 +130,7 @@ func newEnv(t testing.TB, args ...string) *env {
 	}
 	e.store = &watched{Searcher: db, db: db}
 	set := metrics.NewSet()
-	source := selectapi.NewSource(e.store, v.dedup.Milliseconds(), set)
+	source := selectapi.NewSource(e.store, nil, v.dedup.Milliseconds(), set)
 	engine := query.New(&v.query, query.Options{Source: source, Logger: logger.Discard(), Metrics: set, Budget: e.budget, Now: now})
 	h := New(Options{Config: &v.promql, Limits: &v.query, Reading: source.Reading(), Budget: e.budget, Logger: logger.Discard(), MaxDuration: v.sel.MaxQueryDuration.D()})
 	e.promql = h

@@ -76,7 +76,7 @@ func newEnv(t *testing.T, args ...string) *env {
 	e := &env{store: &store{Memory: apitest.NewMemory()}, budget: memory.NewBudget(1 << 30)}
 	set := metrics.NewSet()
 	now := func() time.Time { return time.UnixMilli(t0 + 3600_000) }
-	source := selectapi.NewSource(e.store, dedup.Milliseconds(), set)
+	source := selectapi.NewSource(e.store, nil, dedup.Milliseconds(), set)
 	engine := query.New(&qc, query.Options{Source: source, Logger: logger.Discard(), Metrics: set, Budget: e.budget, Now: now})
 	h := New(Options{Config: &rc, Budget: e.budget, Logger: logger.Discard(), Reading: source.Reading(), MaxSeries: qc.MaxUniqueSeries})
 	e.api = selectapi.New(selectapi.Options{Config: &c, Searcher: e.store, Catalog: e.store, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: now, RemoteRead: h.Serve})

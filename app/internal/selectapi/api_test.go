@@ -78,7 +78,7 @@ func newEnv(t *testing.T, args ...string) *env {
 	}
 	e := &env{set: metrics.NewSet(), store: &partialStore{Memory: apitest.NewMemory()}, now: time.Unix(t0+3600, 0)}
 	now := func() time.Time { return e.now }
-	engine := query.New(&qc, query.Options{Source: NewSource(e.store, 0, e.set), Logger: logger.Discard(), Metrics: e.set, Budget: memory.NewBudget(1 << 30), Now: now})
+	engine := query.New(&qc, query.Options{Source: NewSource(e.store, nil, 0, e.set), Logger: logger.Discard(), Metrics: e.set, Budget: memory.NewBudget(1 << 30), Now: now})
 	e.api = New(Options{Config: &c, Searcher: e.store, Catalog: e.store, Engine: engine, Logger: logger.Discard(), Metrics: e.set, Now: now, SingleNode: *singleNode})
 	e.ingest(t, model.TenantID{}, `cpu`, []string{"host", "a"}, 1, 2, 3)
 	e.ingest(t, model.TenantID{}, `cpu`, []string{"host", `b"\`}, 10, 20, math.Inf(1))

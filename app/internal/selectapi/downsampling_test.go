@@ -38,7 +38,7 @@ func openAt(t *testing.T, now time.Time, rules []storage.DownsamplingRule) (*sto
 	})
 	var qc query.Config
 	qc.RegisterFlags(flag.NewFlagSet("", flag.ContinueOnError))
-	return s, query.New(&qc, query.Options{Source: NewSource(s, 0, metrics.NewSet()), Logger: logger.Discard(), Metrics: metrics.NewSet(), Budget: memory.NewBudget(1 << 30), Now: clock})
+	return s, query.New(&qc, query.Options{Source: NewSource(s, nil, 0, metrics.NewSet()), Logger: logger.Discard(), Metrics: metrics.NewSet(), Budget: memory.NewBudget(1 << 30), Now: clock})
 }
 
 // sendDays sends four days of counters and gauges that end at now.

@@ -59,7 +59,7 @@ func BenchmarkExport(b *testing.B) {
 		qc.RegisterFlags(fs)
 	})
 	set := metrics.NewSet()
-	engine := query.New(&qc, query.Options{Source: selectapi.NewSource(db, 0, set), Logger: logger.Discard(), Metrics: set, Budget: memory.NewBudget(1 << 28), Now: time.Now})
+	engine := query.New(&qc, query.Options{Source: selectapi.NewSource(db, nil, 0, set), Logger: logger.Discard(), Metrics: set, Budget: memory.NewBudget(1 << 28), Now: time.Now})
 	api := selectapi.New(selectapi.Options{Config: &c, Searcher: db, Catalog: db, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: time.Now, SingleNode: true})
 	for _, path := range []string{"export/native", "export", "export/csv", "federate"} {
 		url := "/api/v1/" + path + "?match[]=m&start=0&format=__name__,i,__value__,__timestamp__"

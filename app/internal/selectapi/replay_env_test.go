@@ -221,7 +221,7 @@ func (s *servers) readers(spec *replayServer, c *readConfig, stores map[string]*
 		s.t.Fatal(err)
 	}
 	budget := memory.NewBudget(1 << 28)
-	engine := query.New(c.query, query.Options{Source: selectapi.NewSource(searcher, 0, set), Logger: logger.Discard(), Metrics: set, Budget: budget, Now: time.Now})
+	engine := query.New(c.query, query.Options{Source: selectapi.NewSource(searcher, searcher, 0, set), Logger: logger.Discard(), Metrics: set, Budget: budget, Now: time.Now})
 	reads := selectapi.New(selectapi.Options{
 		Config: c.reads, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: time.Now, SingleNode: spec.single,
 	})

@@ -11,10 +11,10 @@ import (
 	"vmcluster/lib/storageapi"
 )
 
-// NewSource returns the query engine's view of a Searcher.
-func NewSource(s storageapi.Searcher, dedupIntervalMs int64, set *metrics.Set) query.Source {
+// NewSource returns the query engine's view of a Searcher, and of a Reducer over the same stores, which may be nil.
+func NewSource(s storageapi.Searcher, reducer storageapi.Reducer, dedupIntervalMs int64, set *metrics.Set) query.Source {
 	deduplicated := set.Counter(`vm_deduplicated_samples_total{type="select"}`)
-	src := querysource.New(s, query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated})
+	src := querysource.New(s, reducer, query.Reading{DedupIntervalMs: dedupIntervalMs, Deduplicated: deduplicated})
 	if r, ok := src.(query.Reducer); ok {
 		return &tracedReducer{tracedSource{src}, r}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
@@ -27,26 +28,37 @@ func (f *Fold) Parts() []Part {
 	return parts
 }
 
-// FoldParts returns the fold to which lists of parts come together. Every part must have columns of so many points. The
-// groups are in the order of their first series.
-func FoldParts(o AggregateOptions, points int, lists ...[]Part) *Fold {
+// FoldParts returns the fold to which lists of parts come together. The groups are in the order of their first series. Parts which
+// have other columns than the aggregate needs, each with a value per point, are an error of kind Corrupt.
+func FoldParts(o AggregateOptions, points int, lists ...[]Part) (*Fold, error) {
 	total := NewFold(o, points)
 	for _, parts := range lists {
 		other := NewFold(o, points)
 		for i := range parts {
-			other.take(&parts[i])
+			if !other.take(&parts[i]) {
+				return nil, errkind.New(errkind.Corrupt, "cannot aggregate with %s at %d points a part with columns of %d, %d and %d",
+					o.Name, points, len(parts[i].Counts), len(parts[i].Values), len(parts[i].Rests))
+			}
 		}
 		total.Merge(other)
 	}
 	slices.SortStableFunc(total.groups, func(a, b *foldGroup) int { return bytes.Compare(a.first, b.first) })
-	return total
+	return total, nil
 }
 
-// take makes a part a group.
-func (f *Fold) take(p *Part) {
+// take makes a part a group; false when it does not fit.
+func (f *Fold) take(p *Part) bool {
+	rests := 0
+	if f.kind.isSum() {
+		rests = f.a.points
+	}
+	if len(p.Counts) != f.a.points || len(p.Values) != f.a.points || len(p.Rests) != rests {
+		return false
+	}
 	s := Series{Name: p.Name, Labels: p.Labels}
 	f.key = f.a.key(f.key[:0], &s)
 	g := &foldGroup{key: string(f.key), name: p.Name, labels: p.Labels, acc: p.Values, rest: p.Rests, counts: p.Counts, first: p.First}
 	f.byKey[g.key] = g
 	f.groups = append(f.groups, g)
+	return true
 }

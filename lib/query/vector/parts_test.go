@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
@@ -57,7 +58,11 @@ func compareParts(t *testing.T, rng *rand.Rand, o AggregateOptions) {
 	for _, f := range folds {
 		lists = append(lists, f.Parts())
 	}
-	got, want := FoldParts(o, points, lists...).Series(), whole.Series()
+	fold, err := FoldParts(o, points, lists...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := fold.Series(), whole.Series()
 	if len(got) != len(want) {
 		t.Fatalf("%+v: %d groups; want %d", o, len(got), len(want))
 	}
@@ -69,6 +74,24 @@ func compareParts(t *testing.T, rng *rand.Rand, o AggregateOptions) {
 			if g := got[i].Values[k]; math.Float64bits(g) != math.Float64bits(v) && !(g != g && v != v) {
 				t.Fatalf("%+v: point %d of %s is %x; want %x", o, k, seriesString(want[i]), g, v)
 			}
+		}
+	}
+}
+
+// TestPartsThatDoNotFit come from a node that is at fault.
+func TestPartsThatDoNotFit(t *testing.T) {
+	three := []float64{1, 2, 3}
+	for _, c := range []struct {
+		name string
+		part Part
+	}{
+		{"sum", Part{Counts: three, Values: three}},
+		{"count", Part{Counts: three, Values: three, Rests: three}},
+		{"max", Part{Counts: three[:2], Values: three}},
+		{"avg", Part{Counts: three, Values: three[:1], Rests: three}},
+	} {
+		if _, err := FoldParts(AggregateOptions{Name: c.name}, 3, []Part{c.part}); errkind.Of(err) != errkind.Corrupt {
+			t.Errorf("%s of %+v: %v", c.name, c.part, err)
 		}
 	}
 }
