@@ -189,14 +189,14 @@ func (g *Gather) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (s
 	if err != nil {
 		return storageapi.NameStats{}, fmt.Errorf("cannot tell the usage of metrics: %w", err)
 	}
-	out := mergeNameStats(list, q)
+	out, err := mergeNameStats(list, q)
 	out.Coverage = cov
-	return out, nil
+	return out, err
 }
 
-func mergeNameStats(list []storageapi.NameStats, q *storageapi.NameStatsQuery) storageapi.NameStats {
+func mergeNameStats(list []storageapi.NameStats, q *storageapi.NameStatsQuery) (storageapi.NameStats, error) {
 	if len(list) == 1 {
-		return list[0]
+		return list[0], nil
 	}
 	out := storageapi.NameStats{SinceSecs: list[0].SinceSecs}
 	usage := map[string]storageapi.Usage{}
@@ -212,14 +212,7 @@ func mergeNameStats(list []storageapi.NameStats, q *storageapi.NameStatsQuery) s
 			usage[r.Name] = u
 		}
 	}
-	for name, u := range usage {
-		if q.MaxRequests < 0 || u.Requests <= uint64(q.MaxRequests) {
-			out.Records = append(out.Records, storageapi.NameRecord{Name: name, Usage: u})
-		}
-	}
-	slices.SortFunc(out.Records, storageapi.CompareNameRecords)
-	if q.Limit > 0 && len(out.Records) > q.Limit {
-		out.Records = out.Records[:q.Limit]
-	}
-	return out
+	var err error
+	out.Records, err = q.Select(usage)
+	return out, err
 }

@@ -240,6 +240,11 @@ func benchmarkBody(series int) []byte {
 }
 
 func BenchmarkDecoder(b *testing.B) {
+	benchmarkDecoding(b, (*Decoder[label]).Next)
+}
+
+// benchmarkDecoding walks over a body of a thousand series.
+func benchmarkDecoding(b *testing.B, next func(*Decoder[label]) bool) {
 	const series = 1000
 	body := benchmarkBody(series)
 	var d Decoder[label]
@@ -248,7 +253,7 @@ func BenchmarkDecoder(b *testing.B) {
 	for b.Loop() {
 		d.Reset(body)
 		n := 0
-		for d.Next() {
+		for next(&d) {
 			n += len(d.At().Samples)
 		}
 		if n != series || d.Err() != nil {

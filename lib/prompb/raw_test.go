@@ -190,20 +190,5 @@ func FuzzRaw(f *testing.F) {
 }
 
 func BenchmarkRaw(b *testing.B) {
-	const series = 1000
-	body := benchmarkBody(series)
-	var d Decoder[label]
-	b.ReportAllocs()
-	b.SetBytes(int64(len(body)))
-	for b.Loop() {
-		d.Reset(body)
-		n := 0
-		for d.NextRaw() {
-			n += len(d.At().Samples)
-		}
-		if n != series || d.Err() != nil {
-			b.Fatal(n, d.Err())
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
+	benchmarkDecoding(b, (*Decoder[label]).NextRaw)
 }

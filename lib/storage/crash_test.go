@@ -20,8 +20,8 @@ type crashRun struct {
 	rng     *rand.Rand
 	g       *generator
 	n       *naive
-	crashed atomic.Pointer[memfs.FS] // what is left after the crash
-	more    func(s *Storage) error   // another kind of step; nil for none
+	crashed atomic.Pointer[memfs.FS]            // what is left after the crash
+	more    func(c *crashRun, s *Storage) error // another kind of step; nil for none
 }
 
 // round runs random operations on fsys and returns what a crash leaves.
@@ -60,7 +60,7 @@ func (c *crashRun) step(s *Storage) {
 	ctx := context.Background()
 	var err error
 	if c.more != nil && c.rng.IntN(12) == 0 {
-		if err = c.more(s); err != nil {
+		if err = c.more(c, s); err != nil {
 			c.t.Fatal(err)
 		}
 		return
@@ -95,6 +95,12 @@ func (c *crashRun) step(s *Storage) {
 // TestCrashes crashes again and again at random operations: every acknowledged sample
 // is readable afterwards, and nothing is that was not sent.
 func TestCrashes(t *testing.T) {
+	crashAgainAndAgain(t, nil)
+}
+
+// crashAgainAndAgain runs histories of eight crashes. Among their steps are those that more makes; nil for none.
+func crashAgainAndAgain(t *testing.T, more func(c *crashRun, s *Storage) error) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	runs := 12
@@ -103,7 +109,7 @@ func TestCrashes(t *testing.T) {
 	}
 	for i := range runs {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
-		c := &crashRun{t: t, rng: rng, g: newGenerator(rng, 40), n: newNaive()}
+		c := &crashRun{t: t, rng: rng, g: newGenerator(rng, 40), n: newNaive(), more: more}
 		fsys := memfs.New(memfs.Options{})
 		for range 8 {
 			fsys = c.round(fsys, 1+rng.Int64N(400))

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -13,75 +12,17 @@ import (
 
 // TestDeletionCrashes crashes at random operations of histories with deletions: what was deleted stays away, whatever was in the log.
 func TestDeletionCrashes(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	runs := 12
-	if testing.Short() {
-		runs = 3
-	}
-	for i := range runs {
-		rng := rand.New(rand.NewPCG(seed, uint64(i)))
-		c := &crashRun{t: t, rng: rng, g: newGenerator(rng, 40), n: newNaive()}
-		c.more = func(s *Storage) error {
-			q := someSeries(rng)
-			_, err := s.DeleteSeries(context.Background(), q)
-			c.n.forget(t, q, c.crashed.Load() == nil)
-			return err
-		}
-		fsys := memfs.New(memfs.Options{})
-		for range 8 {
-			fsys = c.round(fsys, 1+rng.Int64N(400))
-			s := openTest(t, testConfig(), testOptions(fsys))
-			c.n.check(t, s, allTime())
-			if rng.IntN(2) == 0 {
-				closeTest(t, s)
-				continue
-			}
-			fsys = fsys.Crash(rng) // right after recovery
-			closeTest(t, s)
-		}
-	}
+	crashAgainAndAgain(t, func(c *crashRun, s *Storage) error {
+		q := someSeries(c.rng)
+		_, err := s.DeleteSeries(context.Background(), q)
+		c.n.forget(c.t, q, c.crashed.Load() == nil)
+		return err
+	})
 }
 
 // TestDeletionAgainstModel runs random operations with deletions and clean restarts.
 func TestDeletionAgainstModel(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	fsys := memfs.New(memfs.Options{})
-	g, n := newGenerator(rng, 60), newNaive()
-	s := openTest(t, testConfig(), testOptions(fsys))
-	ctx := context.Background()
-	for range 1200 {
-		var err error
-		switch r := rng.IntN(200); {
-		case r < 150:
-			b := g.batch(t)
-			n.send(b)
-			ingest(t, s, b)
-			n.acknowledge(b)
-		case r < 156:
-			err = s.Flush(ctx)
-		case r < 158:
-			err = s.Merge(ctx, "")
-		case r < 162:
-			for _, p := range s.table.Load().sorted {
-				s.mergeWhileDue(p)
-			}
-		case r < 164:
-			closeTest(t, s)
-			s = openTest(t, testConfig(), testOptions(fsys))
-		case r < 176:
-			deleteFromBoth(t, rng, s, n)
-		default:
-			n.check(t, s, g.timeRange())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.check(t, s, allTime())
-	closeTest(t, s)
+	runAgainstModel(t, 1200, true)
 }
 
 // TestDeletionFreesSpace: merges leave the samples of deleted series out, of parts which are mostly of such without being asked.

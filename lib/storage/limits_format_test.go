@@ -31,20 +31,7 @@ func limitsOf(t *testing.T, now time.Time, hourly, daily []uint64) *seriesLimits
 }
 
 func TestSeriesLimitsGolden(t *testing.T) {
-	path := filepath.Join("testdata", "series_limits")
-	got := limitsOf(t, time.Unix(1794268800, 0), []uint64{1 << 63, 7}, []uint64{3, 7, 1<<64 - 1}).AppendTo(nil)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("the file is\n%x\nwant\n%x", got, want)
-	}
+	want := goldenFile(t, "series_limits", limitsOf(t, time.Unix(1794268800, 0), []uint64{1 << 63, 7}, []uint64{3, 7, 1<<64 - 1}).AppendTo(nil))
 	list, err := parseSeenSeries(want)
 	if err != nil || len(list) != 2 || list[0].seconds != 3600 || list[0].period != 1794268800/3600 || len(list[0].hashes) != 16 || len(list[1].hashes) != 24 {
 		t.Errorf("it is read as %+v, error %v", list, err)

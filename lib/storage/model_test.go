@@ -199,18 +199,23 @@ func (g *generator) timeRange() model.TimeRange {
 
 // TestAgainstModel runs random operations, with clean restarts, and compares with the model.
 func TestAgainstModel(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	fsys := memfs.New(memfs.Options{})
-	g := newGenerator(rng, 60)
-	n := newNaive()
-	s := openTest(t, testConfig(), testOptions(fsys))
-	ctx := context.Background()
 	steps := 1500
 	if testing.Short() {
 		steps = 400
 	}
+	runAgainstModel(t, steps, false)
+}
+
+// runAgainstModel makes so many random steps, deletions among them when asked for.
+func runAgainstModel(t *testing.T, steps int, deletions bool) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	fsys := memfs.New(memfs.Options{})
+	g, n := newGenerator(rng, 60), newNaive()
+	s := openTest(t, testConfig(), testOptions(fsys))
+	ctx := context.Background()
 	for range steps {
 		var err error
 		switch r := rng.IntN(200); {
@@ -231,6 +236,8 @@ func TestAgainstModel(t *testing.T) {
 		case r < 164:
 			closeTest(t, s)
 			s = openTest(t, testConfig(), testOptions(fsys))
+		case deletions && r < 176:
+			deleteFromBoth(t, rng, s, n)
 		default:
 			n.check(t, s, g.timeRange())
 		}

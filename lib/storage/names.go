@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"sync"
 
 	"vmcluster/lib/errkind"
@@ -149,10 +147,6 @@ func (s *Storage) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (
 	if s.names == nil {
 		return storageapi.NameStats{}, errkind.New(errkind.Unprocessable, "cannot tell the usage of metrics: it is not counted; start the storage with -storage.trackMetricNamesStats")
 	}
-	pattern, err := regexp.Compile(q.Pattern)
-	if err != nil {
-		return storageapi.NameStats{}, errkind.New(errkind.BadRequest, "match_pattern=%q must be valid regex: %w", q.Pattern, err)
-	}
 	out, records := s.names.summary(q.Tenant)
 	all := &model.SearchQuery{Tenant: q.Tenant, Range: allTime(), KeysOnly: true}
 	names, err := s.labels(ctx, all, 0, func(p *partition.Partition, iq index.Query) ([]string, error) {
@@ -166,16 +160,8 @@ func (s *Storage) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (
 			records[name] = storageapi.Usage{} // those never asked for, too
 		}
 	}
-	for name, u := range records {
-		if pattern.MatchString(name) && (q.MaxRequests < 0 || u.Requests <= uint64(q.MaxRequests)) {
-			out.Records = append(out.Records, storageapi.NameRecord{Name: name, Usage: u})
-		}
-	}
-	slices.SortFunc(out.Records, storageapi.CompareNameRecords)
-	if q.Limit > 0 && len(out.Records) > q.Limit {
-		out.Records = out.Records[:q.Limit]
-	}
-	return out, nil
+	out.Records, err = q.Select(records)
+	return out, err
 }
 
 // ResetNameStats implements storageapi.Catalog.

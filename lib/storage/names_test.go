@@ -35,9 +35,10 @@ func goldenNameStats() *nameStats {
 	return n
 }
 
-func TestNameStatsGolden(t *testing.T) {
-	path := filepath.Join("testdata", "name_stats")
-	got := goldenNameStats().AppendTo(nil)
+// goldenFile compares bytes with a file of testdata, which it returns; with -update it writes the file first.
+func goldenFile(t *testing.T, name string, got []byte) []byte {
+	t.Helper()
+	path := filepath.Join("testdata", name)
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
@@ -51,8 +52,13 @@ func TestNameStatsGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("the file is\n%x\nwant\n%x", got, want)
+		t.Errorf("the file %s is\n%x\nwant\n%x", name, got, want)
 	}
+	return want
+}
+
+func TestNameStatsGolden(t *testing.T) {
+	want := goldenFile(t, "name_stats", goldenNameStats().AppendTo(nil))
 	n := newNameStats(1<<20, 0)
 	if err := n.unmarshal(want); err != nil {
 		t.Fatal(err)

@@ -3,8 +3,11 @@ package storageapi
 import (
 	"cmp"
 	"context"
+	"regexp"
+	"slices"
 	"strings"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 )
 
@@ -108,9 +111,26 @@ type NameRecord struct {
 	Usage Usage
 }
 
-// CompareNameRecords orders records by the number of requests, then by name.
-func CompareNameRecords(a, b NameRecord) int {
-	return cmp.Or(cmp.Compare(a.Usage.Requests, b.Usage.Requests), strings.Compare(a.Name, b.Name))
+// Select returns the records of usage that q asks for, of a tenant's metrics, in their order. The error is of kind BadRequest
+// when the pattern is none.
+func (q *NameStatsQuery) Select(usage map[string]Usage) ([]NameRecord, error) {
+	pattern, err := regexp.Compile(q.Pattern)
+	if err != nil {
+		return nil, errkind.New(errkind.BadRequest, "match_pattern=%q must be valid regex: %w", q.Pattern, err)
+	}
+	var out []NameRecord
+	for name, u := range usage {
+		if pattern.MatchString(name) && (q.MaxRequests < 0 || u.Requests <= uint64(q.MaxRequests)) {
+			out = append(out, NameRecord{Name: name, Usage: u})
+		}
+	}
+	slices.SortFunc(out, func(a, b NameRecord) int {
+		return cmp.Or(cmp.Compare(a.Usage.Requests, b.Usage.Requests), strings.Compare(a.Name, b.Name))
+	})
+	if q.Limit > 0 && len(out) > q.Limit {
+		out = out[:q.Limit]
+	}
+	return out, nil
 }
 
 // CompareStatusEntries orders entries by falling count, then by name.

@@ -158,16 +158,21 @@ func readRaw(ctx context.Context, base, selector string, startMs, endMs int64) (
 
 func decimalSeconds(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
 
-// parseRawExport parses the JSON lines of /api/v1/export, in which what is no number is null or quoted.
+// parseRawExport parses the JSON lines of /api/v1/export, in which what is no number is null or quoted, or, by
+// VictoriaMetrics before 1.80, a bare NaN.
 func parseRawExport(data []byte) (rawSamples, error) {
 	result := rawSamples{}
-	for dec := json.NewDecoder(bytes.NewReader(data)); dec.More(); {
+	bareNaN := regexp.MustCompile(`([,\[])NaN`)
+	for text := range bytes.Lines(data) {
 		var line struct {
 			Metric     map[string]string `json:"metric"`
 			Values     []json.RawMessage `json:"values"`
 			Timestamps []int64           `json:"timestamps"`
 		}
-		if err := dec.Decode(&line); err != nil {
+		if at := bytes.LastIndex(text, []byte(`"values":[`)); at >= 0 {
+			text = append(text[:at:at], bareNaN.ReplaceAll(text[at:], []byte("${1}null"))...)
+		}
+		if err := json.Unmarshal(text, &line); err != nil {
 			return nil, fmt.Errorf("cannot parse export: %w", err)
 		}
 		if len(line.Values) != len(line.Timestamps) {

@@ -69,7 +69,7 @@ func TestExactWindow(t *testing.T) {
 }
 
 func TestParseRawExport(t *testing.T) {
-	got, err := parseRawExport([]byte(`{"metric":{"a":"b"},"values":[1.5,null,"Infinity",-0],"timestamps":[1,2,3,4]}` + "\n"))
+	got, err := parseRawExport([]byte(`{"metric":{"a":"b"},"values":[1.5,null,"Infinity",-0,NaN,NaN],"timestamps":[1,2,3,4,5,6]}` + "\n"))
 	if v := got[`a="b"`]; err != nil || len(v) != 3 || v[1] != 1.5 || !math.IsInf(v[3], 1) || !math.Signbit(v[4]) {
 		t.Errorf("got %v, %v", got, err)
 	}

@@ -2,7 +2,6 @@ package apitest
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"time"
 
@@ -128,10 +127,6 @@ func (m *Memory) noteLocked(q *model.SearchQuery, keys []string) {
 
 // NameStats tells how often metrics have been asked for.
 func (m *Memory) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (storageapi.NameStats, error) {
-	pattern, err := regexp.Compile(q.Pattern)
-	if err != nil {
-		return storageapi.NameStats{}, errkind.New(errkind.BadRequest, "cannot parse pattern %q: %w", q.Pattern, err)
-	}
 	names, err := m.LabelValues(ctx, &model.SearchQuery{Tenant: q.Tenant, Range: allTime()}, model.MetricNameLabel, 0)
 	if err != nil {
 		return storageapi.NameStats{}, err
@@ -148,16 +143,8 @@ func (m *Memory) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (s
 			all[key.name] = u
 		}
 	}
-	for name, u := range all {
-		if pattern.MatchString(name) && (q.MaxRequests < 0 || u.Requests <= uint64(q.MaxRequests)) {
-			out.Records = append(out.Records, storageapi.NameRecord{Name: name, Usage: u})
-		}
-	}
-	slices.SortFunc(out.Records, storageapi.CompareNameRecords)
-	if q.Limit > 0 && len(out.Records) > q.Limit {
-		out.Records = out.Records[:q.Limit]
-	}
-	return out, nil
+	out.Records, err = q.Select(all)
+	return out, err
 }
 
 // ResetNameStats forgets all usage.
