@@ -4,20 +4,15 @@ import (
 	"flag"
 	"net/http"
 	"slices"
-	"time"
 
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
-	"vmcluster/app/internal/graphiteapi"
 	"vmcluster/app/internal/insertapi"
-	"vmcluster/app/internal/promqlapi"
-	"vmcluster/app/internal/remoteread"
-	"vmcluster/app/internal/selectapi"
+	"vmcluster/app/internal/readside"
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/metadata"
-	"vmcluster/lib/query"
 	"vmcluster/lib/router"
 	"vmcluster/lib/service"
 	"vmcluster/lib/storage"
@@ -28,13 +23,10 @@ type component struct {
 	http     httpserver.Config
 	storage  storage.Config
 	insert   insertapi.Config
-	sel      selectapi.Config
-	query    query.Config
-	read     remoteread.Config
-	promql   promqlapi.Config
-	graphite graphiteapi.Config
+	reads    readside.Config
 	admin    adminapi.Config
 	metadata metadata.Config
+	self     selfScrape
 }
 
 // RegisterFlags registers all flags of the single node.
@@ -43,13 +35,10 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.storage.RegisterFlags(fs, "victoria-metrics-data")
 	storageflags.Register(fs, &c.storage)
 	c.insert.RegisterFlags(fs)
-	service.RegisterShared(fs, c.sel.RegisterFlags)
-	service.RegisterShared(fs, c.query.RegisterFlags)
-	c.graphite.RegisterFlags(fs)
-	c.read.RegisterFlags(fs)
-	c.promql.RegisterFlags(fs)
+	c.reads.RegisterFlags(fs)
 	c.admin.RegisterFlags(fs)
 	c.metadata.RegisterFlags(fs)
+	c.self.RegisterFlags(fs)
 	flagcompat.Register(fs, flagcompat.SingleNode)
 }
 
@@ -71,30 +60,14 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	dedupMs := c.storage.DedupMinScrape.D().Milliseconds()
-	source := selectapi.NewSource(searcher, nil, dedupMs, env.Metrics)
-	engine := query.New(&c.query, query.Options{
-		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
-	})
-	dialect := promqlapi.New(promqlapi.Options{
-		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
-	})
-	env.OnStop("PromQL engine", dialect.Close)
-	remoteRead := remoteread.New(remoteread.Options{
-		Config: &c.read, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
-	})
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
-	reads := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: described, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, SingleNode: true, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
-		PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
-	})
-	graphite := graphiteapi.New(graphiteapi.Options{
-		Config: &c.graphite, Select: &c.sel, Searcher: searcher, Catalog: searcher, Acquire: reads.Acquire, Logger: env.Logger, Metrics: env.Metrics,
-		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), SingleNode: true, DedupIntervalMs: dedupMs,
+	reads := c.reads.Start(env, readside.Options{
+		Searcher: searcher, Catalog: searcher, Metadata: described, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
 	})
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
-	return c.startHTTP(env, writes.Handle, graphite.Handle, reads.Handle, admin.Handle)
+	c.self.start(env, writes)
+	return c.startHTTP(env, writes.Handle, reads, admin.Handle)
 }
 
 // startHTTP opens the port, behind which the first of the handlers that knows a path serves it.

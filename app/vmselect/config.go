@@ -3,17 +3,12 @@ package main
 import (
 	"flag"
 	"net/http"
-	"time"
 
 	"vmcluster/app/internal/flagcompat"
-	"vmcluster/app/internal/graphiteapi"
-	"vmcluster/app/internal/promqlapi"
-	"vmcluster/app/internal/remoteread"
-	"vmcluster/app/internal/selectapi"
+	"vmcluster/app/internal/readside"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
-	"vmcluster/lib/query"
 	"vmcluster/lib/selectrpc"
 	"vmcluster/lib/service"
 	"vmcluster/lib/transport"
@@ -22,11 +17,7 @@ import (
 // component wires a select node.
 type component struct {
 	http      httpserver.Config
-	sel       selectapi.Config
-	query     query.Config
-	graphite  graphiteapi.Config
-	read      remoteread.Config
-	promql    promqlapi.Config
+	reads     readside.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	nodes     flagvalue.Strings
@@ -37,11 +28,7 @@ type component struct {
 // RegisterFlags registers all flags of vmselect.
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8481")
-	c.sel.RegisterFlags(fs)
-	c.query.RegisterFlags(fs)
-	c.graphite.RegisterFlags(fs)
-	c.read.RegisterFlags(fs)
-	c.promql.RegisterFlags(fs)
+	c.reads.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vmselectAddr; must be given at least once and may be repeated")
@@ -61,32 +48,15 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	dedupMs := c.dedup.D().Milliseconds()
-	source := selectapi.NewSource(searcher, searcher, dedupMs, env.Metrics)
-	engine := query.New(&c.query, query.Options{
-		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
-	})
-	dialect := promqlapi.New(promqlapi.Options{
-		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
-	})
-	env.OnStop("PromQL engine", dialect.Close)
-	remoteRead := remoteread.New(remoteread.Options{
-		Config: &c.read, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
-	})
-	api := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now, DedupIntervalMs: dedupMs, DisableCORS: c.http.DisableCORS,
-		PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
-	})
-	graphite := graphiteapi.New(graphiteapi.Options{
-		Config: &c.graphite, Select: &c.sel, Searcher: searcher, Catalog: searcher, Acquire: api.Acquire, Logger: env.Logger, Metrics: env.Metrics,
-		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), DedupIntervalMs: dedupMs,
+	reads := c.reads.Start(env, readside.Options{
+		Searcher: searcher, Catalog: searcher, Reducer: searcher, Metadata: searcher, DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
 	})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
 			return httpserver.ServeIndex(w, r, env.Name, "answers queries at /select/<accountID>[:<projectID>]/prometheus/api/v1/query", "/admin/tenants", "/metrics", "/flags", "/debug/pprof/") ||
-				graphite.Handle(w, r) || api.Handle(w, r)
+				reads(w, r)
 		},
 	})
 	if err != nil {

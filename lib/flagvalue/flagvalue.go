@@ -204,7 +204,7 @@ func unquote(s string) string {
 // IsSecret reports whether the value of the flag with the given name must not be shown.
 func IsSecret(name string) bool {
 	lower := strings.ToLower(name)
-	for _, suffix := range []string{"password", "authkey", "secret", "token", "passphrase"} {
+	for _, suffix := range []string{"password", "authkey", "secret", "token", "passphrase", "pushmetrics.url", "pushmetrics.header"} {
 		if strings.HasSuffix(lower, suffix) {
 			return true
 		}

@@ -200,7 +200,7 @@ const seriesBytes = 256
 // hold reserves the memory of a series with n values.
 func (r *Run) hold(n int) error {
 	bytes := seriesBytes + 8*int64(n)
-	if err := r.limits.Budget.Reserve(bytes, "Graphite series"); err != nil {
+	if err := r.limits.Budget.ReserveMore(bytes, r.reserved, "Graphite series"); err != nil {
 		return err
 	}
 	r.reserved += bytes

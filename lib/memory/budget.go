@@ -39,6 +39,23 @@ func (b *Budget) Reserve(n int64, what string) error {
 	return nil
 }
 
+// The part of the budget which is left to users who need little, and how much of it is little.
+const (
+	spareShare  = 8
+	littleShare = 64
+)
+
+// ReserveMore is Reserve for a user who holds some bytes already. Who would come to hold more than a 64th of the budget leaves its last
+// eighth to others, so that a few who need very much do not keep out the many who need little.
+func (b *Budget) ReserveMore(n, held int64, what string) error {
+	if used := b.used.Load(); held+n > b.limit/littleShare && used+n > b.limit-b.limit/spareShare {
+		return errkind.New(errkind.Overloaded,
+			"cannot reserve %d bytes of memory for %s, which holds %d: %d of %d bytes are in use, and the last eighth is kept for users who need little; "+
+				"raise -memory.allowedPercent or -memory.allowedBytes, or send less at once", n, what, held, used, b.limit)
+	}
+	return b.Reserve(n, what)
+}
+
 // ForceReserve takes n bytes even beyond the limit, for memory which cannot be
 // refused, such as samples that are already in the log.
 func (b *Budget) ForceReserve(n int64) { b.used.Add(n) }

@@ -32,6 +32,7 @@ type Config struct {
 	DisablePushDown            bool
 	DisableImplicitConversion  bool
 	LogImplicitConversion      bool
+	TreatDotsAsIs              bool
 }
 
 // RegisterFlags registers the flags with their defaults.
@@ -60,6 +61,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.DisableCache, "search.disableCache", false, "Do not align range queries to their step and do not cache results; the argument nocache=1 does it for one query")
 	fs.BoolVar(&c.DisablePushDown, "search.disablePushDown", false, "Read all series from the storage nodes as they are stored, instead of having the nodes aggregate them where that gives the same answer; the argument pushdown=0 does it for one query")
 	fs.BoolVar(&c.DisableImplicitConversion, "search.disableImplicitConversion", false, "Refuse rollup functions over expressions which are not selectors and have no brackets, such as rate(sum(m))")
+	fs.BoolVar(&c.TreatDotsAsIs, "search.treatDotsAsIsInRegexps", false, "Let dots in regular expressions of filters match dots only, as in {host=~\"a.b.c\"}; those in .+ .* and .{n} match any character still")
 	fs.BoolVar(&c.LogImplicitConversion, "search.logImplicitConversion", false, "Log queries with rollup functions over expressions which are not selectors and have no brackets")
 }
 

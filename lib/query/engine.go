@@ -92,6 +92,9 @@ func (e *Engine) parse(query string) (metricsql.Expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.cfg.TreatDotsAsIs {
+		literalDots(expr)
+	}
 	return shareFilters(expr), nil
 }
 

@@ -73,7 +73,7 @@ func (ev *evaluation) reserve(n int64) error {
 			ev.limit, used-n, n)
 	}
 	if ev.e.budget != nil {
-		if err := ev.e.budget.Reserve(n, "a query"); err != nil {
+		if err := ev.e.budget.ReserveMore(n, used-n, "a query"); err != nil {
 			ev.reserved.Add(-n)
 			ev.refused.Store(true)
 			return err

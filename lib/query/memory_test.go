@@ -264,3 +264,27 @@ func sameBits(a, b *Result) bool {
 			slices.EqualFunc(x.Values, y.Values, func(v, w float64) bool { return math.Float64bits(v) == math.Float64bits(w) })
 	})
 }
+
+// TestResultHoldsMemory: a result stays reserved until it is released, and not for those who do not ask for that.
+func TestResultHoldsMemory(t *testing.T) {
+	e := testEngine(t, &endless{series: 100, samples: 10})
+	budget := e.budget
+	for _, hold := range []bool{false, true} {
+		res, err := e.QueryRange(t.Context(), &Request{Query: "x", Start: oracleStart, End: oracleStart + 9*minute, Step: minute, NoCache: true, HoldMemory: hold})
+		if err != nil || len(res.Series) != 100 {
+			t.Fatalf("%d series, %v", len(res.Series), err)
+		}
+		if used := budget.Used(); (used >= 100*10*sampleBytes) != hold || !hold && used != 0 {
+			t.Errorf("held %v: %d bytes are reserved", hold, used)
+		}
+		res.Release()
+		res.Release()
+		if used := budget.Used(); used != 0 {
+			t.Errorf("held %v: %d bytes are reserved after the release", hold, used)
+		}
+	}
+	if _, err := e.QueryRange(t.Context(), &Request{Query: "x", Start: oracleStart, End: oracleStart + 99999*minute, Step: minute, HoldMemory: true}); err == nil || budget.Used() != 0 {
+		t.Errorf("a query that fails leaves %d bytes, %v", budget.Used(), err)
+	}
+	(*Result)(nil).Release()
+}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"vmcluster/lib/memory"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query/vector"
 )
@@ -28,6 +29,8 @@ type Request struct {
 	MaxLookback *int64
 	// EnforcedFilters are sets of filters of which every selected series passes at least one; none means no enforcement.
 	EnforcedFilters [][]model.TagFilter
+	// HoldMemory keeps the memory of the result reserved until its Release is called.
+	HoldMemory bool
 }
 
 // ResultType is the shape of a result.
@@ -66,6 +69,17 @@ type Result struct {
 	MemoryBytes int64
 	// Grid is the evaluated range after alignment.
 	Grid vector.Grid
+
+	budget *memory.Budget
+	held   int64 // bytes
+}
+
+// Release gives back the memory of the result, which is not used any more. It may be called on nil, and again.
+func (r *Result) Release() {
+	if r != nil && r.held > 0 {
+		r.budget.Release(r.held)
+		r.held = 0
+	}
 }
 
 // ResultSeries is a series of an answer.

@@ -47,7 +47,21 @@ func (ev *evaluation) complete(res *Result) error {
 	}
 	res.Partial, res.SeriesFetched, res.SamplesRead = ev.partial, int(ev.seriesFetched.Load()), int(ev.samplesRead.Load())
 	res.MemoryBytes = ev.peak.Load()
+	if ev.req.HoldMemory && ev.e.budget != nil {
+		ev.hold(res)
+	}
 	return nil
+}
+
+// hold leaves the reservation of what the result takes to the result.
+func (ev *evaluation) hold(res *Result) {
+	n := int64(0)
+	for i := range res.Series {
+		s := &res.Series[i]
+		n += int64(len(s.Values))*sampleBytes + seriesBytes
+	}
+	res.budget, res.held = ev.e.budget, min(n, ev.reserved.Load())
+	ev.reserved.Add(-res.held)
 }
 
 func countPoints(values []float64) int {

@@ -2,6 +2,7 @@ package querysource
 
 import (
 	"context"
+	"fmt"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/fragment"
@@ -10,6 +11,7 @@ import (
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/query"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/trace"
 )
 
 // ReducerOptions are what a Reducer works with.
@@ -36,7 +38,11 @@ func NewReducer(o ReducerOptions) *Reducer {
 
 // Reduce evaluates a fragment.
 func (r *Reducer) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
-	res, partial, err := r.engine.Reduce(ctx, f)
+	step := trace.From(ctx).Begin("aggregate the series")
+	res, partial, err := r.engine.Reduce(step.Within(ctx), f)
+	if step != nil {
+		step.End("%s", outcome(res, err))
+	}
 	if err != nil {
 		return storageapi.Reduction{}, errkind.New(errkind.Of(err), "cannot evaluate a part of the query: %w", err).WithRetryAfter(errkind.RetryAfterOf(err))
 	}
@@ -47,4 +53,15 @@ func (r *Reducer) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.
 		reduction.Results = []*fragment.Result{res}
 	}
 	return reduction, nil
+}
+
+// outcome tells what a fragment has come to, for its trace.
+func outcome(res *fragment.Result, err error) string {
+	switch {
+	case err != nil:
+		return ": " + err.Error()
+	case res == nil:
+		return ": not worth it here, the series are to be read"
+	}
+	return fmt.Sprintf(": %d groups of %d series with %d samples, %d series handed over as they are", len(res.Groups), res.SeriesRead, res.SamplesRead, len(res.Excluded))
 }

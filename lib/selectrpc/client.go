@@ -10,6 +10,7 @@ import (
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/trace"
 	"vmcluster/lib/transport"
 )
 
@@ -50,8 +51,11 @@ func NewClient(o ClientOptions) *Client {
 		c.errors[m] = set.Counter("vm_request_errors_total" + labels)
 	}
 	c.transport = transport.NewClient(transport.ClientOptions{
-		Addr:   o.Addr,
-		Role:   transport.RoleSelect,
+		Addr: o.Addr,
+		Role: transport.RoleSelect,
+
+		Capabilities: transport.CapabilityTrace,
+
 		Dial:   o.Dial,
 		Config: o.Config,
 		Logger: o.Logger,
@@ -112,15 +116,20 @@ func (c *Client) failed(m method, err error) {
 
 // Search asks for series. The node starts at once; its errors show at the iterator.
 func (c *Client) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
-	s, err := c.start(ctx, &query{method: methodSearch, search: *q})
+	request := &query{method: methodSearch, search: *q}
+	step := c.beginTrace(ctx, request)
+	s, err := c.start(ctx, request)
 	if err != nil {
+		endTrace(step, 0, err)
 		return nil, err
 	}
-	return &iterator{client: c, ctx: ctx, stream: s, in: seriesReader{first: true}}, nil
+	return &iterator{client: c, ctx: ctx, stream: s, in: seriesReader{first: true}, step: step}, nil
 }
 
 // call sends a request and hands each frame but the last to f.
 func (c *Client) call(ctx context.Context, q *query, f func(frame []byte) error) (cov storageapi.Coverage, err error) {
+	step, received := c.beginTrace(ctx, q), 0
+	defer func() { endTrace(step, received, err) }()
 	s, err := c.start(ctx, q)
 	if err != nil {
 		return cov, err
@@ -128,10 +137,11 @@ func (c *Client) call(ctx context.Context, q *query, f func(frame []byte) error)
 	defer c.finish(s)
 	for {
 		payload, last, err := s.Recv(ctx)
+		received += len(payload)
 		switch {
 		case err != nil:
 		case last:
-			if cov, err = parseCoverage(payload); err == nil {
+			if cov, err = parseEnd(payload, step); err == nil {
 				return cov, nil
 			}
 		default:
@@ -207,6 +217,9 @@ type iterator struct {
 	whole    bool // the last frame has been read
 	coverage storageapi.Coverage
 	err      error
+
+	step     *trace.Span // nil: nobody traces
+	received int         // bytes
 }
 
 // Next reads the next series with all its blocks.
@@ -252,6 +265,7 @@ func (it *iterator) recv(keep bool) error {
 	if err != nil {
 		return err
 	}
+	it.received += len(payload)
 	if !last {
 		it.in.frame(payload)
 		return nil
@@ -260,7 +274,7 @@ func (it *iterator) recv(keep bool) error {
 	if it.in.more {
 		return errkind.New(errkind.Corrupt, "the answer of storage node %q ends within a series", it.client.Addr())
 	}
-	it.coverage, err = parseCoverage(payload)
+	it.coverage, err = parseEnd(payload, it.step)
 	return err
 }
 
@@ -277,6 +291,7 @@ func (it *iterator) Coverage() storageapi.Coverage { return it.coverage }
 func (it *iterator) Close() error {
 	if it.stream != nil {
 		it.client.finish(it.stream)
+		endTrace(it.step, it.received, it.err)
 		it.stream = nil
 		it.in = seriesReader{}
 	}

@@ -73,13 +73,16 @@ type query struct {
 	text   string // label name or prefix of partitions
 
 	fragment *fragment.Fragment // of methodReduce
+
+	traced bool // the answer carries a trace; only for nodes with CapabilityTrace
 }
 
 const (
 	flagKeysOnly = 1 << 0
 	detailShift  = 1 // two bits
 	aspectShift  = 3 // three bits
-	flagsMask    = flagKeysOnly | 3<<detailShift | 7<<aspectShift
+	flagTraced   = 1 << 7
+	flagsMask    = flagKeysOnly | 3<<detailShift | 7<<aspectShift | flagTraced
 )
 
 // appendTo appends all fields; those a method does not need are zero and short.
@@ -93,6 +96,9 @@ func (q *query) appendTo(dst []byte) []byte {
 	flags := byte(0)
 	if s.KeysOnly {
 		flags |= flagKeysOnly
+	}
+	if q.traced {
+		flags |= flagTraced
 	}
 	flags |= byte(s.Detail)<<detailShift | byte(s.Aspect)<<aspectShift
 	dst = append(dst, flags)
@@ -211,7 +217,7 @@ func parseQuery(src []byte) (*query, error) {
 	s.Range.Min, s.Range.Max = r.varint(), r.varint()
 	s.MaxSeries = r.number()
 	flags := r.byte()
-	s.KeysOnly = flags&flagKeysOnly != 0
+	s.KeysOnly, q.traced = flags&flagKeysOnly != 0, flags&flagTraced != 0
 	s.Detail, s.Aspect = model.Detail(flags>>detailShift&3), model.Aspect(flags>>aspectShift&7)
 	q.limit = r.number()
 	q.text = string(r.bytes())

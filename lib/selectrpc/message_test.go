@@ -83,6 +83,7 @@ func TestGolden(t *testing.T) {
 		"fragment": goldenFragment().appendTo(nil),
 		"reduced":  goldenReduced(t),
 		"series":   goldenSeries(),
+		"trace":    appendCoverage(appendTrace(nil, goldenTrace()), goldenCoverage()),
 		"strings":  names,
 	} {
 		path := filepath.Join("testdata", name+".hex")
@@ -110,6 +111,7 @@ func TestQueryRoundTrip(t *testing.T) {
 		goldenFragment(),
 		{method: methodSearch, search: model.SearchQuery{Range: model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64}, MaxSeries: math.MaxInt32}},
 		{method: methodTenants},
+		{method: methodSearch, traced: true},
 		{method: methodMerge, text: "2026_11"},
 	} {
 		got, err := parseQuery(q.appendTo(nil))

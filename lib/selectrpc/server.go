@@ -14,6 +14,7 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/trace"
 	"vmcluster/lib/transport"
 )
 
@@ -21,12 +22,16 @@ import (
 type ServerConfig struct {
 	MaxConcurrentRequests int                // 2 x CPUs
 	MaxQueueDuration      flagvalue.Duration // 10s
+	DenyQueryTracing      bool
 	Transport             transport.ServerConfig
 	flags                 string // names the flags in errors
 }
 
 // RegisterFlags registers the flags of a storage node's select port.
-func (c *ServerConfig) RegisterFlags(fs *flag.FlagSet) { c.register(fs, "search.") }
+func (c *ServerConfig) RegisterFlags(fs *flag.FlagSet) {
+	c.register(fs, "search.")
+	fs.BoolVar(&c.DenyQueryTracing, "denyQueryTracing", false, "Tell vmselect nothing of the steps of a query when it asks for a trace")
+}
 
 // RegisterClusterNativeFlags registers the flags of vmselect's port for other vmselects.
 func (c *ServerConfig) RegisterClusterNativeFlags(fs *flag.FlagSet) { c.register(fs, "clusternative.") }
@@ -94,11 +99,16 @@ func NewServer(o ServerOptions) *Server {
 		s.limiter.Register(set, "vm_vmselect_concurrent_requests", addr)
 	}
 	name := func(metric string) string { return fmt.Sprintf(`%s{name="vmselect",addr=%q}`, metric, o.Addr) }
+	capabilities := transport.CapabilityTrace
+	if o.Config.DenyQueryTracing {
+		capabilities = 0
+	}
 	s.transport = transport.NewServer(transport.ServerOptions{
-		Role:       transport.RoleSelect,
-		NewSession: func(string) transport.Session { return session{s} },
-		Config:     o.Config.Transport,
-		Logger:     o.Logger,
+		Role:         transport.RoleSelect,
+		Capabilities: capabilities,
+		NewSession:   func(string) transport.Session { return session{s} },
+		Config:       o.Config.Transport,
+		Logger:       o.Logger,
 		Metrics: transport.ServerMetrics{
 			Accepts:      set.Counter(name("vm_tcplistener_accepts_total")),
 			ReadBytes:    set.Counter(name("vm_tcplistener_read_bytes_total")),
@@ -147,15 +157,27 @@ func (c *call) Release() {}
 func (c *call) Serve(ctx context.Context, out *transport.Responder) error {
 	s := c.server
 	s.requests[c.query.method].Inc()
+	var span *trace.Span
+	if c.query.traced && !s.opts.Config.DenyQueryTracing {
+		span = trace.New(time.Now, time.Now(), c.query.method.String()+" at vmstorage")
+	}
+	turn := span.Begin("wait for a turn")
 	if err := s.limiter.Acquire(ctx); err != nil {
 		return err
 	}
 	defer s.limiter.Release()
-	coverage, err := c.answer(ctx, out)
+	turn.End("")
+	coverage, err := c.answer(span.Within(ctx), out)
 	if err != nil {
 		return err
 	}
-	out.Finish(appendCoverage(nil, coverage))
+	var end []byte
+	if span != nil {
+		span.End("")
+		node := span.Node()
+		end = appendTrace(end, &node)
+	}
+	out.Finish(appendCoverage(end, coverage))
 	return nil
 }
 

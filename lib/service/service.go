@@ -16,6 +16,7 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
+	"vmcluster/lib/pushmetrics"
 )
 
 // Component is what a binary runs.
@@ -97,6 +98,7 @@ type runner struct {
 	args           []string
 	lookup         lookupEnv
 	stdout, stderr io.Writer
+	push           pushmetrics.Config
 	timersErr      error                                                  // why timers are as they were
 	wait           func(aborts <-chan error) (signal string, abort error) // returns when it is time to stop
 }
@@ -107,6 +109,7 @@ func (m *runner) run() int {
 	var memoryConfig memory.Config
 	logConfig.RegisterFlags(fs)
 	memoryConfig.RegisterFlags(fs)
+	m.push.RegisterFlags(fs)
 	showVersion := fs.Bool("version", false, "Print the version and exit")
 	m.component.RegisterFlags(fs)
 	if err := parseFlags(fs, m.args, m.lookup); err != nil {
@@ -148,10 +151,18 @@ func (m *runner) serve(env *Env) int {
 	env.Metrics.Gauge("vm_available_memory_bytes", func() float64 { return float64(memory.Available()) })
 	env.Metrics.Gauge("vm_allowed_memory_bytes", func() float64 { return float64(env.Budget.Limit()) })
 	env.Metrics.Gauge("vm_reserved_memory_bytes", func() float64 { return float64(env.Budget.Used()) })
-	if err := m.component.Start(env); err != nil {
+	pusher, err := pushmetrics.New(pushmetrics.Options{Config: &m.push, Logger: env.Logger, Metrics: env.Metrics})
+	if err == nil {
+		err = m.component.Start(env)
+	}
+	if err != nil {
 		env.Logger.Fatalf("cannot start %s: %s", env.Name, err)
 		env.stopAll()
 		return 1
+	}
+	if len(m.push.URLs) > 0 {
+		pusher.Start()
+		env.OnStop("pushing of metrics", pusher.Stop)
 	}
 	signal, abort := m.wait(env.aborts)
 	start := time.Now()

@@ -29,7 +29,7 @@ func (k *keySet) free() { k.s.o.Budget.Release(k.reserved) }
 // addAll adds the keys of ids.
 func (k *keySet) addAll(ctx context.Context, p *partition.Partition, ids *roaring.Bitmap) error {
 	need := int64(ids.GetCardinality()) * bytesPerSetEntry
-	if err := k.s.o.Budget.Reserve(need, "counting series"); err != nil {
+	if err := k.s.o.Budget.ReserveMore(need, k.reserved, "counting series"); err != nil {
 		return err
 	}
 	k.reserved += need

@@ -14,6 +14,7 @@ import (
 	"vmcluster/lib/storage/internal/index"
 	"vmcluster/lib/storage/internal/partition"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/trace"
 	"vmcluster/lib/tsblock"
 	"vmcluster/lib/vfs"
 )
@@ -41,8 +42,12 @@ func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.
 	}
 	inside := *q
 	inside.Range = readable
+	step := trace.From(ctx).Begin("find the series in the index")
 	if err := it.find(&inside); err != nil {
 		return nil, errors.Join(err, it.Close())
+	}
+	if step != nil {
+		it.trace(step)
 	}
 	s.noteSearch(it)
 	return it, nil
@@ -106,6 +111,7 @@ type iterator struct {
 	err      error
 	coverage storageapi.Coverage
 	closed   bool
+	reads    *tracedReads // nil: nobody traces
 }
 
 // find collects the series of all months.
@@ -189,7 +195,7 @@ func (it *iterator) grow(keySize int) error {
 		series = max(64, 2*series)
 	}
 	need := int64(keys) + int64(series)*int64(2*unsafe.Sizeof(found{})+8) // twice, and ranks, to be sorted
-	if err := it.s.o.Budget.Reserve(need-it.reserved, "a search"); err != nil {
+	if err := it.s.o.Budget.ReserveMore(need-it.reserved, it.reserved, "a search"); err != nil {
 		return err
 	}
 	it.reserved = need
@@ -255,6 +261,9 @@ func (it *iterator) collect() bool {
 	}
 	it.series.Blocks = it.blocks
 	tsblock.SortBlocks(it.blocks)
+	if it.reads != nil {
+		it.reads.count(it.blocks)
+	}
 	if !it.hasSample() {
 		return false
 	}
@@ -356,6 +365,7 @@ func (it *iterator) Close() error {
 		return nil
 	}
 	it.closed = true
+	it.reads.end()
 	var errs []error
 	for _, v := range it.views {
 		errs = append(errs, v.Release())

@@ -166,6 +166,16 @@ func (c *Client) Connected() bool {
 	return c.mu.conn != nil
 }
 
+// Capabilities returns what both sides of the present connection can do; nothing when there is none.
+func (c *Client) Capabilities() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.conn == nil {
+		return 0
+	}
+	return c.mu.conn.capabilities
+}
+
 // PendingBytes returns the bytes of requests which wait to be written to the network.
 func (c *Client) PendingBytes() int {
 	c.mu.Lock()

@@ -35,6 +35,8 @@ type clientConn struct {
 	window   int
 	done     chan struct{}
 	draining atomic.Bool
+	// capabilities are those both sides have.
+	capabilities uint64
 
 	mu struct {
 		sync.Mutex
@@ -54,6 +56,8 @@ func newClientConn(c *Client, conn net.Conn, reply helloReply) *clientConn {
 		maxSend: int(min(reply.maxFrame, math.MaxInt32)),
 		window:  cfg.WindowBytes,
 		done:    make(chan struct{}),
+
+		capabilities: reply.capabilities,
 	}
 	cc.mu.streams = map[uint32]*ClientStream{}
 	return cc

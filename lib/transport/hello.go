@@ -39,7 +39,8 @@ const (
 
 // Capabilities which are reserved; whoever implements one offers its bit.
 const (
-	CapabilityZstd uint64 = 1 << 0 // payloads may be compressed
+	CapabilityZstd  uint64 = 1 << 0 // payloads may be compressed
+	CapabilityTrace uint64 = 1 << 4 // of role select: requests may ask for a trace
 )
 
 const (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -56,13 +55,11 @@ type request struct {
 
 // route is an endpoint.
 type route struct {
-	serve    func(w http.ResponseWriter, r *request) error
-	timeout  time.Duration // 0: a fixed answer, which takes no place among the running requests
-	cors     bool
-	post     bool
-	requests *metrics.Counter
-	errors   *metrics.Counter
-	duration *metrics.Histogram
+	*selectapi.Endpoint
+	serve   func(w http.ResponseWriter, r *request) error
+	timeout time.Duration // 0: a fixed answer, which takes no place among the running requests
+	cors    bool
+	post    bool
 }
 
 const functionsPath, tagsPath = "/functions", "/tags"
@@ -93,10 +90,7 @@ func New(o Options) *API {
 		if !o.SingleNode {
 			label = "/select/{}/graphite" + path
 		}
-		label = "{path=" + strconv.Quote(label) + "}"
-		r.requests = o.Metrics.Counter("vm_http_requests_total" + label)
-		r.errors = o.Metrics.Counter("vm_http_request_errors_total" + label)
-		r.duration = o.Metrics.Histogram("vm_request_duration_seconds" + label)
+		r.Endpoint = selectapi.NewEndpoint(o.Metrics, o.Now, label)
 	}
 	return a
 }
@@ -169,22 +163,12 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	httpserver.Error(w, r, a.o.Logger, err)
 }
 
-// errClientGone marks a failed write to the client, who cannot be answered any more.
-var errClientGone = errors.New("the client went away")
-
 func (a *API) serve(w http.ResponseWriter, r *request, route *route) {
-	started := a.o.Now()
-	route.requests.Inc()
-	defer func() { route.duration.Update(a.o.Now().Sub(started).Seconds()) }()
 	if route.cors {
 		httpserver.SetCORS(w.Header())
 	}
-	err := a.run(w, r, route)
+	err := route.Answer(func() error { return a.run(w, r, route) })
 	if err == nil {
-		return
-	}
-	route.errors.Inc()
-	if errors.Is(err, errClientGone) {
 		return
 	}
 	if errkind.Of(err) == errkind.Unprocessable {

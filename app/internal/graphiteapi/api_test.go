@@ -222,7 +222,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	e := newEnv(t, "-search.maxGraphiteSeries=3", "-search.graphiteMaxPointsPerSeries=100", "-maxLen=60")
+	e := newEnv(t, "-search.maxGraphiteSeries=3", "-search.maxTagValueSuffixesPerSearch=1", "-search.graphiteMaxPointsPerSeries=100", "-maxLen=60")
 	e.fill(t)
 	for _, c := range []struct {
 		path, args string
@@ -236,6 +236,8 @@ func TestErrors(t *testing.T) {
 		{"/metrics/find", "query=a&delimiter=xx", 400, `delimiter="xx"`},
 		{"/metrics/find", "query=a&jsonp=" + esc("alert(1)//"), 400, "cannot use jsonp="},
 		{"/metrics/find", "query=" + esc("a.[b"), 400, "cannot parse path"},
+		{"/metrics/find", "query=" + esc("servers.*"), 400, "cannot answer more than 1 nodes; narrow the path expression or raise -search.maxTagValueSuffixesPerSearch"},
+		{"/metrics/expand", "query=" + esc("servers.*"), 400, "-search.maxTagValueSuffixesPerSearch"},
 		{"/metrics/expand", "", 400, "missing `query` arg"},
 		{"/tags/findSeries", "", 400, "expecting at least one `expr` query arg"},
 		{"/tags/findSeries", "expr=bad", 400, "cannot parse `expr` query arg: missing tag value in filter expression \"bad\""},

@@ -3,13 +3,13 @@ package graphiteapi
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"vmcluster/app/internal/selectapi"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/graphite"
 	"vmcluster/lib/httpserver"
@@ -154,10 +154,7 @@ type sender struct {
 func (s *sender) Write(p []byte) (int, error) {
 	s.sent = true
 	n, err := s.w.Write(p)
-	if err != nil {
-		err = errors.Join(errClientGone, err)
-	}
-	return n, err
+	return n, selectapi.Sent(err)
 }
 
 // writeJSON answers with what write writes, as a call of the jsonp argument if there is one. What fails after a part of the answer has
@@ -174,7 +171,7 @@ func (a *API) writeJSON(w http.ResponseWriter, r *request, write func(b *bufio.W
 		_, _ = b.WriteString(callback + "(") // Flush tells
 	}
 	if err := write(b); err != nil {
-		if !s.sent || errors.Is(err, errClientGone) {
+		if !s.sent || selectapi.IsSent(err) {
 			return err
 		}
 		a.o.Logger.Errorf("cannot finish the answer to %s: %s", httpserver.LoggedURI(r.Request), err)

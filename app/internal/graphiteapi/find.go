@@ -59,12 +59,12 @@ func (a *API) entries(l *lookup, query string) ([]entry, error) {
 	}
 	var list []entry
 	err = p.each(l.r.Context(), func(value string) (string, error) {
-		if most := a.o.Config.MaxSeries; most > 0 && len(list) > most {
-			return "", errkind.New(errkind.Unprocessable, "cannot answer more than %d nodes; narrow the path expression or raise -search.maxGraphiteSeries", most)
-		}
 		e, branch := nodeOf(value, depth, l.delimiter)
 		if e.leaf || !l.leaves {
 			list = append(list, e)
+		}
+		if most := a.o.Config.MaxNodes; most > 0 && len(list) > most {
+			return "", errkind.New(errkind.Unprocessable, "cannot answer more than %d nodes; narrow the path expression or raise -search.maxTagValueSuffixesPerSearch", most)
 		}
 		return branch, nil
 	})

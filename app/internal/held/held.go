@@ -114,7 +114,7 @@ func (s *Set) reserve(n int64) error {
 		return nil
 	}
 	more := max(s.bytes-s.held, reserveBytes)
-	if err := s.o.Budget.Reserve(more, s.o.What); err != nil {
+	if err := s.o.Budget.ReserveMore(more, s.held, s.o.What); err != nil {
 		return err
 	}
 	s.held += more
@@ -151,7 +151,7 @@ func (s *Set) SortByLabels() error {
 	for i := range s.series {
 		need += 2 * int64(len(s.series[i].key))
 	}
-	if err := s.o.Budget.Reserve(need, s.o.What); err != nil {
+	if err := s.o.Budget.ReserveMore(need, s.held, s.o.What); err != nil {
 		return err
 	}
 	defer s.o.Budget.Release(need)

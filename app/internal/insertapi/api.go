@@ -148,6 +148,16 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// ImportText stores samples in the text exposition format, which this process has made, with further labels and the given time.
+func (a *API) ImportText(ctx context.Context, text io.Reader, at time.Time, labels []model.Label) error {
+	rt := &a.routes[textImport]
+	result, err := rt.parse(&protoparser.Request{
+		Body: text, ExtraLabels: labels, DefaultTimestamp: at.UnixMilli(), Sink: func(b *model.Batch) error { return a.ingester.Ingest(ctx, b) },
+	})
+	rt.rows.Add(result.Rows)
+	return err
+}
+
 // metadataTimeout is how long storing what a request says of metrics may hold up its answer.
 const metadataTimeout = 3 * time.Second
 

@@ -2,6 +2,7 @@ package promqlapi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -282,5 +283,75 @@ func TestListsOfQueries(t *testing.T) {
 	e.ask(http.MethodGet, root+"/api/v1/query_range", pairs("query", "sum(steps_total)", "start", "1", "end", "2", "step", "0.5"))
 	if !strings.Contains(active, `"query":"sum(steps_total)","start":1000,"end":2000,"step":500`) || !strings.Contains(active, `"account_id":"7"`) {
 		t.Errorf("running queries are %s", active)
+	}
+}
+
+// TestFlagLimits: limits which the engine has no place for.
+func TestFlagLimits(t *testing.T) {
+	for _, tc := range []struct{ flag, query, want string }{
+		{"-search.maxPointsSubqueryPerTimeseries=61", "max_over_time(steps_total[10m:10s])", ""},
+		{"-search.maxPointsSubqueryPerTimeseries=60", "max_over_time(steps_total[10m:10s])", "at 61 points per series: at most 60"},
+		{"-search.maxPointsSubqueryPerTimeseries=0", "max_over_time(steps_total[10m:10s])", ""},
+		{"-search.maxPointsSubqueryPerTimeseries=10", "max_over_time(steps_total[10m:])", "at 11 points per series: at most 10"},
+		{"-search.maxPointsSubqueryPerTimeseries=11", "max_over_time(steps_total[10m:])", ""},
+		{"-search.maxPointsSubqueryPerTimeseries=20", "sum(max_over_time(max_over_time(steps_total[10m:1m])[10m:1m]))", "at 21 points per series: at most 20"},
+		{"-search.maxPointsSubqueryPerTimeseries=20", "sum(max_over_time(max_over_time(steps_total[10m:1m] @ 1717200600)[10m:1m]))", ""},
+		{"-search.maxSeriesPerAggrFunc=1", "sum by (room) (steps_total)", "cannot aggregate into 2 series: at most 1 are allowed"},
+		{"-search.maxSeriesPerAggrFunc=1", "(sum by (room) (steps_total))", "-search.maxSeriesPerAggrFunc"},
+		{"-search.maxSeriesPerAggrFunc=1", "sum(steps_total)", ""},
+		{"-search.maxSeriesPerAggrFunc=1", "steps_total", ""},
+		{"-search.maxSeriesPerAggrFunc=0", "sum by (room) (steps_total)", ""},
+	} {
+		e := newRoom(t, tc.flag)
+		status, body := e.ask(http.MethodGet, root+"/api/v1/query", pairs("query", tc.query, "time", seconds(t0+600_000)))
+		switch {
+		case tc.want == "" && status != http.StatusOK:
+			t.Errorf("%s %s: status %d %s", tc.flag, tc.query, status, body)
+		case tc.want != "" && (status != http.StatusUnprocessableEntity || !strings.Contains(body, tc.want) || !strings.Contains(body, `"errorType":"execution"`)):
+			t.Errorf("%s %s: status %d %s; want %q", tc.flag, tc.query, status, body, tc.want)
+		}
+	}
+	e := newRoom(t, "-search.maxPointsSubqueryPerTimeseries=30")
+	args := pairs("query", "max_over_time(steps_total[10m:1m])", "start", seconds(t0), "end", seconds(t0+1200_000), "step", "60")
+	if status, body := e.ask(http.MethodGet, root+"/api/v1/query_range", args); status != http.StatusUnprocessableEntity || !strings.Contains(body, "at 31 points per series") {
+		t.Errorf("a range counts, too: status %d %s", status, body)
+	}
+}
+
+// TestTrace: the trace shows each search, equal ones once, and what the storage did.
+func TestTrace(t *testing.T) {
+	type node struct {
+		Message  string
+		Duration *float64 `json:"duration_msec"`
+		Children []node
+	}
+	e := newRoom(t)
+	_, body := e.ask(http.MethodGet, root+"/api/v1/query", pairs("query", "sum(rate(steps_total[5m])) + sum(rate(steps_total[5m]))", "time", seconds(t0+600_000), "trace", "1"))
+	var answer struct{ Trace *node }
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Trace == nil || answer.Trace.Duration == nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	texts := []string{}
+	var collect func(n *node, depth int)
+	collect = func(n *node, depth int) {
+		texts = append(texts, strings.Repeat(" ", depth)+n.Message)
+		for i := range n.Children {
+			collect(&n.Children[i], depth+1)
+		}
+	}
+	collect(answer.Trace, 0)
+	all := strings.Join(texts, "\n")
+	for _, want := range []string{
+		" evaluate in the engine of Prometheus: ", "  search series of tenant 7:9 with {", "2 series with ", "   find the series in the index: 2 series", "   read the series and hand them on: 2 series", "  use the 2 series of an equal selector",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("want %q in\n%s", want, all)
+		}
+	}
+	if strings.Count(all, "search series") != 1 {
+		t.Errorf("more than one search in\n%s", all)
+	}
+	if _, body := e.ask(http.MethodGet, root+"/api/v1/query", pairs("query", "steps_total", "time", seconds(t0))); strings.Contains(body, "trace") {
+		t.Errorf("a trace nobody wants: %s", body)
 	}
 }

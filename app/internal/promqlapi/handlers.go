@@ -224,8 +224,13 @@ func (h *Handlers) serve(w http.ResponseWriter, c *selectapi.Call, a *evalArgs) 
 		return badArg("query", err)
 	}
 	defer q.Close()
+	if err := h.checkSubqueries(q); err != nil {
+		return err
+	}
 	done := c.Running(a.text, a.start, a.end, a.step)
-	res := q.Exec(c.Context())
+	step := c.Trace().Begin("evaluate in the engine of Prometheus")
+	res := q.Exec(step.Within(c.Context()))
+	step.End(": %d samples decoded, %d searches with %d bytes held", r.samples, len(r.sets), r.inSets)
 	done()
 	if res.Err != nil {
 		return h.evalError(res.Err)
@@ -235,6 +240,9 @@ func (h *Handlers) serve(w http.ResponseWriter, c *selectapi.Call, a *evalArgs) 
 	}
 	if n, limit := seriesOf(res.Value), h.o.Limits.MaxResponseSeries; limit > 0 && n > limit {
 		return errkind.New(errkind.Unprocessable, "cannot answer %d series: at most %d are allowed; aggregate or filter them, or raise -search.maxResponseSeries", n, limit)
+	}
+	if n, limit := seriesOf(res.Value), h.o.Limits.MaxSeriesPerAggrFunc; limit > 0 && n > limit && isAggregate(q) {
+		return errkind.New(errkind.Unprocessable, "cannot aggregate into %d series: at most %d are allowed; group by fewer labels, or raise -search.maxSeriesPerAggrFunc", n, limit)
 	}
 	return writeResult(w, c, &answer{args: a, query: q, result: res})
 }
@@ -260,15 +268,7 @@ func seriesOf(v parser.Value) int {
 
 // isRaw reports whether the answer is stored samples as they are, which must be whole.
 func isRaw(q promql.Query) bool {
-	s, ok := q.Statement().(*parser.EvalStmt)
-	if !ok {
-		return false
-	}
-	expr := s.Expr
-	if at, ok := expr.(*parser.StepInvariantExpr); ok {
-		expr = at.Expr
-	}
-	_, ok = expr.(*parser.MatrixSelector)
+	_, ok := outermost(q).(*parser.MatrixSelector)
 	return ok
 }
 

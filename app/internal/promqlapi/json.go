@@ -70,7 +70,7 @@ func writeResult(w http.ResponseWriter, c *selectapi.Call, a *answer) error {
 	out.b = append(out.b, '}')
 	out.notes("warnings", warnings)
 	out.notes("infos", infos)
-	out.b = append(out.b, '}')
+	out.b = append(c.AppendTrace(out.b), '}')
 	out.flush(0)
 	return selectapi.Sent(out.err)
 }

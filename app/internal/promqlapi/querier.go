@@ -15,6 +15,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/trace"
 )
 
 // run is one query while the engine evaluates it, which it does on one goroutine.
@@ -38,11 +39,12 @@ func (r *run) release() {
 }
 
 func (r *run) reserve(n int64) error {
-	if limit := int64(r.h.o.Limits.MaxMemoryPerQuery); limit > 0 && r.inSets+r.bytes+n > limit {
+	limit := r.h.memoryPerQuery()
+	if r.inSets+r.bytes+n > limit {
 		return errkind.New(errkind.Unprocessable, "cannot use more than %d bytes of memory for one query (%d are in use, %d more are needed); select fewer series, shorten the range, or raise -search.maxMemoryPerQuery",
 			limit, r.inSets+r.bytes, n)
 	}
-	if err := r.h.o.Budget.Reserve(n, "a PromQL query"); err != nil {
+	if err := r.h.o.Budget.ReserveMore(n, r.inSets+r.bytes, "a PromQL query"); err != nil {
 		return err
 	}
 	r.bytes += n
@@ -77,7 +79,7 @@ type querier struct {
 func (q *querier) Select(ctx context.Context, sortSeries bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
 	s := &seriesSet{run: q.run, ctx: ctx, matchers: matchers, sorted: sortSeries, r: q.all, next: -1}
 	if hints != nil {
-		s.r = model.TimeRange{Min: hints.Start, Max: hints.End}
+		s.r, s.step = model.TimeRange{Min: hints.Start, Max: hints.End}, hints.Step
 		s.newest = q.run.newestIsEnough(hints)
 	}
 	return s
@@ -110,6 +112,7 @@ type seriesSet struct {
 	ctx      context.Context // of the query, which the interface of the engine passes only here
 	matchers []*labels.Matcher
 	r        model.TimeRange
+	step     int64 // milliseconds; 0 for one time
 	sorted   bool
 	newest   bool
 
@@ -127,7 +130,10 @@ func (s *seriesSet) Next() bool {
 		return false
 	}
 	if s.set == nil {
-		if s.set, s.err = s.find(); s.err != nil {
+		if s.set, s.err = s.find(); s.err == nil {
+			s.err = s.run.reserve(int64(s.set.Len()) * s.bytesPerSeries())
+		}
+		if s.err != nil {
 			return false
 		}
 	}
@@ -162,6 +168,7 @@ func (s *seriesSet) find() (*held.Set, error) {
 	}
 	key := searchKey(q, s.sorted)
 	if set := s.run.sets[key]; set != nil {
+		trace.From(s.ctx).Begin("use the %d series of an equal selector", set.Len()).End("")
 		return set, nil
 	}
 	o := s.run.h.o
@@ -175,9 +182,7 @@ func (s *seriesSet) find() (*held.Set, error) {
 		}
 	}()
 	ho := held.Options{Budget: o.Budget, What: "the series of a PromQL query", MaxSeries: o.Limits.MaxUniqueSeries}
-	if limit := int64(o.Limits.MaxMemoryPerQuery); limit > 0 {
-		ho.MaxBytes = max(1, limit-s.run.inSets-s.run.bytes)
-	}
+	ho.MaxBytes = max(1, s.run.h.memoryPerQuery()-s.run.inSets-s.run.bytes)
 	set, err := held.Collect(it, ho)
 	if err != nil {
 		return nil, err
@@ -187,14 +192,29 @@ func (s *seriesSet) find() (*held.Set, error) {
 	if s.sorted {
 		err = set.SortByLabels()
 	}
-	if err == nil {
-		err = s.run.reserve(int64(set.Len()) * seriesBytes)
-	}
 	return set, err
 }
 
 // seriesBytes is what the engine keeps of a series besides its points, roughly.
 const seriesBytes = 512
+
+// bytesPerSeries returns what the engine takes for each series of the selector: what is done first with a selector makes a point of each
+// series at each time, all of which the engine holds before it aggregates them.
+func (s *seriesSet) bytesPerSeries() int64 {
+	points := int64(1)
+	if s.step > 0 {
+		points += (s.r.Max - s.r.Min) / s.step
+	}
+	return seriesBytes + points*iteratorBytes
+}
+
+// memoryPerQuery returns how many bytes a query may reserve.
+func (h *Handlers) memoryPerQuery() int64 {
+	if limit := int64(h.o.Limits.MaxMemoryPerQuery); limit > 0 {
+		return limit
+	}
+	return h.o.Budget.Limit() / 2
+}
 
 func (s *seriesSet) searchQuery() (*model.SearchQuery, error) {
 	selector := make([]model.TagFilter, 0, len(s.matchers))

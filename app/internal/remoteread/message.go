@@ -47,7 +47,7 @@ func (m *message) hold(n int) error {
 		return nil
 	}
 	more := max(need-m.held, step)
-	if err := m.budget.Reserve(more, "the answer to a remote read"); err != nil {
+	if err := m.budget.ReserveMore(more, m.held, "the answer to a remote read"); err != nil {
 		return err
 	}
 	m.held += more

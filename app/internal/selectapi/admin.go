@@ -32,11 +32,11 @@ func (a *API) adminRoutes() map[string]adminRoute {
 	}
 	return map[string]adminRoute{
 		deletePath: {
-			route:   route{endpoint: a.namedEndpoint(deleteLabel), serve: a.deleteSeries, timeout: c.MaxDeleteDuration.D()},
+			route:   route{Endpoint: a.namedEndpoint(deleteLabel), serve: a.deleteSeries, timeout: c.MaxDeleteDuration.D()},
 			keyFlag: "deleteAuthKey", authKey: c.DeleteAuthKey, postOnly: true,
 		},
 		resetNamesPath: {
-			route:   route{endpoint: a.namedEndpoint(resetLabel), serve: a.resetNameStats, timeout: c.MaxStatusRequestDuration.D()},
+			route:   route{Endpoint: a.namedEndpoint(resetLabel), serve: a.resetNameStats, timeout: c.MaxStatusRequestDuration.D()},
 			keyFlag: "metricNamesStatsResetAuthKey", authKey: c.NameStatsResetAuthKey,
 		},
 	}
@@ -108,18 +108,11 @@ func (a *API) deleteSeries(w http.ResponseWriter, r *request) error {
 	if r.Form.Get("start") != "" || r.Form.Get("end") != "" {
 		return errkind.New(errkind.BadRequest, "delete API does not support specific time ranges using start and end args, the series can only be deleted completely; leave the arguments out")
 	}
-	if len(r.Form["match[]"])+len(r.Form["match"]) == 0 {
-		return errkind.New(errkind.BadRequest, "missing `match[]` arg")
-	}
-	sets, err := matchArgs(r.Request)
+	filters, err := selected(r.Request)
 	if err != nil {
 		return err
 	}
-	enforced, err := enforcedFilters(r.Request)
-	if err != nil {
-		return err
-	}
-	n, err := a.o.Catalog.DeleteSeries(r.Context(), &model.SearchQuery{Tenant: r.tenant, Filters: combine(sets, enforced), MaxSeries: a.o.Config.MaxDeleteSeries})
+	n, err := a.o.Catalog.DeleteSeries(r.Context(), &model.SearchQuery{Tenant: r.tenant, Filters: filters, MaxSeries: a.o.Config.MaxDeleteSeries})
 	if err != nil {
 		return err
 	}

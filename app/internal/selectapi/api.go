@@ -19,6 +19,7 @@ import (
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/trace"
 )
 
 // Options are what the read API needs.
@@ -50,9 +51,9 @@ type API struct {
 	routes map[string]route
 	admin  map[string]adminRoute
 	promql map[string]route
-	values *endpoint
+	values *Endpoint
 
-	vmalert *endpoint
+	vmalert *Endpoint
 	rules   *httputil.ReverseProxy // to vmalert; nil without -vmalert.proxyURL
 
 	queries *queryLog
@@ -70,7 +71,7 @@ type request struct {
 	*http.Request
 	tenant  model.TenantID
 	started time.Time
-	trace   *span // nil: not asked for
+	trace   *trace.Span // nil: not asked for
 }
 
 // serveFunc answers a request or returns an error to be answered.
@@ -78,18 +79,45 @@ type serveFunc func(w http.ResponseWriter, r *request) error
 
 // route is an endpoint with how it is served.
 type route struct {
-	*endpoint
+	*Endpoint
 	serve     serveFunc
 	unlimited bool // a fixed answer, which takes no place among the concurrent requests
 	plainText bool // errors are plain text instead of JSON
 	timeout   time.Duration
 }
 
-// endpoint holds the counters of a path.
-type endpoint struct {
+// Endpoint counts the requests to a path, also for other read APIs.
+type Endpoint struct {
+	now      func() time.Time
 	requests *metrics.Counter
 	errors   *metrics.Counter
 	duration *metrics.Histogram
+}
+
+// NewEndpoint returns the counters of a path as it is called in metrics.
+func NewEndpoint(set *metrics.Set, now func() time.Time, path string) *Endpoint {
+	labels := "{path=" + strconv.Quote(path) + "}"
+	return &Endpoint{
+		now:      now,
+		requests: set.Counter("vm_http_requests_total" + labels),
+		errors:   set.Counter("vm_http_request_errors_total" + labels),
+		duration: set.Histogram("vm_request_duration_seconds" + labels),
+	}
+}
+
+// Answer counts a request that answer answers, and returns the error which the client is still to be told.
+func (e *Endpoint) Answer(answer func() error) error {
+	started := e.now()
+	e.requests.Inc()
+	defer func() { e.duration.Update(e.now().Sub(started).Seconds()) }()
+	err := answer()
+	if err != nil {
+		e.errors.Inc()
+	}
+	if IsSent(err) {
+		return nil
+	}
+	return err
 }
 
 // New returns the read API.
@@ -146,17 +174,17 @@ func (a *API) register() {
 	maps.Copy(a.routes, a.statusRoutes())
 	a.registerExtensions()
 	for path, r := range a.routes {
-		r.endpoint = a.endpoint(path)
+		r.Endpoint = a.endpoint(path)
 		a.routes[path] = r
 	}
 	a.values = a.endpoint("/api/v1/label/{}/values")
 	a.vmalert = a.endpoint("/vmalert/")
 	if !a.o.SingleNode {
-		a.routes["/admin/tenants"] = route{endpoint: a.endpoint("/admin/tenants"), serve: a.tenants, timeout: c.MaxLabelsAPIDuration.D(), plainText: true}
+		a.routes["/admin/tenants"] = route{Endpoint: a.endpoint("/admin/tenants"), serve: a.tenants, timeout: c.MaxLabelsAPIDuration.D(), plainText: true}
 	}
 }
 
-func (a *API) endpoint(path string) *endpoint {
+func (a *API) endpoint(path string) *Endpoint {
 	label := path
 	if !a.o.SingleNode && path != "/admin/tenants" {
 		label = "/select/{}/prometheus" + path
@@ -165,13 +193,8 @@ func (a *API) endpoint(path string) *endpoint {
 }
 
 // namedEndpoint returns the counters of a path as it is called in metrics.
-func (a *API) namedEndpoint(label string) *endpoint {
-	labels := "{path=" + strconv.Quote(label) + "}"
-	return &endpoint{
-		requests: a.o.Metrics.Counter("vm_http_requests_total" + labels),
-		errors:   a.o.Metrics.Counter("vm_http_request_errors_total" + labels),
-		duration: a.o.Metrics.Histogram("vm_request_duration_seconds" + labels),
-	}
+func (a *API) namedEndpoint(label string) *Endpoint {
+	return NewEndpoint(a.o.Metrics, a.o.Now, label)
 }
 
 // Handle serves a read request, or returns false when the path is none of its
@@ -251,7 +274,7 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t model.TenantID,
 		return false
 	}
 	a.serve(w, req, route{
-		endpoint: a.values,
+		Endpoint: a.values,
 		timeout:  a.o.Config.MaxLabelsAPIDuration.D(),
 		serve: func(w http.ResponseWriter, r *request) error {
 			return a.labelValues(w, r, unescapeLabelName(name))
@@ -262,20 +285,12 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t model.TenantID,
 
 // serve counts, queues and answers one request.
 func (a *API) serve(w http.ResponseWriter, r *request, route route) {
-	route.requests.Inc()
-	defer func() { route.duration.Update(a.o.Now().Sub(r.started).Seconds()) }()
 	if !a.o.DisableCORS {
 		httpserver.SetCORS(w.Header())
 	}
-	err := a.run(w, r, route)
-	if err == nil {
-		return
+	if err := route.Answer(func() error { return a.run(w, r, route) }); err != nil {
+		a.fail(w, r, route, err)
 	}
-	route.errors.Inc()
-	if errors.Is(err, errClientGone) {
-		return
-	}
-	a.fail(w, r, route, err)
 }
 
 func (a *API) run(w http.ResponseWriter, r *request, route route) error {

@@ -1,7 +1,6 @@
 package selectapi
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -43,7 +42,7 @@ func durationArg(r *http.Request, name string) (*int64, error) {
 	if err != nil {
 		return nil, errkind.New(errkind.BadRequest, "cannot parse %q=%q: %w", name, s, err)
 	}
-	ms := int64(f)
+	ms := int64(min(max(f, -maxTimeMs), maxTimeMs))
 	return &ms, nil
 }
 
@@ -53,11 +52,10 @@ func stepArg(r *http.Request) (int64, error) {
 	if s == "" {
 		return defaultStepMs, nil
 	}
-	f, err := parseDuration(s)
+	ms, err := parseDuration(s)
 	if err != nil {
 		return 0, errkind.New(errkind.BadRequest, "cannot parse %q=%q: %w", "step", s, err)
 	}
-	ms := math.Trunc(f)
 	if ms < minStepMs || ms > maxStepMs {
 		return 0, errkind.New(errkind.BadRequest, "step=%dms is out of allowed range [%dms ... %dms]", int64(ms), int64(minStepMs), int64(maxStepMs))
 	}
@@ -164,6 +162,24 @@ func enforcedFilters(r *http.Request) ([][]model.TagFilter, error) {
 	return sets, nil
 }
 
+// searchFilters returns the filter sets of all match[] arguments, each with what extra_label and extra_filters[] demand.
+func searchFilters(r *http.Request) ([][]model.TagFilter, error) {
+	sets, err := matchArgs(r)
+	if err != nil {
+		return nil, err
+	}
+	enforced, err := enforcedFilters(r)
+	return combine(sets, enforced), err
+}
+
+// selected is searchFilters for requests which must select something.
+func selected(r *http.Request) ([][]model.TagFilter, error) {
+	if len(r.Form["match[]"])+len(r.Form["match"]) == 0 {
+		return nil, errkind.New(errkind.BadRequest, "missing `match[]` arg")
+	}
+	return searchFilters(r)
+}
+
 // join returns the filters of both lists in a new slice.
 func join(a, b []model.TagFilter) []model.TagFilter {
 	return append(append(make([]model.TagFilter, 0, len(a)+len(b)), a...), b...)
@@ -199,18 +215,14 @@ func parseMetadataQuery(r *http.Request, t model.TenantID, now time.Time) (*mode
 	if err != nil {
 		return nil, err
 	}
-	sets, err := matchArgs(r)
-	if err != nil {
-		return nil, err
-	}
-	enforced, err := enforcedFilters(r)
+	filters, err := searchFilters(r)
 	if err != nil {
 		return nil, err
 	}
 	return &model.SearchQuery{
 		Tenant:   t,
 		Range:    model.TimeRange{Min: start, Max: max(start, end)},
-		Filters:  combine(sets, enforced),
+		Filters:  filters,
 		KeysOnly: true,
 	}, nil
 }

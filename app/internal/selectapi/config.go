@@ -25,6 +25,8 @@ type Config struct {
 	IgnoreExtraFilters    bool // by the labels API
 	DenyPartialResponse   bool
 	LogSlowQueryDuration  flagvalue.Duration
+	LogSlowQueryStats     flagvalue.Duration
+	LogQueryHeaders       flagvalue.Strings
 	LogQueryMemoryUsage   flagvalue.Bytes
 	TenantHeaders         bool
 
@@ -47,6 +49,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.MaxLabelsAPIDuration = flagvalue.Duration(5 * time.Second)
 	c.MaxExportDuration = flagvalue.Duration(720 * time.Hour)
 	c.LogSlowQueryDuration = flagvalue.Duration(5 * time.Second)
+	c.LogSlowQueryStats = flagvalue.Duration(5 * time.Second)
 	c.registerStatusFlags(fs)
 	fs.Var(&c.MaxQueryDuration, "search.maxQueryDuration", "Longest run of a query; the timeout argument of a request can only lower it")
 	fs.IntVar(&c.MaxConcurrentRequests, "search.maxConcurrentRequests", 2*runtime.GOMAXPROCS(-1), "Read requests that are served at once; more wait in a queue")
@@ -65,6 +68,8 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true, "Take the tenant of /select/prometheus/... paths, which name none, from the headers AccountID and ProjectID; cluster only")
 	fs.Var(&c.LogQueryMemoryUsage, "search.logQueryMemoryUsage", "Queries that reserve more memory for samples and results are logged and counted by vm_memory_intensive_queries_total; 0 turns it off. See also -search.maxMemoryPerQuery")
 	fs.Var(&c.LogSlowQueryDuration, "search.logSlowQueryDuration", "Queries that run longer are logged; 0 turns it off")
+	fs.Var(&c.LogSlowQueryStats, "search.logSlowQueryStats", "Queries that run longer are logged as a line vm_slow_query_stats of name=value pairs: what was asked, how long it took, and how much was read; 0 turns it off")
+	fs.Var(&c.LogQueryHeaders, "search.logSlowQueryStatsHeaders", "Headers of requests which are part of the lines of -search.logSlowQueryStats, such as X-Grafana-User; may be repeated")
 }
 
 // registerStatusFlags registers the flags of the routes about series and queries.

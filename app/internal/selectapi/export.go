@@ -67,14 +67,7 @@ func searchEnd(err error, it storageapi.SeriesIterator) error {
 
 func (a *API) exportQuery(r *request) (*model.SearchQuery, error) {
 	now := a.o.Now()
-	if len(r.Form["match[]"])+len(r.Form["match"]) == 0 {
-		return nil, errkind.New(errkind.BadRequest, "missing `match[]` arg")
-	}
-	sets, err := matchArgs(r.Request)
-	if err != nil {
-		return nil, err
-	}
-	enforced, err := enforcedFilters(r.Request)
+	filters, err := selected(r.Request)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +82,7 @@ func (a *API) exportQuery(r *request) (*model.SearchQuery, error) {
 	return &model.SearchQuery{
 		Tenant:    r.tenant,
 		Range:     model.TimeRange{Min: start, Max: max(start, end)},
-		Filters:   combine(sets, enforced),
+		Filters:   filters,
 		MaxSeries: a.o.Config.MaxExportSeries,
 	}, nil
 }

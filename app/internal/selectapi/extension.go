@@ -15,6 +15,7 @@ import (
 	"vmcluster/lib/query"
 	"vmcluster/lib/querysource"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/trace"
 )
 
 // Handler answers a read request in a way which this package does not know, such as a dialect whose engine only some
@@ -49,7 +50,7 @@ func (a *API) registerExtensions() {
 		if !a.o.SingleNode {
 			label = "/select/{}" + label
 		}
-		a.promql[path] = route{endpoint: a.namedEndpoint(label), serve: a.extension(h), timeout: c.MaxQueryDuration.D()}
+		a.promql[path] = route{Endpoint: a.namedEndpoint(label), serve: a.extension(h), timeout: c.MaxQueryDuration.D()}
 	}
 }
 
@@ -163,26 +164,39 @@ func (c *Call) Filters(selector []model.TagFilter) ([][]model.TagFilter, error) 
 func (c *Call) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
 	q.Tenant = c.Tenant
 	q.Range.Min = max(q.Range.Min, minTimeMs) // nothing is stored before
-	it, err := c.api.o.Searcher.Search(ctx, q)
+	search := traceSearch(trace.From(ctx), q)
+	it, err := c.api.o.Searcher.Search(search.within(ctx), q)
 	if err != nil {
+		search.fail(err)
 		return nil, err
 	}
-	return &noted{SeriesIterator: it, call: c}, nil
+	return &noted{SeriesIterator: it, call: c, search: search}, nil
 }
 
 // noted tells its call how whole the answer is.
 type noted struct {
 	storageapi.SeriesIterator
-	call *Call
+	call   *Call
+	search *searchTrace // nil: nobody traces
+}
+
+// At returns the current series, valid until the next call of Next.
+func (n *noted) At() *storageapi.Series {
+	s := n.SeriesIterator.At()
+	n.search.count(s.Blocks)
+	return s
 }
 
 // Close ends the search.
 func (n *noted) Close() error {
-	if coverage := n.Coverage(); coverage.Partial {
+	coverage := n.Coverage()
+	if coverage.Partial {
 		n.call.partial = true
 		n.call.missing.Add(coverage.Failed)
 	}
-	return n.SeriesIterator.Close()
+	err := n.SeriesIterator.Close()
+	n.search.end(coverage.Partial)
+	return err
 }
 
 // Running lists a query among those which run, until the result is called; then it counts among the last ones, and is
@@ -210,6 +224,12 @@ func (c *Call) Partial() bool { return c.partial }
 
 // PartialField returns the member of JSON answers which says whether they are partial; the single node has none.
 func (c *Call) PartialField() string { return c.api.partialField(c.partial) }
+
+// Trace returns the step of the call, whose context passes it on; nil when nobody asks for a trace.
+func (c *Call) Trace() *trace.Span { return c.request.trace }
+
+// AppendTrace appends the trace as the last member of a JSON answer, if one was asked for.
+func (c *Call) AppendTrace(dst []byte) []byte { return c.request.appendTrace(dst) }
 
 // Sent turns the error of a write to the client into one which nobody needs to be told.
 func Sent(err error) error { return clientGone(err) }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 	"vmcluster/lib/query/rollup"
@@ -46,8 +45,9 @@ func (a *API) federate(w http.ResponseWriter, r *request) error {
 
 func (a *API) federateQuery(r *request) (*model.SearchQuery, error) {
 	now := a.o.Now()
-	if len(r.Form["match[]"])+len(r.Form["match"]) == 0 {
-		return nil, errkind.New(errkind.BadRequest, "missing `match[]` arg")
+	filters, err := selected(r.Request)
+	if err != nil {
+		return nil, err
 	}
 	lookback := int64(defaultStepMs)
 	asked, err := durationArg(r.Request, "max_lookback")
@@ -65,16 +65,8 @@ func (a *API) federateQuery(r *request) (*model.SearchQuery, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets, err := matchArgs(r.Request)
-	if err != nil {
-		return nil, err
-	}
-	enforced, err := enforcedFilters(r.Request)
-	if err != nil {
-		return nil, err
-	}
 	return &model.SearchQuery{
-		Tenant: r.tenant, Range: model.TimeRange{Min: min(start, end), Max: end}, Filters: combine(sets, enforced),
+		Tenant: r.tenant, Range: model.TimeRange{Min: min(start, end), Max: end}, Filters: filters,
 		MaxSeries: a.o.Config.MaxFederateSeries, Detail: model.NewestSample,
 	}, nil
 }

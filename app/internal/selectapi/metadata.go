@@ -19,9 +19,9 @@ func (a *API) metadata(w http.ResponseWriter, r *request) error {
 	q.Limit, q.LimitPerMetric = max(0, q.Limit), max(0, q.LimitPerMetric)
 	var list storageapi.MetadataList
 	if a.o.Metadata != nil && a.o.Config.EnableMetadata {
-		step := r.trace.begin("search metadata")
-		list, err = a.o.Metadata.Metadata(r.Context(), q)
-		step.end(": found %d descriptions", len(list.Items))
+		step := r.trace.Begin("search metadata")
+		list, err = a.o.Metadata.Metadata(step.Within(r.Context()), q)
+		step.End(": found %d descriptions", len(list.Items))
 	}
 	if err != nil {
 		return err

@@ -97,14 +97,17 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 		return err
 	}
 	memory := int64(0)
+	req.HoldMemory = true
 	ended := a.queries.begin(r, req)
 	defer func() { ended(memory) }()
 	failures := &querysource.Failures{}
-	step := r.trace.begin("evaluate")
-	result, err := run(querysource.WithFailures(traced(r.Context(), step), failures), req)
-	step.end("")
+	step := r.trace.Begin("evaluate")
+	result, err := run(querysource.WithFailures(step.Within(r.Context()), failures), req)
+	defer result.Release() // when it has been written
+	step.End("")
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
+	a.logStats(r, req, &queryStats{elapsed: elapsed, result: result})
 	if err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (a *API) writeResult(w http.ResponseWriter, r *request, result *query.Resul
 	b = strconv.AppendInt(b, int64(result.SeriesFetched), 10)
 	b = append(b, `","executionTimeMsec":`...)
 	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
-	b = append(r.trace.appendMember(append(b, '}')), '}')
+	b = append(r.appendTrace(append(b, '}')), '}')
 	_, err = w.Write(b)
 	return clientGone(err)
 }
@@ -221,7 +224,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 	}
 	q.MaxSeries = a.o.Config.MaxSeries
 	search := traceSearch(r.trace, q)
-	it, err := a.o.Searcher.Search(r.Context(), q)
+	it, err := a.o.Searcher.Search(search.within(r.Context()), q)
 	if err != nil {
 		return limitError(err, "search.maxSeries", q.MaxSeries)
 	}
@@ -278,7 +281,7 @@ func (a *API) writeList(w http.ResponseWriter, r *request, partial bool, list []
 	if err := writeJSON(w, append(b, `"data":`...)); err != nil {
 		return err
 	}
-	_, err := w.Write(append(r.trace.appendMember(list), '}')) // not copied: it may be long
+	_, err := w.Write(append(r.appendTrace(list), '}')) // not copied: it may be long
 	return clientGone(err)
 }
 
@@ -288,9 +291,9 @@ func (a *API) labels(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	step := r.trace.begin("search label names in %s", q.Range)
-	names, err := a.o.Searcher.LabelNames(r.Context(), q, a.labelsLimit(limit))
-	step.end(": found %d", len(names.Values))
+	step := r.trace.Begin("search label names in %s", q.Range)
+	names, err := a.o.Searcher.LabelNames(step.Within(r.Context()), q, a.labelsLimit(limit))
+	step.End(": found %d", len(names.Values))
 	if err != nil {
 		return err
 	}
@@ -316,9 +319,9 @@ func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error 
 	if err != nil {
 		return err
 	}
-	step := r.trace.begin("search values of label %q in %s", name, q.Range)
-	values, err := a.o.Searcher.LabelValues(r.Context(), q, name, a.labelsLimit(limit))
-	step.end(": found %d", len(values.Values))
+	step := r.trace.Begin("search values of label %q in %s", name, q.Range)
+	values, err := a.o.Searcher.LabelValues(step.Within(r.Context()), q, name, a.labelsLimit(limit))
+	step.End(": found %d", len(values.Values))
 	if err != nil {
 		return err
 	}

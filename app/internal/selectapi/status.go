@@ -28,9 +28,9 @@ func (a *API) tsdbStatus(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	step := r.trace.begin("count series")
-	s, err := a.o.Catalog.Status(r.Context(), q)
-	step.end(": found %d", s.TotalSeries)
+	step := r.trace.Begin("count series")
+	s, err := a.o.Catalog.Status(step.Within(r.Context()), q)
+	step.End(": found %d", s.TotalSeries)
 	if err != nil {
 		return limitError(err, "search.maxTSDBStatusSeries", q.Search.MaxSeries)
 	}
@@ -47,7 +47,7 @@ func (a *API) tsdbStatus(w http.ResponseWriter, r *request) error {
 	b = appendStatusList(b, "seriesCountByFocusLabelValue", s.SeriesByFocusLabelValue, false)
 	b = appendStatusList(b, "seriesCountByLabelValuePair", s.SeriesByLabelPair, false)
 	b = appendStatusList(b, "labelValueCountByLabelName", s.ValuesByLabelName, false)
-	return writeJSON(w, append(r.trace.appendMember(append(b, '}')), '}'))
+	return writeJSON(w, append(r.appendTrace(append(b, '}')), '}'))
 }
 
 func appendStatusList(b []byte, name string, list []storageapi.StatusEntry, usage bool) []byte {
@@ -85,18 +85,14 @@ func (a *API) statusQuery(r *request) (*storageapi.StatusQuery, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets, err := matchArgs(r.Request)
-	if err != nil {
-		return nil, err
-	}
-	enforced, err := enforcedFilters(r.Request)
+	filters, err := searchFilters(r.Request)
 	if err != nil {
 		return nil, err
 	}
 	start := day.UnixMilli() - day.UnixMilli()%dayMs
 	return &storageapi.StatusQuery{
 		Search: model.SearchQuery{
-			Tenant: r.tenant, Range: model.TimeRange{Min: start, Max: start + dayMs - 1}, Filters: combine(sets, enforced),
+			Tenant: r.tenant, Range: model.TimeRange{Min: start, Max: start + dayMs - 1}, Filters: filters,
 			MaxSeries: a.o.Config.MaxTSDBStatusSeries, KeysOnly: true,
 		},
 		FocusLabel: r.Form.Get("focusLabel"), TopN: topN,
@@ -118,9 +114,9 @@ func (a *API) topNArg(r *request) (int, error) {
 
 // seriesCount serves /api/v1/series/count.
 func (a *API) seriesCount(w http.ResponseWriter, r *request) error {
-	step := r.trace.begin("count all series of the tenant")
-	n, err := a.o.Catalog.SeriesCount(r.Context(), r.tenant)
-	step.end(": found %d", n.Value)
+	step := r.trace.Begin("count all series of the tenant")
+	n, err := a.o.Catalog.SeriesCount(step.Within(r.Context()), r.tenant)
+	step.End(": found %d", n.Value)
 	if err != nil {
 		return err
 	}

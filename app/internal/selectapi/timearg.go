@@ -116,7 +116,7 @@ func parseRelative(s string, now time.Time) (int64, error) {
 
 // parseDuration parses a duration argument: a number of seconds, or numbers
 // with the units ms, s, m, h, d, w, y joined together, with an optional sign.
-// The result is in milliseconds. Steps ("i") count as zero, since a request
+// The result is in whole milliseconds, the nearest, since 256.227*1000 is a little less than 256227. Steps ("i") count as zero, since a request
 // argument has no step to refer to.
 func parseDuration(s string) (float64, error) {
 	bad := errkind.New(errkind.BadRequest, "cannot parse duration %q", s)
@@ -130,7 +130,7 @@ func parseDuration(s string) (float64, error) {
 		if math.IsNaN(f) || math.IsInf(f, 0) || strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, "+") {
 			return 0, bad
 		}
-		return sign * f * 1e3, nil
+		return math.Round(sign * f * 1e3), nil
 	}
 	if rest == "" {
 		return 0, bad
@@ -149,7 +149,7 @@ func parseDuration(s string) (float64, error) {
 		total += f * unit
 		rest = rest[n+size:]
 	}
-	return sign * total, nil
+	return math.Round(sign * total), nil
 }
 
 // cutUnit returns the milliseconds of the unit s starts with and its length; -1 when there is none.

@@ -2,35 +2,18 @@ package selectapi
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"vmcluster/lib/fragment"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/trace"
 	"vmcluster/lib/tsblock"
 )
 
-// span is a step of a request with how long it took, told with trace=1. All methods may be called on nil, which traces nothing.
-type span struct {
-	now     func() time.Time
-	started time.Time
-
-	mu struct {
-		sync.Mutex
-		message  string
-		duration time.Duration // 0 until the end
-		children []*span
-	}
-}
-
-type spanKey struct{}
-
 // startTrace begins the trace of a request that asks for one.
-func (a *API) startTrace(r *request) *span {
+func (a *API) startTrace(r *request) *trace.Span {
 	if a.o.Config.DenyQueryTracing || !boolArg(r.Request, "trace") {
 		return nil
 	}
@@ -40,71 +23,32 @@ func (a *API) startTrace(r *request) *span {
 			args = append(args, name+"="+value)
 		}
 	}
-	s := &span{now: a.o.Now, started: r.started}
-	s.mu.message = fmt.Sprintf("%s: %s", r.URL.Path, strings.Join(args, ", "))
-	return s
+	return trace.New(a.o.Now, r.started, r.URL.Path+": "+strings.Join(args, ", "))
 }
 
-// traced returns a context in which searches are noted as steps of s.
-func traced(ctx context.Context, s *span) context.Context {
-	if s == nil {
-		return ctx
-	}
-	return context.WithValue(ctx, spanKey{}, s)
-}
-
-// begin begins a step of s.
-func (s *span) begin(format string, args ...any) *span {
-	if s == nil {
-		return nil
-	}
-	child := &span{now: s.now, started: s.now()}
-	child.mu.message = fmt.Sprintf(format, args...)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.children = append(s.mu.children, child)
-	return child
-}
-
-// end ends the step; what came of it is added to its message.
-func (s *span) end(format string, args ...any) {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.duration = max(1, s.now().Sub(s.started))
-	s.mu.message += fmt.Sprintf(format, args...)
-}
-
-// appendMember appends the trace as the last member of an answer.
-func (s *span) appendMember(dst []byte) []byte {
-	if s == nil {
+// appendTrace appends the trace as the last member of an answer, if one was asked for.
+func (r *request) appendTrace(dst []byte) []byte {
+	if r.trace == nil {
 		return dst
 	}
-	return s.appendJSON(append(dst, `,"trace":`...))
+	n := r.trace.Node()
+	return appendStep(append(dst, `,"trace":`...), &n)
 }
 
-func (s *span) appendJSON(dst []byte) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	duration := s.mu.duration
-	if duration == 0 {
-		duration = s.now().Sub(s.started)
-	}
+func appendStep(dst []byte, n *trace.Node) []byte {
 	dst = append(dst, `{"duration_msec":`...)
-	dst = strconv.AppendFloat(dst, float64(duration.Microseconds())/1e3, 'f', -1, 64)
+	dst = strconv.AppendFloat(dst, float64(n.Duration.Microseconds())/1e3, 'f', -1, 64)
 	dst = append(dst, `,"message":`...)
-	dst = appendJSONString(dst, s.mu.message)
-	for i, child := range s.mu.children {
+	dst = appendJSONString(dst, n.Message)
+	for i := range n.Children {
 		if i == 0 {
 			dst = append(dst, `,"children":[`...)
 		} else {
 			dst = append(dst, ',')
 		}
-		dst = child.appendJSON(dst)
+		dst = appendStep(dst, &n.Children[i])
 	}
-	if len(s.mu.children) > 0 {
+	if len(n.Children) > 0 {
 		dst = append(dst, ']')
 	}
 	return append(dst, '}')
@@ -112,16 +56,31 @@ func (s *span) appendJSON(dst []byte) []byte {
 
 // searchTrace counts what a search finds.
 type searchTrace struct {
-	span                           *span
+	*trace.Span
 	series, blocks, samples, bytes int
 }
 
 // traceSearch begins the step of a search.
-func traceSearch(s *span, q *model.SearchQuery) *searchTrace {
+func traceSearch(s *trace.Span, q *model.SearchQuery) *searchTrace {
 	if s == nil {
 		return nil
 	}
-	return &searchTrace{span: s.begin("search series of tenant %s with %s in %s", q.Tenant, filtersText(q), q.Range)}
+	return &searchTrace{Span: s.Begin("search series of tenant %s with %s in %s", q.Tenant, filtersText(q), q.Range)}
+}
+
+// within returns a context in which the search notes its steps.
+func (t *searchTrace) within(ctx context.Context) context.Context {
+	if t == nil {
+		return ctx
+	}
+	return t.Within(ctx)
+}
+
+// fail ends the step of a search which has not begun.
+func (t *searchTrace) fail(err error) {
+	if t != nil && err != nil {
+		t.End(": %s", err)
+	}
 }
 
 // filtersText renders the filters of a search.
@@ -142,32 +101,32 @@ type tracedSource struct{ query.Source }
 
 // Select starts a search.
 func (s *tracedSource) Select(ctx context.Context, q *model.SearchQuery) (query.SeriesIterator, error) {
-	parent, _ := ctx.Value(spanKey{}).(*span)
-	trace := traceSearch(parent, q)
-	it, err := s.Source.Select(ctx, q)
-	if err != nil || trace == nil {
+	search := traceSearch(trace.From(ctx), q)
+	it, err := s.Source.Select(search.within(ctx), q)
+	if err != nil || search == nil {
+		search.fail(err)
 		return it, err
 	}
-	return &tracedIterator{SeriesIterator: it, trace: trace}, nil
+	return &tracedIterator{SeriesIterator: it, search: search}, nil
 }
 
 // tracedIterator counts what it hands on.
 type tracedIterator struct {
 	query.SeriesIterator
-	trace *searchTrace
+	search *searchTrace
 }
 
 // At returns the current series, valid until the next call of Next.
 func (it *tracedIterator) At() *query.EncodedSeries {
 	s := it.SeriesIterator.At()
-	it.trace.count(s.Blocks)
+	it.search.count(s.Blocks)
 	return s
 }
 
 // Close ends the search.
 func (it *tracedIterator) Close() error {
 	err := it.SeriesIterator.Close()
-	it.trace.end(it.Partial())
+	it.search.end(it.Partial())
 	return err
 }
 
@@ -179,25 +138,25 @@ type tracedReducer struct {
 
 // Reduce evaluates a fragment.
 func (s *tracedReducer) Reduce(ctx context.Context, f *fragment.Fragment) (*query.Reduced, error) {
-	parent, _ := ctx.Value(spanKey{}).(*span)
+	parent := trace.From(ctx)
 	if parent == nil {
 		return s.reducer.Reduce(ctx, f)
 	}
-	step := parent.begin("aggregate %s(%s) of tenant %s with %s in %s at the storage nodes", f.Aggregate, f.Function, f.Search.Tenant, filtersText(&f.Search), f.Search.Range)
-	r, err := s.reducer.Reduce(ctx, f)
+	step := parent.Begin("aggregate %s(%s) of tenant %s with %s in %s at the storage nodes", f.Aggregate, f.Function, f.Search.Tenant, filtersText(&f.Search), f.Search.Range)
+	r, err := s.reducer.Reduce(step.Within(ctx), f)
 	switch {
 	case err != nil:
-		step.end(": %s", err)
+		step.End(": %s", err)
 	case r == nil:
-		step.end(": not worth it, or several nodes hold the same series; the series are read")
+		step.End(": not worth it, or several nodes hold the same series; the series are read")
 	default:
-		step.endReduced(r)
+		endReduced(step, r)
 	}
 	return r, err
 }
 
 // endReduced ends the step of a fragment.
-func (s *span) endReduced(r *query.Reduced) {
+func endReduced(step *trace.Span, r *query.Reduced) {
 	series, samples, groups, excluded := 0, 0, 0, 0
 	for _, res := range r.Results {
 		series += res.SeriesRead
@@ -205,7 +164,7 @@ func (s *span) endReduced(r *query.Reduced) {
 		groups += len(res.Groups)
 		excluded += len(res.Excluded)
 	}
-	s.end(": %d nodes made %d groups of %d series with %d samples, and sent %d series that several of them hold", len(r.Results), groups, series, samples, excluded)
+	step.End(": %d nodes made %d groups of %d series with %d samples, and sent %d series that several of them hold", len(r.Results), groups, series, samples, excluded)
 }
 
 // count counts a series.
@@ -230,5 +189,5 @@ func (t *searchTrace) end(partial bool) {
 	if partial {
 		answer = ", and some storage nodes did not answer"
 	}
-	t.span.end(": found %d series with %d samples in %d blocks of %d bytes%s", t.series, t.samples, t.blocks, t.bytes, answer)
+	t.End(": found %d series with %d samples in %d blocks of %d bytes%s", t.series, t.samples, t.blocks, t.bytes, answer)
 }

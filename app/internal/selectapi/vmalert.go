@@ -127,7 +127,7 @@ func (a *API) handleVMAlert(w http.ResponseWriter, r *request, path string) bool
 		w.WriteHeader(http.StatusFound)
 		return true
 	}
-	a.serve(w, r, route{endpoint: a.vmalert, unlimited: true, plainText: true, serve: func(w http.ResponseWriter, r *request) error {
+	a.serve(w, r, route{Endpoint: a.vmalert, unlimited: true, plainText: true, serve: func(w http.ResponseWriter, r *request) error {
 		if a.rules == nil {
 			return errkind.New(errkind.BadRequest, "cannot show pages of vmalert: set -vmalert.proxyURL to its address")
 		}

@@ -1,0 +1,72 @@
+package readside
+
+import (
+	"flag"
+	"net/http"
+	"time"
+
+	"vmcluster/app/internal/graphiteapi"
+	"vmcluster/app/internal/promqlapi"
+	"vmcluster/app/internal/remoteread"
+	"vmcluster/app/internal/selectapi"
+	"vmcluster/lib/query"
+	"vmcluster/lib/service"
+	"vmcluster/lib/storageapi"
+)
+
+// Config holds the flags of all reads.
+type Config struct {
+	sel        selectapi.Config
+	query      query.Config
+	graphite   graphiteapi.Config
+	remoteRead remoteread.Config
+	promql     promqlapi.Config
+}
+
+// RegisterFlags registers the flags. Some of them may be flags of the storage in the same process, too.
+func (c *Config) RegisterFlags(fs *flag.FlagSet) {
+	service.RegisterShared(fs, c.sel.RegisterFlags)
+	service.RegisterShared(fs, c.query.RegisterFlags)
+	c.graphite.RegisterFlags(fs)
+	c.remoteRead.RegisterFlags(fs)
+	c.promql.RegisterFlags(fs)
+}
+
+// Options say what is read.
+type Options struct {
+	Searcher storageapi.Searcher
+	Catalog  storageapi.Catalog
+	Reducer  storageapi.Reducer // over the same stores; nil reads all series
+	Metadata storageapi.MetadataReader
+	// DedupIntervalMs is -dedup.minScrapeInterval.
+	DedupIntervalMs int64
+	// SingleNode serves the routes without tenants.
+	SingleNode bool
+	// DisableCORS is -http.disableCORS.
+	DisableCORS bool
+}
+
+// Start starts the APIs and returns what serves a read, or returns false when the path is none of theirs.
+func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, r *http.Request) bool {
+	source := selectapi.NewSource(o.Searcher, o.Reducer, o.DedupIntervalMs, env.Metrics)
+	engine := query.New(&c.query, query.Options{
+		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+	})
+	dialect := promqlapi.New(promqlapi.Options{
+		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
+	})
+	env.OnStop("PromQL engine", dialect.Close)
+	remoteRead := remoteread.New(remoteread.Options{
+		Config: &c.remoteRead, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
+	})
+	api := selectapi.New(selectapi.Options{
+		Config: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Metadata: o.Metadata, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
+		SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs, DisableCORS: o.DisableCORS,
+		PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
+	})
+	graphite := graphiteapi.New(graphiteapi.Options{
+		Config: &c.graphite, Select: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Acquire: api.Acquire, Logger: env.Logger, Metrics: env.Metrics,
+		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs,
+	})
+	return func(w http.ResponseWriter, r *http.Request) bool { return graphite.Handle(w, r) || api.Handle(w, r) }
+}
