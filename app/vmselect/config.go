@@ -9,7 +9,7 @@ import (
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
-	"vmcluster/lib/selectrpc"
+	"vmcluster/lib/nodelist"
 	"vmcluster/lib/service"
 	"vmcluster/lib/transport"
 )
@@ -20,7 +20,8 @@ type component struct {
 	reads     readside.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
-	nodes     flagvalue.Strings
+	nodes     nodelist.Config
+	gather    gather.Config
 	dedup     flagvalue.Duration
 	cachePath string
 }
@@ -31,7 +32,8 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.reads.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
-	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vmselectAddr; must be given at least once and may be repeated")
+	c.nodes.RegisterFlags(fs, "vmselectAddr")
+	c.gather.RegisterFlags(fs)
 	fs.Var(&c.dedup, "dedup.minScrapeInterval", "Leave the newest sample only in every interval of this length, per series; set it as at vmstorage; 0 keeps all samples of different timestamps")
 	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory for caches that survive a restart; accepted and not written to, since there are none yet")
 	flagcompat.Register(fs, flagcompat.Select)
@@ -40,11 +42,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 // Start connects to the storage nodes, then opens the port.
 func (c *component) Start(env *service.Env) error {
 	c.transport.HandshakeTimeout = c.handshake.Timeout
-	nodes, err := c.connect(env)
-	if err != nil {
-		return err
-	}
-	searcher, err := gather.New(gather.Options{Nodes: nodes, Logger: env.Logger, Metrics: env.Metrics})
+	searcher, err := c.connect(env)
 	if err != nil {
 		return err
 	}
@@ -64,20 +62,4 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("http server", server.Stop)
 	return nil
-}
-
-func (c *component) connect(env *service.Env) ([]gather.Node, error) {
-	addrs, err := service.NodeAddrs(c.nodes, "8401")
-	if err != nil {
-		return nil, err
-	}
-	var nodes []gather.Node
-	for _, a := range addrs {
-		client := selectrpc.NewClient(selectrpc.ClientOptions{
-			Addr: a.Name, Dial: a.DialContext, Config: c.transport, Logger: env.Logger, Metrics: env.Metrics,
-		})
-		env.OnStop("connection to storage node "+a.Name, client.Close)
-		nodes = append(nodes, gather.Node{Name: a.Name, Searcher: client, Catalog: client, Reducer: client, Metadata: client})
-	}
-	return nodes, nil
 }

@@ -36,9 +36,16 @@ type Cluster struct {
 	clients []interface{ Close() error }
 }
 
+// Options describe a cluster.
+type Options struct {
+	Groups []string      // the group of each node; there are as many nodes
+	Gather gather.Config // of Searcher, Reducer and Catalog
+}
+
 // Node is one storage node.
 type Node struct {
 	Name    string
+	Group   string
 	Storage *storage.Storage // nil while stopped
 	FS      *memfs.FS
 
@@ -50,33 +57,47 @@ type Node struct {
 
 // New starts a cluster of n storage nodes, which ends with the test. The
 // storages take what package apitest sends.
-func New(t *testing.T, n int) *Cluster {
+func New(t *testing.T, n int) *Cluster { return NewWith(t, Options{Groups: make([]string, n)}) }
+
+// NewWith starts a cluster as New does.
+func NewWith(t *testing.T, o Options) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, network: transport.NewMemoryNetwork()}
 	t.Cleanup(c.close)
 	var writeTo []router.Node
-	var readFrom []gather.Node
-	for i := range n {
-		node := &Node{Name: fmt.Sprintf("node-%d", i), FS: memfs.New(memfs.Options{}), c: c}
+	for i, group := range o.Groups {
+		node := &Node{Name: fmt.Sprintf("node-%d", i), Group: group, FS: memfs.New(memfs.Options{}), c: c}
 		c.Nodes = append(c.Nodes, node)
 		node.Start()
 		inserts := insertrpc.NewClient(insertrpc.ClientOptions{Addr: node.insertAddr(), Dial: c.network.Dial})
-		selects := selectrpc.NewClient(selectrpc.ClientOptions{Addr: node.selectAddr(), Dial: c.network.Dial})
-		c.clients = append(c.clients, inserts, selects)
+		c.clients = append(c.clients, inserts)
 		writeTo = append(writeTo, router.Node{Name: node.Name, Ingester: inserts})
-		readFrom = append(readFrom, gather.Node{Name: node.Name, Searcher: selects, Catalog: selects, Reducer: selects})
-		waitFor(t, "connections to "+node.Name, func() bool { return inserts.Reachable() && selects.Reachable() })
+		waitFor(t, "connection to "+node.Name, inserts.Reachable)
 	}
 	var err error
 	if c.Ingester, err = router.New(router.Options{Nodes: writeTo, Logger: logger.Discard(), Metrics: metrics.NewSet()}); err != nil {
 		t.Fatal(err)
 	}
-	g, err := gather.New(gather.Options{Nodes: readFrom, Logger: logger.Discard(), Metrics: metrics.NewSet()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := c.NewGather(o.Gather, c.Nodes)
 	c.Searcher, c.Reducer, c.Catalog = g, g, g
 	return c
+}
+
+// NewGather returns what another vmselect would read with, which knows the given nodes.
+func (c *Cluster) NewGather(cfg gather.Config, nodes []*Node) *gather.Gather {
+	c.t.Helper()
+	var readFrom []gather.Node
+	for _, node := range nodes {
+		client := selectrpc.NewClient(selectrpc.ClientOptions{Addr: node.selectAddr(), Dial: c.network.Dial})
+		c.clients = append(c.clients, client)
+		readFrom = append(readFrom, gather.Node{Name: node.Name, Group: node.Group, Searcher: client, Catalog: client, Reducer: client})
+		waitFor(c.t, "connection to "+node.Name, client.Reachable)
+	}
+	g, err := gather.New(gather.Options{Nodes: readFrom, Config: cfg, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return g
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

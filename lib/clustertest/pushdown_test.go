@@ -28,10 +28,18 @@ func newPushDown(t *testing.T, nodes int) *pushDown {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	p := &pushDown{Cluster: New(t, nodes), rng: rand.New(rand.NewPCG(seed, 0)), set: metrics.NewSet()}
-	cfg := &query.Config{MaxPointsPerSeries: 30_000, MaxSamplesPerQuery: 1e9}
-	p.engine = query.New(cfg, query.Options{Source: querysource.New(p.Searcher, p.Reducer, query.Reading{}), Logger: logger.Discard(), Metrics: p.set})
+	return pushDownOver(New(t, nodes), rand.New(rand.NewPCG(seed, 0)))
+}
+
+func pushDownOver(c *Cluster, rng *rand.Rand) *pushDown {
+	p := &pushDown{Cluster: c, rng: rng, set: metrics.NewSet()}
+	p.engine = newEngine(c.Searcher, c.Reducer, p.set)
 	return p
+}
+
+func newEngine(s storageapi.Searcher, r storageapi.Reducer, set *metrics.Set) *query.Engine {
+	cfg := &query.Config{MaxPointsPerSeries: 30_000, MaxSamplesPerQuery: 1e9}
+	return query.New(cfg, query.Options{Source: querysource.New(s, r, query.Reading{}), Logger: logger.Discard(), Metrics: set})
 }
 
 func (p *pushDown) pushed() uint64 {
@@ -43,9 +51,7 @@ const pushDownSpan = int64(2 * 3600_000)
 // load writes series of three metrics; a part of each of the first shared ones goes to a second node, as it does after re-routing.
 func (p *pushDown) load(t *testing.T, series, shared int) {
 	t.Helper()
-	ctx := context.Background()
 	for i := range series {
-		labels := []model.Label{{Name: model.MetricNameLabel, Value: fmt.Sprint("m", i%3)}, {Name: "group", Value: fmt.Sprint(p.rng.IntN(5))}, {Name: "i", Value: fmt.Sprint(i)}}
 		home := p.rng.IntN(len(p.Nodes))
 		whole := p.samples()
 		to := []storageapi.Ingester{p.Nodes[home].Storage}
@@ -58,21 +64,34 @@ func (p *pushDown) load(t *testing.T, series, shared int) {
 			if k == 0 {
 				part = whole[:max(cut, p.rng.IntN(len(whole)+1))] // both may have the same samples
 			}
-			var b model.Batch
-			if err := b.AddSeries(model.TenantID{}, labels); err != nil {
-				t.Fatal(err)
-			}
-			for _, s := range part {
-				b.AddSample(s.Timestamp, s.Value)
-			}
-			if err := node.Ingest(ctx, &b); err != nil {
-				t.Fatal(err)
-			}
+			p.write(t, node, i, part)
 		}
 	}
+	p.flushSome(t)
+}
+
+// write adds samples to the i-th series of a node.
+func (p *pushDown) write(t *testing.T, node storageapi.Ingester, i int, samples []model.Sample) {
+	t.Helper()
+	labels := []model.Label{{Name: model.MetricNameLabel, Value: fmt.Sprint("m", i%3)}, {Name: "group", Value: fmt.Sprint(i * 7 % 5)}, {Name: "i", Value: fmt.Sprint(i)}}
+	var b model.Batch
+	if err := b.AddSeries(model.TenantID{}, labels); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range samples {
+		b.AddSample(s.Timestamp, s.Value)
+	}
+	if err := node.Ingest(context.Background(), &b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flushSome flushes some of the nodes.
+func (p *pushDown) flushSome(t *testing.T) {
+	t.Helper()
 	for _, n := range p.Nodes {
 		if p.rng.IntN(2) == 0 {
-			if err := n.Storage.Flush(ctx); err != nil {
+			if err := n.Storage.Flush(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -133,20 +152,11 @@ func (p *pushDown) expression() string {
 // compare evaluates the expression both ways.
 func (p *pushDown) compare(t *testing.T, text string) {
 	t.Helper()
-	r := query.Request{Query: text, NoCache: true, Start: apitest.DefaultBase + p.rng.Int64N(pushDownSpan)}
-	r.End = r.Start + p.rng.Int64N(pushDownSpan)
-	r.Step = 1 + p.rng.Int64N(300_000)
-	ask := p.engine.QueryRange
-	if p.rng.IntN(3) == 0 {
-		ask, r.Step = p.engine.Query, 0
-	}
-	if r.Step > 0 {
-		r.Step = max(r.Step, (r.End-r.Start)/150)
-	}
+	r := p.request(text)
 	read := r
 	read.NoPushDown = true
-	got, err1 := ask(context.Background(), &r)
-	want, err2 := ask(context.Background(), &read)
+	got, err1 := evaluate(p.engine, r)
+	want, err2 := evaluate(p.engine, read)
 	if (err1 == nil) != (err2 == nil) {
 		t.Fatalf("%s: pushed down gives %v, read gives %v", text, err1, err2)
 	}
@@ -156,6 +166,24 @@ func (p *pushDown) compare(t *testing.T, text string) {
 	if g, w := describeResult(got), describeResult(want); g != w {
 		t.Fatalf("%s from %d to %d step %d: pushed down gives\n%s\nread gives\n%s", text, r.Start, r.End, r.Step, g, w)
 	}
+}
+
+// request returns a query of a random range, or of a time, which has no step.
+func (p *pushDown) request(text string) query.Request {
+	r := query.Request{Query: text, NoCache: true, Start: apitest.DefaultBase + p.rng.Int64N(pushDownSpan)}
+	r.End = r.Start + p.rng.Int64N(pushDownSpan)
+	r.Step = max(1+p.rng.Int64N(300_000), (r.End-r.Start)/150)
+	if p.rng.IntN(3) == 0 {
+		r.Step = 0
+	}
+	return r
+}
+
+func evaluate(e *query.Engine, r query.Request) (*query.Result, error) {
+	if r.Step == 0 {
+		return e.Query(context.Background(), &r)
+	}
+	return e.QueryRange(context.Background(), &r)
 }
 
 // describeResult renders an answer with the bits of its values.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
@@ -13,28 +12,14 @@ import (
 
 var _ storageapi.Catalog = (*Gather)(nil)
 
-// askAll calls f for every node's catalog at the same time and returns what became of each.
-func (g *Gather) askAll(f func(i int, c storageapi.Catalog) (storageapi.Coverage, error)) []answer {
-	return g.askNodes(func(i int, n *Node) (storageapi.Coverage, error) {
+// ofCatalog is a question to the nodes' catalogs.
+func ofCatalog[T any](f func(ctx context.Context, c storageapi.Catalog) (T, storageapi.Coverage, error)) question[T] {
+	return func(ctx context.Context, n *Node) (value T, cov storageapi.Coverage, err error) {
 		if n.Catalog == nil {
-			return storageapi.Coverage{}, n.unsupported()
+			return value, cov, n.unsupported()
 		}
-		return f(i, n.Catalog)
-	})
-}
-
-// askNodes calls f for every node at the same time and returns what became of each.
-func (g *Gather) askNodes(f func(i int, n *Node) (storageapi.Coverage, error)) []answer {
-	answers := make([]answer, len(g.nodes))
-	var wg sync.WaitGroup
-	for i := range g.nodes {
-		wg.Go(func() {
-			answers[i].node = g.nodes[i].Name
-			answers[i].coverage, answers[i].err = f(i, &g.nodes[i])
-		})
+		return f(ctx, n.Catalog)
 	}
-	wg.Wait()
-	return answers
 }
 
 func (n *Node) unsupported() error {
@@ -65,11 +50,12 @@ func (g *Gather) all(ctx context.Context, what string, answers []answer) error {
 
 // DeleteSeries implements storageapi.Catalog. Every node must have deleted its series; the count is the sum over the nodes.
 func (g *Gather) DeleteSeries(ctx context.Context, q *model.SearchQuery) (int, error) {
-	counts := make([]int, len(g.nodes))
-	answers := g.askAll(func(i int, c storageapi.Catalog) (_ storageapi.Coverage, err error) {
-		counts[i], err = c.DeleteSeries(ctx, q)
-		return storageapi.Coverage{}, err
-	})
+	set := g.acquire()
+	defer g.release(set)
+	counts, answers := fanOut(ctx, set, nil, ofCatalog(func(ctx context.Context, c storageapi.Catalog) (int, storageapi.Coverage, error) {
+		n, err := c.DeleteSeries(ctx, q)
+		return n, storageapi.Coverage{}, err
+	}))
 	total := 0
 	for _, n := range counts {
 		total += n
@@ -79,22 +65,21 @@ func (g *Gather) DeleteSeries(ctx context.Context, q *model.SearchQuery) (int, e
 
 // ResetNameStats implements storageapi.Catalog.
 func (g *Gather) ResetNameStats(ctx context.Context) error {
-	return g.all(ctx, "reset the usage of metrics", g.askAll(func(_ int, c storageapi.Catalog) (storageapi.Coverage, error) {
-		return storageapi.Coverage{}, c.ResetNameStats(ctx)
+	set := g.acquire()
+	defer g.release(set)
+	_, answers := fanOut(ctx, set, nil, ofCatalog(func(ctx context.Context, c storageapi.Catalog) (struct{}, storageapi.Coverage, error) {
+		return struct{}{}, storageapi.Coverage{}, c.ResetNameStats(ctx)
 	}))
+	return g.all(ctx, "reset the usage of metrics", answers)
 }
 
-// SeriesCount implements storageapi.Catalog: the sum over the nodes, so copies of a series count as often as they are kept.
+// SeriesCount implements storageapi.Catalog: the sum over the nodes, so copies of a series count as often as they are kept, and an answer
+// without a node is partial whoever holds copies.
 func (g *Gather) SeriesCount(ctx context.Context, tenant model.TenantID) (storageapi.Count, error) {
-	counts := make([]uint64, len(g.nodes))
-	answers := g.askAll(func(i int, c storageapi.Catalog) (storageapi.Coverage, error) {
+	counts, cov, err := ask(ctx, g, actionSeriesCount, ofCatalog(func(ctx context.Context, c storageapi.Catalog) (uint64, storageapi.Coverage, error) {
 		n, err := c.SeriesCount(ctx, tenant)
-		if err == nil {
-			counts[i] = n.Value
-		}
-		return n.Coverage, err
-	})
-	cov, err := g.conclude(ctx, actionSeriesCount, answers)
+		return n.Value, n.Coverage, err
+	}))
 	if err != nil {
 		return storageapi.Count{}, err
 	}
@@ -108,22 +93,15 @@ func (g *Gather) SeriesCount(ctx context.Context, tenant model.TenantID) (storag
 // statusMargin is how much longer the lists are which nodes are asked for, since a name may be on top of the sum and of no list.
 const statusMargin = 1000
 
-// Status implements storageapi.Catalog: sums over the nodes. Copies of a series count as often as they are kept, and so do values of a
-// label which several nodes have.
+// Status implements storageapi.Catalog: sums over the nodes, as those of SeriesCount. Values of a label which several nodes have
+// count as often, too.
 func (g *Gather) Status(ctx context.Context, q *storageapi.StatusQuery) (storageapi.Status, error) {
 	wide := *q
-	if len(g.nodes) > 1 {
-		wide.TopN = max(q.TopN, statusMargin)
-	}
-	list := make([]storageapi.Status, len(g.nodes))
-	answers := g.askAll(func(i int, c storageapi.Catalog) (storageapi.Coverage, error) {
+	wide.TopN = max(q.TopN, statusMargin)
+	list, cov, err := ask(ctx, g, actionStatus, ofCatalog(func(ctx context.Context, c storageapi.Catalog) (storageapi.Status, storageapi.Coverage, error) {
 		s, err := c.Status(ctx, &wide)
-		if err == nil {
-			list[i] = s
-		}
-		return s.Coverage, err
-	})
-	cov, err := g.conclude(ctx, actionStatus, answers)
+		return s, s.Coverage, err
+	}))
 	if err != nil {
 		return storageapi.Status{}, err
 	}
@@ -172,20 +150,18 @@ func sumEntries(list []storageapi.Status, topN int, pick func(s *storageapi.Stat
 
 // NameStats implements storageapi.Catalog. The answer is whole or an error: usage that is missing cannot be told from none.
 func (g *Gather) NameStats(ctx context.Context, q *storageapi.NameStatsQuery) (storageapi.NameStats, error) {
+	set := g.acquire()
+	defer g.release(set)
 	// A node's limit would cut records which the sum of others keeps.
 	wide := *q
-	if len(g.nodes) > 1 {
+	if len(set.nodes) > 1 {
 		wide.Limit, wide.MaxRequests = 0, -1
 	}
-	list := make([]storageapi.NameStats, len(g.nodes))
-	answers := g.askAll(func(i int, c storageapi.Catalog) (storageapi.Coverage, error) {
+	list, answers := fanOut(ctx, set, nil, ofCatalog(func(ctx context.Context, c storageapi.Catalog) (storageapi.NameStats, storageapi.Coverage, error) {
 		s, err := c.NameStats(ctx, &wide)
-		if err == nil {
-			list[i] = s
-		}
-		return s.Coverage, err
-	})
-	cov, err := policy{deny: true}.judge(answers, ctx.Err())
+		return s, s.Coverage, err
+	}))
+	cov, err := policy{deny: true, copies: &set.single}.judge(answers, ctx.Err())
 	if err != nil {
 		return storageapi.NameStats{}, fmt.Errorf("cannot tell the usage of metrics: %w", err)
 	}

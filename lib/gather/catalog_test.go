@@ -50,7 +50,7 @@ func (c *fakeCatalog) ResetNameStats(context.Context) error { return c.err }
 
 func gatherCatalogs(t *testing.T, replicas int, list ...*fakeCatalog) *Gather {
 	t.Helper()
-	o := Options{Logger: logger.Discard(), Metrics: metrics.NewSet(), ReplicationFactor: replicas}
+	o := Options{Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: Config{ReplicationFactor: Factors{Default: replicas}}}
 	for i, c := range list {
 		o.Nodes = append(o.Nodes, Node{Name: fmt.Sprint("node", i), Searcher: &fakeNode{}, Catalog: c})
 	}

@@ -11,9 +11,11 @@
 //
 // Invariants:
 //
-//  1. The answer depends on the nodes' answers only, not on which came first.
-//  2. A node's fault makes the answer partial and is named in its Coverage; a fault of the
-//     query (BadRequest, Unprocessable, ...) and the failure of all nodes are errors.
+//  1. The answer depends on the nodes' answers only, neither on which came first nor on the order in which nodes are given.
+//     Nodes that were not waited for change nothing in it, as long as all samples have their copies.
+//  2. A node's fault is named in the Coverage of the answer, which is partial exactly if some sample may have been on nodes
+//     at fault only; a fault of the query (BadRequest, Unprocessable, ...) and the failure of all nodes are errors.
 //  3. A change (deleting series, resetting counters) which one node has not made is an error.
 //  4. No goroutine outlives a call.
+//  5. A call asks the same nodes from its begin to its end, whatever SetNodes brings meanwhile.
 package gather

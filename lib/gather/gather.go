@@ -7,43 +7,38 @@ import (
 	"sync"
 	"time"
 
-	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
 )
 
-// Node is one source.
-type Node struct {
-	Name     string // the address as given by the user, for messages
-	Searcher storageapi.Searcher
-	Catalog  storageapi.Catalog        // nil: not offered
-	Reducer  storageapi.Reducer        // nil: not offered
-	Metadata storageapi.MetadataReader // nil: not offered
-}
-
 // Options are the arguments of New.
 type Options struct {
 	Nodes []Node // at least one
 	// DenyPartial makes every answer that is not whole an error of kind Unavailable.
 	DenyPartial bool
-	// ReplicationFactor is the number of nodes that hold each sample: with fewer of them
-	// missing, answers are whole. 0 means 1.
-	ReplicationFactor int
-	Logger            *logger.Logger
-	Metrics           *metrics.Set
-	Now               func() time.Time // nil means time.Now
+	Config      Config
+	Logger      *logger.Logger
+	Metrics     *metrics.Set
+	Now         func() time.Time // nil means time.Now
 }
 
 // Gather merges the answers of nodes. It implements storageapi.Searcher, Catalog and Reducer, and is
 // safe for concurrent use.
 type Gather struct {
-	nodes   []Node
-	deny    bool
-	spare   int
-	warn    *logger.Throttle
-	partial [actionCount]*metrics.Counter
+	deny      bool
+	config    Config
+	warn      *logger.Throttle
+	tolerated *logger.Throttle
+	partial   [actionCount]*metrics.Counter
+	skipped   *metrics.Counter
+
+	mu struct {
+		sync.Mutex
+		set      *nodeSet
+		replaced []*nodeSet // those of calls under way and those after them, oldest first
+	}
 
 	reducing reducing
 }
@@ -71,86 +66,88 @@ func (a action) String() string {
 	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus", "reduce", "metadata"}[a]
 }
 
-// warnInterval is the least time between warnings about partial answers, of
-// which a busy vmselect gives many while a node is away.
-const warnInterval = 5 * time.Second
+// The least time between warnings about partial answers, of which a busy vmselect gives many while a node is away, and
+// about nodes which answers can do without.
+const (
+	warnInterval      = 5 * time.Second
+	toleratedInterval = time.Minute
+)
 
 // New returns a gather over the nodes. It needs no Close.
 func New(o Options) (*Gather, error) {
-	if len(o.Nodes) == 0 {
-		return nil, errkind.New(errkind.BadRequest, "cannot answer queries: there are no storage nodes; name at least one with -storageNode")
+	g := &Gather{deny: o.DenyPartial, config: o.Config, reducing: reducing{now: o.Now}}
+	var err error
+	if g.mu.set, err = newNodeSet(o.Nodes, &g.config); err != nil {
+		return nil, err
 	}
-	g := &Gather{nodes: o.Nodes, reducing: reducing{now: o.Now}, deny: o.DenyPartial, spare: max(o.ReplicationFactor, 1) - 1, warn: logger.NewThrottle(o.Logger, warnInterval)}
+	g.warn, g.tolerated = logger.NewThrottle(o.Logger, warnInterval), logger.NewThrottle(o.Logger, toleratedInterval)
 	if g.reducing.now == nil {
 		g.reducing.now = time.Now
 	}
 	for a := range actionCount {
 		g.partial[a] = o.Metrics.Counter(fmt.Sprintf(`vm_partial_results_total{action=%q, name="vmselect"}`, a.String()))
 	}
+	g.skipped = o.Metrics.Counter("vm_slow_replicas_skipped_total")
 	return g, nil
 }
 
-// conclude judges the answers of all nodes, and counts and logs a partial one.
-func (g *Gather) conclude(ctx context.Context, a action, answers []answer) (storageapi.Coverage, error) {
-	p := policy{deny: g.deny || deniesPartial(ctx), spare: g.spare}
-	cov, err := p.judge(answers, ctx.Err())
-	if err == nil && cov.Partial {
-		g.partial[a].Inc()
-		g.warn.Warnf("the answer of a query (%s) is partial, storage nodes are missing%s", a, describe(cov.Failed))
-	}
-	return cov, err
+func (g *Gather) policy(ctx context.Context, set *nodeSet, a action) policy {
+	return policy{deny: g.deny || deniesPartial(ctx), copies: set.copiesOf(a)}
 }
 
-// each calls f for every node at the same time and returns when all are done.
-func (g *Gather) each(f func(i int, s storageapi.Searcher)) {
-	var wg sync.WaitGroup
-	for i := 1; i < len(g.nodes); i++ {
-		wg.Go(func() { f(i, g.nodes[i].Searcher) })
+// conclude judges the answers of all nodes. It counts partial answers and nodes that were skipped, and logs failures.
+func (g *Gather) conclude(ctx context.Context, a action, set *nodeSet, answers []answer) (storageapi.Coverage, error) {
+	cov, err := g.policy(ctx, set, a).judge(answers, ctx.Err())
+	if err != nil || len(cov.Failed) == 0 && !cov.Partial {
+		return cov, err
 	}
-	f(0, g.nodes[0].Searcher)
-	wg.Wait()
+	failed := withoutSkipped(cov.Failed)
+	g.skipped.Add(len(cov.Failed) - len(failed))
+	if cov.Partial {
+		g.partial[a].Inc()
+		g.warn.Warnf("the answer of a query (%s) is partial, storage nodes are missing%s", a, describe(cov.Failed))
+	} else if len(failed) > 0 {
+		g.tolerated.Warnf("storage nodes are missing%s; answers (%s) are whole nevertheless, since others hold copies", describe(failed), a)
+	}
+	return cov, nil
 }
 
 // begin calls f, which begins something and seldom waits, for every node. A few are begun one after the
 // other: that is faster than to start goroutines.
-func (g *Gather) begin(f func(i int, s storageapi.Searcher)) {
+func (s *nodeSet) begin(f func(i int, s storageapi.Searcher)) {
 	const few = 4
-	if len(g.nodes) > few {
-		g.each(f)
+	if len(s.nodes) <= few {
+		for i := range s.nodes {
+			f(i, s.nodes[i].Searcher)
+		}
 		return
 	}
-	for i := range g.nodes {
-		f(i, g.nodes[i].Searcher)
+	var wg sync.WaitGroup
+	for i := range s.nodes {
+		wg.Go(func() { f(i, s.nodes[i].Searcher) })
 	}
+	wg.Wait()
 }
 
 // LabelNames implements storageapi.Searcher.
 func (g *Gather) LabelNames(ctx context.Context, q *model.SearchQuery, limit int) (storageapi.Strings, error) {
-	return g.strings(ctx, actionLabelNames, limit, func(s storageapi.Searcher) (storageapi.Strings, error) {
+	return g.strings(ctx, actionLabelNames, limit, func(ctx context.Context, s storageapi.Searcher) (storageapi.Strings, error) {
 		return s.LabelNames(ctx, q, limit)
 	})
 }
 
 // LabelValues implements storageapi.Searcher.
 func (g *Gather) LabelValues(ctx context.Context, q *model.SearchQuery, label string, limit int) (storageapi.Strings, error) {
-	return g.strings(ctx, actionLabelValues, limit, func(s storageapi.Searcher) (storageapi.Strings, error) {
+	return g.strings(ctx, actionLabelValues, limit, func(ctx context.Context, s storageapi.Searcher) (storageapi.Strings, error) {
 		return s.LabelValues(ctx, q, label, limit)
 	})
 }
 
-func (g *Gather) strings(ctx context.Context, a action, limit int, ask func(storageapi.Searcher) (storageapi.Strings, error)) (storageapi.Strings, error) {
-	answers := make([]answer, len(g.nodes))
-	lists := make([][]string, len(g.nodes))
-	g.each(func(i int, s storageapi.Searcher) {
-		list, err := ask(s)
-		lists[i], answers[i] = list.Values, answer{node: g.nodes[i].Name, err: err, coverage: list.Coverage}
+func (g *Gather) strings(ctx context.Context, a action, limit int, f func(context.Context, storageapi.Searcher) (storageapi.Strings, error)) (storageapi.Strings, error) {
+	lists, cov, err := ask(ctx, g, a, func(ctx context.Context, n *Node) ([]string, storageapi.Coverage, error) {
+		list, err := f(ctx, n.Searcher)
+		return list.Values, list.Coverage, err
 	})
-	for i := range answers {
-		if answers[i].err != nil {
-			lists[i] = nil
-		}
-	}
-	cov, err := g.conclude(ctx, a, answers)
 	if err != nil {
 		return storageapi.Strings{}, err
 	}
@@ -159,16 +156,10 @@ func (g *Gather) strings(ctx context.Context, a action, limit int, ask func(stor
 
 // Tenants implements storageapi.Searcher.
 func (g *Gather) Tenants(ctx context.Context, r model.TimeRange) (storageapi.Tenants, error) {
-	answers := make([]answer, len(g.nodes))
-	lists := make([][]model.TenantID, len(g.nodes))
-	g.each(func(i int, s storageapi.Searcher) {
-		list, err := s.Tenants(ctx, r)
-		if err == nil {
-			lists[i] = list.Values
-		}
-		answers[i] = answer{node: g.nodes[i].Name, err: err, coverage: list.Coverage}
+	lists, cov, err := ask(ctx, g, actionTenants, func(ctx context.Context, n *Node) ([]model.TenantID, storageapi.Coverage, error) {
+		list, err := n.Searcher.Tenants(ctx, r)
+		return list.Values, list.Coverage, err
 	})
-	cov, err := g.conclude(ctx, actionTenants, answers)
 	if err != nil {
 		return storageapi.Tenants{}, err
 	}

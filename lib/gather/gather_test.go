@@ -34,6 +34,18 @@ type fakeNode struct {
 	failAfter int
 	closed    int
 	opened    int
+	block     chan struct{} // until it is closed, nil: never, the node gives no more than blockAt series
+	blockAt   int
+}
+
+// wait waits while the node is blocked.
+func (n *fakeNode) wait(ctx context.Context, pos int) {
+	if n.block != nil && pos == n.blockAt {
+		select {
+		case <-n.block:
+		case <-ctx.Done():
+		}
+	}
 }
 
 func (n *fakeNode) Search(ctx context.Context, _ *model.SearchQuery) (storageapi.SeriesIterator, error) {
@@ -44,8 +56,9 @@ func (n *fakeNode) Search(ctx context.Context, _ *model.SearchQuery) (storageapi
 	return &fakeIterator{n: n, ctx: ctx}, nil
 }
 
-func (n *fakeNode) LabelNames(context.Context, *model.SearchQuery, int) (storageapi.Strings, error) {
-	return storageapi.Strings{Values: n.names}, n.searchErr
+func (n *fakeNode) LabelNames(ctx context.Context, _ *model.SearchQuery, _ int) (storageapi.Strings, error) {
+	n.wait(ctx, n.blockAt)
+	return storageapi.Strings{Values: n.names}, cmp.Or(ctx.Err(), n.searchErr)
 }
 
 func (n *fakeNode) LabelValues(_ context.Context, _ *model.SearchQuery, _ string, limit int) (storageapi.Strings, error) {
@@ -78,6 +91,7 @@ func (it *fakeIterator) Next() bool {
 	clear(it.buf) // what was handed out is no longer valid
 	it.buf = it.buf[:0]
 	it.current.Blocks = it.current.Blocks[:0]
+	it.n.wait(it.ctx, it.pos)
 	if it.n.streamErr != nil && it.pos == it.n.failAfter {
 		it.err = it.n.streamErr
 		return false
@@ -115,17 +129,23 @@ func newRand(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-func newGather(t testing.TB, nodes ...*fakeNode) *Gather {
+func newGather(t testing.TB, nodes ...*fakeNode) *Gather { return newGatherWith(t, Config{}, nodes...) }
+
+func newGatherWith(t testing.TB, cfg Config, nodes ...*fakeNode) *Gather {
 	t.Helper()
-	o := Options{Logger: logger.Discard(), Metrics: metrics.NewSet()}
-	for i, n := range nodes {
-		o.Nodes = append(o.Nodes, Node{Name: fmt.Sprint("node", i), Searcher: n})
-	}
-	g, err := New(o)
+	g, err := New(Options{Nodes: named(nodes...), Config: cfg, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
+}
+
+func named(nodes ...*fakeNode) []Node {
+	var list []Node
+	for i, n := range nodes {
+		list = append(list, Node{Name: fmt.Sprint("node", i), Searcher: n})
+	}
+	return list
 }
 
 // randomNodes returns nodes with random series and all of them together: what

@@ -11,16 +11,13 @@ var _ storageapi.MetadataReader = (*Gather)(nil)
 
 // Metadata implements storageapi.MetadataReader: what any of the nodes knows, the descriptions of a metric in the order of the nodes.
 func (g *Gather) Metadata(ctx context.Context, q *storageapi.MetadataQuery) (storageapi.MetadataList, error) {
-	lists := make([][]model.Metadata, len(g.nodes))
-	answers := g.askNodes(func(i int, n *Node) (storageapi.Coverage, error) {
+	lists, cov, err := ask(ctx, g, actionMetadata, func(ctx context.Context, n *Node) ([]model.Metadata, storageapi.Coverage, error) {
 		if n.Metadata == nil {
-			return storageapi.Coverage{}, n.unsupported()
+			return nil, storageapi.Coverage{}, n.unsupported()
 		}
 		list, err := n.Metadata.Metadata(ctx, q)
-		lists[i] = list.Items
-		return list.Coverage, err
+		return list.Items, list.Coverage, err
 	})
-	cov, err := g.conclude(ctx, actionMetadata, answers)
 	if err != nil {
 		return storageapi.MetadataList{}, err
 	}

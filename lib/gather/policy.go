@@ -2,6 +2,7 @@ package gather
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"vmcluster/lib/errkind"
@@ -35,23 +36,22 @@ type answer struct {
 	coverage storageapi.Coverage // what the node itself says of its answer
 }
 
+// lacks reports whether data of the node may be missing.
+func (a *answer) lacks() bool { return a.err != nil || a.coverage.Partial }
+
 // policy decides what failures of nodes mean for the whole answer.
 type policy struct {
-	deny bool
-	// spare is the number of nodes that may fail without loss of data, since
-	// others hold copies: the replication factor less one.
-	spare int
+	deny   bool
+	copies *copies
 }
 
 // judge returns the coverage of an answer, or the error to give instead of it. Given
 // are the answers of all nodes, in order; ctxErr is the state of the caller's context.
 func (p policy) judge(answers []answer, ctxErr error) (storageapi.Coverage, error) {
 	var cov storageapi.Coverage
-	nested := false
 	failed := 0
 	for _, a := range answers {
 		if a.err == nil {
-			nested = nested || a.coverage.Partial
 			cov.Failed = append(cov.Failed, a.coverage.Failed...)
 			continue
 		}
@@ -64,7 +64,7 @@ func (p policy) judge(answers []answer, ctxErr error) (storageapi.Coverage, erro
 		failed++
 		cov.Failed = append(cov.Failed, storageapi.NodeFailure{Node: a.node, Err: a.err})
 	}
-	cov.Partial = nested || failed > p.spare
+	cov.Partial = p.copies.hides(func(node int) bool { return answers[node].lacks() })
 	switch {
 	case failed == len(answers):
 		return cov, errkind.New(errkind.Unavailable, "cannot answer query: none of the %d storage nodes answers%s", failed, describe(cov.Failed))
@@ -73,6 +73,17 @@ func (p policy) judge(answers []answer, ctxErr error) (storageapi.Coverage, erro
 			"try again when they are back, or allow partial answers", describe(cov.Failed))
 	}
 	return cov, nil
+}
+
+// withoutSkipped returns the failures of nodes that were waited for.
+func withoutSkipped(failures []storageapi.NodeFailure) []storageapi.NodeFailure {
+	var out []storageapi.NodeFailure
+	for _, f := range failures {
+		if !errors.Is(f.Err, errSkipped) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 func describe(failures []storageapi.NodeFailure) string {

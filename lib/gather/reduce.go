@@ -32,10 +32,15 @@ func (r *reducing) wait() { r.notBefore.Store(r.now().Add(holdBack).UnixNano()) 
 // Reduce implements storageapi.Reducer. Each node aggregates the series that it holds alone. Which these are, the nodes find out by
 // way of fingerprints: what two of them report is excluded in a second round, in which they hand it over as it is stored.
 func (g *Gather) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
-	if g.spare > 0 || g.reducing.now().UnixNano() < g.reducing.notBefore.Load() {
-		return storageapi.Reduction{}, nil
+	set := g.acquire()
+	defer g.release(set)
+	switch {
+	case set.copies.replicated():
+		return storageapi.Reduction{Declined: "storage nodes hold copies of each other's series"}, nil
+	case g.reducing.now().UnixNano() < g.reducing.notBefore.Load():
+		return storageapi.Reduction{Declined: heldBack}, nil
 	}
-	out, shared, err := g.reduceOnce(ctx, f)
+	out, shared, err := g.reduceOnce(ctx, set, f)
 	if err != nil || len(shared) == 0 {
 		return out, err
 	}
@@ -47,38 +52,40 @@ func (g *Gather) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.R
 		again := *f
 		again.Exclude = shared
 		// A series may have come to a second node between the rounds.
-		if out, shared, err = g.reduceOnce(ctx, &again); err != nil || len(shared) == 0 {
+		if out, shared, err = g.reduceOnce(ctx, set, &again); err != nil || len(shared) == 0 {
 			return out, err
 		}
 	}
 	g.reducing.wait()
-	return storageapi.Reduction{}, nil
+	return storageapi.Reduction{Declined: heldBack}, nil
 }
+
+const heldBack = "several storage nodes hold many of the same series, or one of them is of an older version"
 
 // reduceOnce has all nodes evaluate the fragment, and returns the fingerprints that several of them report. Without
 // results the series have to be read.
-func (g *Gather) reduceOnce(ctx context.Context, f *fragment.Fragment) (out storageapi.Reduction, shared []uint32, err error) {
-	results := make([]*fragment.Result, len(g.nodes))
+func (g *Gather) reduceOnce(ctx context.Context, set *nodeSet, f *fragment.Fragment) (out storageapi.Reduction, shared []uint32, err error) {
 	var declined atomic.Bool
 	nodesCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := g.askNodes(func(i int, n *Node) (storageapi.Coverage, error) {
-		r, err := n.reduce(nodesCtx, f)
+	results, answers := fanOut(nodesCtx, set, nil, func(ctx context.Context, n *Node) (*fragment.Result, storageapi.Coverage, error) {
+		r, err := n.reduce(ctx, f)
 		if len(r.Results) == 1 {
-			results[i] = r.Results[0]
-		} else if older := errkind.Of(err) == errkind.Unsupported; older || err == nil {
+			return r.Results[0], r.Coverage, err
+		}
+		if older := errkind.Of(err) == errkind.Unsupported; older || err == nil {
 			if older {
 				g.reducing.wait()
 			}
 			declined.Store(true)
 			cancel() // the others need not go on
 		}
-		return r.Coverage, err
+		return nil, r.Coverage, err
 	})
 	if declined.Load() {
-		return storageapi.Reduction{}, nil, nil
+		return storageapi.Reduction{Declined: "the results would take as much as the samples"}, nil, nil
 	}
-	if out.Coverage, err = g.conclude(ctx, actionReduce, answers); err != nil {
+	if out.Coverage, err = g.conclude(ctx, actionReduce, set, answers); err != nil {
 		return storageapi.Reduction{}, nil, err
 	}
 	var lists [][]uint32

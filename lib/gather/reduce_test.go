@@ -52,7 +52,7 @@ type reduceWorld struct {
 func newReduceWorld(t *testing.T, replication int, reducers ...storageapi.Reducer) *reduceWorld {
 	t.Helper()
 	w := &reduceWorld{clock: time.Unix(1e9, 0)}
-	o := Options{Logger: logger.Discard(), Metrics: metrics.NewSet(), ReplicationFactor: replication, Now: func() time.Time { return w.clock }}
+	o := Options{Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: Config{ReplicationFactor: Factors{Default: replication}}, Now: func() time.Time { return w.clock }}
 	for i, r := range reducers {
 		o.Nodes = append(o.Nodes, Node{Name: fmt.Sprint("node", i), Searcher: &fakeNode{}, Reducer: r})
 	}
@@ -128,10 +128,10 @@ func TestReduceDeclined(t *testing.T) {
 	if b.calls != 2 {
 		t.Errorf("%d calls; want 2", b.calls)
 	}
-	if r := newReduceWorld(t, 2, a, b).reduce(t); len(r.Results) != 0 {
-		t.Error("replicas were aggregated twice")
+	if r := newReduceWorld(t, 2, a, b).reduce(t); len(r.Results) != 0 || r.Declined == "" {
+		t.Error("replicas were aggregated twice, or nobody said why not")
 	}
-	if r := newReduceWorld(t, 1, a, nil).reduce(t); len(r.Results) != 0 {
+	if r := newReduceWorld(t, 1, a, nil).reduce(t); len(r.Results) != 0 || r.Declined == "" {
 		t.Error("a node that does not offer it was left out")
 	}
 }

@@ -17,24 +17,29 @@ func (g *Gather) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 	if q.KeysOnly {
 		act = actionSearchKeys
 	}
+	set := g.acquire()
 	iterCtx, cancel := context.WithCancel(ctx)
-	answers := make([]answer, len(g.nodes))
-	iters := make([]storageapi.SeriesIterator, len(g.nodes))
-	g.begin(func(i int, s storageapi.Searcher) {
+	answers := make([]answer, len(set.nodes))
+	m := &merger{g: g, set: set, ctx: ctx, action: act, cancel: cancel, maxSeries: q.MaxSeries, answers: answers}
+	if skip := g.skippable(set, act); skip != nil {
+		m.race = startRace(iterCtx, set, skip, q)
+		return m, nil
+	}
+	iters := make([]storageapi.SeriesIterator, len(set.nodes))
+	set.begin(func(i int, s storageapi.Searcher) {
 		it, err := s.Search(iterCtx, q)
-		iters[i], answers[i] = it, answer{node: g.nodes[i].Name, err: err}
+		iters[i], answers[i] = it, answer{node: set.nodes[i].Name, err: err}
 	})
-	p := policy{deny: g.deny || deniesPartial(ctx), spare: g.spare}
-	if _, err := p.judge(answers, ctx.Err()); err != nil {
+	if _, err := g.policy(ctx, set, act).judge(answers, ctx.Err()); err != nil {
 		for i, it := range iters {
 			if answers[i].err == nil {
 				_ = it.Close() // the answer is the error of another node
 			}
 		}
 		cancel()
+		g.release(set)
 		return nil, err
 	}
-	m := &merger{g: g, ctx: ctx, action: act, cancel: cancel, maxSeries: q.MaxSeries, answers: answers}
 	for i, it := range iters {
 		if answers[i].err == nil {
 			m.current = append(m.current, &source{index: i, it: it})
@@ -47,6 +52,8 @@ func (g *Gather) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 // merger merges the sorted streams of the nodes. It implements storageapi.SeriesIterator.
 type merger struct {
 	g         *Gather
+	set       *nodeSet        // nil when closed
+	race      *race           // nil: all nodes are waited for
 	ctx       context.Context // the caller's
 	action    action
 	cancel    context.CancelFunc
@@ -70,16 +77,12 @@ func (m *merger) Next() bool {
 	if m.done {
 		return false
 	}
-	for _, s := range m.current {
-		if s.next() {
-			m.push(s)
-			continue
-		}
-		a := s.end(m.g.nodes[s.index].Name)
-		m.answers[s.index] = a
-		if a.err != nil && !m.tolerable() {
+	if m.race != nil {
+		if !m.race.next(m) {
 			return false
 		}
+	} else if !m.advance() {
+		return false
 	}
 	m.current = m.current[:0]
 	if len(m.heap) == 0 {
@@ -96,10 +99,27 @@ func (m *merger) Next() bool {
 	return true
 }
 
+// advance moves the streams which held the last series to their next ones; false when their failures end the iteration.
+func (m *merger) advance() bool {
+	for _, s := range m.current {
+		if s.next() {
+			m.push(s)
+		} else if !m.ended(s, s.end(m.set.nodes[s.index].Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// ended takes note of the end of a stream; false when its failure ends the iteration.
+func (m *merger) ended(s *source, a answer) bool {
+	m.answers[s.index] = a
+	return a.err == nil || m.tolerable()
+}
+
 // tolerable reports whether the failures so far leave an answer. If not, it ends the iteration.
 func (m *merger) tolerable() bool {
-	p := policy{deny: m.g.deny || deniesPartial(m.ctx), spare: m.g.spare}
-	_, err := p.judge(m.answers, m.ctx.Err())
+	_, err := m.g.policy(m.ctx, m.set, m.action).judge(m.answers, m.ctx.Err())
 	if err != nil {
 		m.stop(err)
 	}
@@ -108,7 +128,7 @@ func (m *merger) tolerable() bool {
 
 // finish ends the iteration when all streams have ended.
 func (m *merger) finish() {
-	cov, err := m.g.conclude(m.ctx, m.action, m.answers)
+	cov, err := m.g.conclude(m.ctx, m.action, m.set, m.answers)
 	m.cov = cov
 	m.stop(err)
 }
@@ -155,8 +175,7 @@ func (m *merger) Coverage() storageapi.Coverage {
 
 // coverageSoFar judges the failures up to now.
 func (m *merger) coverageSoFar() storageapi.Coverage {
-	p := policy{spare: m.g.spare}
-	cov, _ := p.judge(m.answers, nil) // whether the failures can be tolerated is for Next to say
+	cov, _ := policy{copies: m.set.copiesOf(m.action)}.judge(m.answers, nil) // whether the failures can be tolerated is for Next to say
 	return cov
 }
 
@@ -165,10 +184,18 @@ func (m *merger) Close() error {
 	if !m.done {
 		m.done, m.cov = true, m.coverageSoFar()
 	}
+	if m.set == nil {
+		return nil
+	}
 	m.cancel()
 	for _, s := range m.open {
 		_ = s.close() // the answer is there already
 	}
+	if m.race != nil {
+		m.race.streams.Wait()
+	}
+	m.g.release(m.set)
+	m.set = nil
 	return nil
 }
 

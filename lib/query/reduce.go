@@ -20,7 +20,7 @@ import (
 
 // Reducer is a Source whose stores evaluate fragments.
 type Reducer interface {
-	// Reduce returns what the fragment has come to in each store, and nil when the series have
+	// Reduce returns what the fragment has come to in each store, or declines: then the series have
 	// to be read, which gives the same answer. No fingerprint is in two of the results.
 	Reduce(ctx context.Context, f *fragment.Fragment) (*Reduced, error)
 }
@@ -29,6 +29,8 @@ type Reducer interface {
 type Reduced struct {
 	Results []*fragment.Result
 	Partial bool // stored data may be missing
+	// Declined is empty, or says why there are no results.
+	Declined string
 }
 
 // pushDown evaluates the call by the stores; false when that cannot be done.
@@ -41,7 +43,7 @@ func (ev *evaluation) pushDown(c *rollupCall, s *selection, p rollup.Params) ([]
 	if err != nil {
 		return nil, false, ev.sourceError(err)
 	}
-	if reduced == nil {
+	if reduced.Declined != "" {
 		ev.e.notPushed.Inc()
 		return nil, false, nil
 	}

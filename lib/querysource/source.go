@@ -1,6 +1,7 @@
 package querysource
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -69,8 +70,11 @@ type reducingSource struct {
 // Reduce evaluates a fragment.
 func (s *reducingSource) Reduce(ctx context.Context, f *fragment.Fragment) (*query.Reduced, error) {
 	r, err := s.reducer.Reduce(ctx, f)
-	if err != nil || len(r.Results) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if len(r.Results) == 0 {
+		return &query.Reduced{Declined: cmp.Or(r.Declined, "not worth it")}, nil
 	}
 	failuresOf(ctx).Add(r.Coverage.Failed)
 	return &query.Reduced{Results: r.Results, Partial: r.Coverage.Partial}, nil

@@ -35,6 +35,8 @@ type Client struct {
 	errors    [methods]*metrics.Counter
 	running   atomic.Int64
 	blocks    *metrics.Counter
+	set       *metrics.Set
+	names     []string // of metrics
 }
 
 // NewClient returns a client which starts to connect in the background.
@@ -43,12 +45,17 @@ func NewClient(o ClientOptions) *Client {
 		o.Metrics = metrics.NewSet()
 	}
 	set := o.Metrics
-	name := func(metric string) string { return fmt.Sprintf(`%s{name="vmselect",addr=%q}`, metric, o.Addr) }
-	c := &Client{blocks: set.Counter(name("vm_metric_blocks_read_total"))}
+	c := &Client{set: set}
+	own := func(name string) string {
+		c.names = append(c.names, name)
+		return name
+	}
+	name := func(metric string) string { return own(fmt.Sprintf(`%s{name="vmselect",addr=%q}`, metric, o.Addr)) }
+	c.blocks = set.Counter(name("vm_metric_blocks_read_total"))
 	for m := methodSearch; m < methods; m++ {
 		labels := fmt.Sprintf(`{action=%q,type="rpcClient",name="vmselect",addr=%q}`, m.String(), o.Addr)
-		c.requests[m] = set.Counter("vm_requests_total" + labels)
-		c.errors[m] = set.Counter("vm_request_errors_total" + labels)
+		c.requests[m] = set.Counter(own("vm_requests_total" + labels))
+		c.errors[m] = set.Counter(own("vm_request_errors_total" + labels))
 	}
 	c.transport = transport.NewClient(transport.ClientOptions{
 		Addr: o.Addr,
@@ -88,6 +95,13 @@ func (c *Client) Reachable() bool { return c.transport.Reachable() }
 
 // Close ends the connection. Calls under way fail with kind Unavailable.
 func (c *Client) Close() error { return c.transport.Close() }
+
+// RemoveMetrics takes the client's metrics out of the set, for a node which does not belong to the cluster any more.
+func (c *Client) RemoveMetrics() {
+	for _, name := range c.names {
+		c.set.Remove(name)
+	}
+}
 
 // start sends a request.
 func (c *Client) start(ctx context.Context, q *query) (*transport.ClientStream, error) {

@@ -19,4 +19,6 @@ type Reduction struct {
 	// stores hold is among the excluded series of each.
 	Results  []*fragment.Result
 	Coverage Coverage
+	// Declined says why there are no results, for people.
+	Declined string
 }

@@ -195,7 +195,7 @@ func (n *noted) Close() error {
 		n.call.missing.Add(coverage.Failed)
 	}
 	err := n.SeriesIterator.Close()
-	n.search.end(coverage.Partial)
+	n.search.end(failedText(coverage.Failed))
 	return err
 }
 

@@ -104,7 +104,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	step := r.trace.Begin("evaluate")
 	result, err := run(querysource.WithFailures(step.Within(r.Context()), failures), req)
 	defer result.Release() // when it has been written
-	step.End("")
+	step.End("%s", failedText(failures.Coverage().Failed))
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
 	a.logStats(r, req, &queryStats{elapsed: elapsed, result: result})
@@ -252,7 +252,7 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 	if search != nil {
 		search.series = n
 	}
-	search.end(coverage.Partial)
+	search.end(failedText(coverage.Failed))
 	return a.writeList(w, r, coverage.Partial, append(list, ']'))
 }
 
@@ -293,7 +293,7 @@ func (a *API) labels(w http.ResponseWriter, r *request) error {
 	}
 	step := r.trace.Begin("search label names in %s", q.Range)
 	names, err := a.o.Searcher.LabelNames(step.Within(r.Context()), q, a.labelsLimit(limit))
-	step.End(": found %d", len(names.Values))
+	step.End(": found %d%s", len(names.Values), failedText(names.Coverage.Failed))
 	if err != nil {
 		return err
 	}
@@ -321,7 +321,7 @@ func (a *API) labelValues(w http.ResponseWriter, r *request, name string) error 
 	}
 	step := r.trace.Begin("search values of label %q in %s", name, q.Range)
 	values, err := a.o.Searcher.LabelValues(step.Within(r.Context()), q, name, a.labelsLimit(limit))
-	step.End(": found %d", len(values.Values))
+	step.End(": found %d%s", len(values.Values), failedText(values.Coverage.Failed))
 	if err != nil {
 		return err
 	}

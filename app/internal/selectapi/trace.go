@@ -8,6 +8,7 @@ import (
 	"vmcluster/lib/fragment"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/storageapi"
 	"vmcluster/lib/trace"
 	"vmcluster/lib/tsblock"
 )
@@ -126,7 +127,11 @@ func (it *tracedIterator) At() *query.EncodedSeries {
 // Close ends the search.
 func (it *tracedIterator) Close() error {
 	err := it.SeriesIterator.Close()
-	it.search.end(it.Partial())
+	missing := ""
+	if it.Partial() {
+		missing = ", and some storage nodes did not answer"
+	}
+	it.search.end(missing)
 	return err
 }
 
@@ -147,12 +152,26 @@ func (s *tracedReducer) Reduce(ctx context.Context, f *fragment.Fragment) (*quer
 	switch {
 	case err != nil:
 		step.End(": %s", err)
-	case r == nil:
-		step.End(": not worth it, or several nodes hold the same series; the series are read")
+	case r.Declined != "":
+		step.End(": the series are read instead: %s", r.Declined)
 	default:
 		endReduced(step, r)
 	}
 	return r, err
+}
+
+// failedText names the storage nodes that did not answer.
+func failedText(failed []storageapi.NodeFailure) string {
+	var b strings.Builder
+	for i, f := range failed {
+		if i == 0 {
+			b.WriteString(", without storage nodes ")
+		} else {
+			b.WriteString("; ")
+		}
+		b.WriteString(f.Node + ": " + f.Err.Error())
+	}
+	return b.String()
 }
 
 // endReduced ends the step of a fragment.
@@ -180,14 +199,10 @@ func (t *searchTrace) count(blocks []tsblock.Block) {
 	}
 }
 
-// end ends the step.
-func (t *searchTrace) end(partial bool) {
+// end ends the step; missing says what the answer lacks.
+func (t *searchTrace) end(missing string) {
 	if t == nil {
 		return
 	}
-	answer := ""
-	if partial {
-		answer = ", and some storage nodes did not answer"
-	}
-	t.End(": found %d series with %d samples in %d blocks of %d bytes%s", t.series, t.samples, t.blocks, t.bytes, answer)
+	t.End(": found %d series with %d samples in %d blocks of %d bytes%s", t.series, t.samples, t.blocks, t.bytes, missing)
 }
