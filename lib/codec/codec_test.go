@@ -191,6 +191,11 @@ func TestValuesRoundTrip(t *testing.T) {
 			if again := new(Encoder).AppendValues(nil, vs); !bytes.Equal(again, data) {
 				t.Fatalf("%s of %d: encoding twice gives different bytes", name, n)
 			}
+			quick := e.AppendValuesQuick([]byte("prefix"), vs)[len("prefix"):]
+			got, err = DecodeValues(nil, quick, n)
+			if err != nil || !sameBits(got, vs) || ValuesFacts(quick) != ValuesFacts(data) || len(quick) > 8*n+1 {
+				t.Fatalf("%s of %d: %v; quickly encoded values differ, or their facts, or %d bytes are too many", name, n, err, len(quick))
+			}
 		}
 	}
 }

@@ -40,7 +40,31 @@ func (e *Encoder) AppendValues(dst []byte, values []float64) []byte {
 		dst[start] |= formatByte(0, facts)
 		return dst
 	}
-	dst = append(dst[:start], formatByte(valuesRaw, facts))
+	return appendRaw(dst[:start], values, facts)
+}
+
+// AppendValuesQuick appends a column which will not be kept: AppendValues would spend more time on values that are no short decimals than it
+// takes to send them as they are.
+func (e *Encoder) AppendValuesQuick(dst []byte, values []float64) []byte {
+	if len(values) == 0 {
+		return append(dst, valuesRaw)
+	}
+	facts := FactsOf(values)
+	if facts.Has(Constant) {
+		return appendConst(append(dst, formatByte(valuesConst, facts)), values[0])
+	}
+	start := len(dst)
+	if scale, promising := chooseScale(values); promising {
+		if dst, _ = e.appendDecimal(dst, values, scale); len(dst)-start <= 8*len(values) {
+			dst[start] |= formatByte(0, facts)
+			return dst
+		}
+	}
+	return appendRaw(dst[:start], values, facts)
+}
+
+func appendRaw(dst []byte, values []float64, facts Facts) []byte {
+	dst = append(dst, formatByte(valuesRaw, facts))
 	for _, v := range values {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
 	}

@@ -264,6 +264,9 @@ func (r *rollupRun) newWorker() *rollupWorker {
 func (w *rollupWorker) evaluate(b *batch) {
 	r, out := w.run, w.out
 	out.begin()
+	if out.fold != nil {
+		out.fold.Reuse(r.freeMemory())
+	}
 	for i := 0; i < b.len() && out.err == nil; i++ {
 		if i%checkEvery == 0 {
 			if out.err = r.ev.interrupted(); out.err != nil {
@@ -361,6 +364,16 @@ func (r *rollupRun) foldLocked() {
 		}
 		*part = nil
 	}
+}
+
+// freeMemory returns the memory of folds which have been added up. Of long ranges with many groups, that is most of what a batch takes.
+func (r *rollupRun) freeMemory() [][]float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.total == nil {
+		return nil
+	}
+	return r.mu.total.TakeFree()
 }
 
 // groups returns the number of groups so far.

@@ -52,9 +52,9 @@ func appendFragment(dst []byte, f *fragment.Fragment) []byte {
 	dst = codec.AppendUvarint(dst, uint64(max(0, f.MaxSamples)))
 	dst = codec.AppendUvarint(dst, uint64(max(0, f.MaxSamplesPerSeries)))
 	dst = codec.AppendUvarint(dst, uint64(len(f.Args)))
-	var e codec.Encoder
+	var columns columnWriter
 	for _, arg := range f.Args {
-		dst = appendColumn(dst, &e, arg)
+		dst = columns.appendColumn(dst, arg)
 	}
 	return appendFingerprints(dst, f.Exclude)
 }
@@ -103,13 +103,17 @@ func (r *reader) texts() []string {
 	return out
 }
 
-// appendColumn appends values in columns of the codec, each with its length in bytes.
-func appendColumn(dst []byte, e *codec.Encoder, values []float64) []byte {
-	var buf []byte
+// columnWriter writes values in columns of the codec, each with its length in bytes.
+type columnWriter struct {
+	encoder codec.Encoder
+	buf     []byte
+}
+
+func (w *columnWriter) appendColumn(dst []byte, values []float64) []byte {
 	for len(values) > 0 {
 		n := min(len(values), codec.MaxColumnLen)
-		buf = e.AppendValues(buf[:0], values[:n])
-		dst = codec.AppendBytes(dst, buf)
+		w.buf = w.encoder.AppendValuesQuick(w.buf[:0], values[:n])
+		dst = codec.AppendBytes(dst, w.buf)
 		values = values[n:]
 	}
 	return dst
@@ -184,9 +188,9 @@ func (c *call) reduce(ctx context.Context, w *itemWriter) (storageapi.Coverage, 
 		rest = rest[n:]
 		w.sendFull()
 	}
-	var e codec.Encoder
+	var columns columnWriter
 	for i := range res.Groups {
-		w.buf = appendGroup(append(w.buf, reducedGroup), &e, &res.Groups[i])
+		w.buf = columns.appendGroup(append(w.buf, reducedGroup), &res.Groups[i])
 		w.sendFull()
 	}
 	for i := range res.Excluded {
@@ -195,7 +199,7 @@ func (c *call) reduce(ctx context.Context, w *itemWriter) (storageapi.Coverage, 
 	return reduction.Coverage, nil
 }
 
-func appendGroup(dst []byte, e *codec.Encoder, g *fragment.Group) []byte {
+func (w *columnWriter) appendGroup(dst []byte, g *fragment.Group) []byte {
 	dst = codec.AppendBytes(dst, g.First)
 	dst = appendText(dst, g.Name)
 	dst = codec.AppendUvarint(dst, uint64(len(g.Labels)))
@@ -203,12 +207,12 @@ func appendGroup(dst []byte, e *codec.Encoder, g *fragment.Group) []byte {
 		dst = appendText(dst, l.Name)
 		dst = appendText(dst, l.Value)
 	}
-	dst = appendColumn(dst, e, g.Counts)
-	dst = appendColumn(dst, e, g.Values)
+	dst = w.appendColumn(dst, g.Counts)
+	dst = w.appendColumn(dst, g.Values)
 	if len(g.Rests) == 0 {
 		return append(dst, 0)
 	}
-	return appendColumn(append(dst, 1), e, g.Rests)
+	return w.appendColumn(append(dst, 1), g.Rests)
 }
 
 func (r *reader) group(points int) fragment.Group {

@@ -1,6 +1,9 @@
 package selectrpc
 
 import (
+	"encoding/binary"
+	"math/bits"
+
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
@@ -78,13 +81,16 @@ func (w *seriesWriter) flush() error {
 }
 
 func sharedPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
+	n, i := min(len(a), len(b)), 0
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
 		}
 	}
-	return n
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
 }
 
 // seriesReader takes series off frames.

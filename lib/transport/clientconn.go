@@ -37,6 +37,7 @@ type clientConn struct {
 	draining atomic.Bool
 	// capabilities are those both sides have.
 	capabilities uint64
+	untold   *ClientStream // has got frames and does not know yet, since the next one is here; of the reading goroutine
 
 	mu struct {
 		sync.Mutex
@@ -76,6 +77,7 @@ func (cc *clientConn) run(wg *sync.WaitGroup) error {
 		}
 	})
 	err := cc.readLoop(cc.handle)
+	cc.tellUntold()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errkind.New(errkind.Unavailable, "no answer for %s, see -vmstorageUserTimeout: %w", cfg.UserTimeout.D(), err)
 	}
@@ -206,7 +208,24 @@ func (cc *clientConn) stream(id uint32) *ClientStream {
 	return cc.mu.streams[id]
 }
 
+// handle takes a frame. Who waits for it is woken when no whole frame is left to be read: a short answer and its end come together, and
+// to wake a goroutine takes longer than to read both.
 func (cc *clientConn) handle(f frame, buf *bytesutil.Buffer) (kept bool, err error) {
+	kept, err = cc.take(f, buf)
+	if !cc.hasFrame() {
+		cc.tellUntold()
+	}
+	return kept, err
+}
+
+func (cc *clientConn) tellUntold() {
+	if cc.untold != nil {
+		cc.untold.tell()
+		cc.untold = nil
+	}
+}
+
+func (cc *clientConn) take(f frame, buf *bytesutil.Buffer) (kept bool, err error) {
 	switch f.kind {
 	case framePing:
 		return false, cc.send(framePong, 0, f.payload)
@@ -221,11 +240,15 @@ func (cc *clientConn) handle(f frame, buf *bytesutil.Buffer) (kept bool, err err
 		return false, errkind.New(errkind.Corrupt, "got frame of kind %d for unknown stream %d", f.kind, f.stream)
 	}
 	switch f.kind {
-	case frameData:
-		return s.push(buf, false)
-	case frameEnd:
-		cc.remove(s)
-		return s.push(buf, true)
+	case frameData, frameEnd:
+		if f.kind == frameEnd {
+			cc.remove(s)
+		}
+		if cc.untold != s {
+			cc.tellUntold()
+			cc.untold = s
+		}
+		return s.push(buf, f.kind == frameEnd)
 	case frameError:
 		cc.remove(s)
 		cause := ParseError(f.payload)
@@ -265,7 +288,7 @@ type ClientStream struct {
 	}
 }
 
-// push takes a part of the answer from the reading goroutine.
+// push takes a part of the answer from the reading goroutine, which tells the reader of the stream.
 func (s *ClientStream) push(buf *bytesutil.Buffer, last bool) (kept bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,7 +301,6 @@ func (s *ClientStream) push(buf *bytesutil.Buffer, last bool) (kept bool, err er
 	s.mu.queue = append(s.mu.queue, buf)
 	s.mu.queued += len(buf.B)
 	s.mu.ended = last
-	s.tell()
 	return true, nil
 }
 

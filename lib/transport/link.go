@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"encoding/binary"
 	"net"
 	"time"
 
@@ -77,6 +78,16 @@ func (l *link) readLoop(handle func(f frame, buf *bytesutil.Buffer) (kept bool, 
 			buf = l.buffers.Get()
 		}
 	}
+}
+
+// hasFrame reports whether the next frame has been read from the network as a whole.
+func (l *link) hasFrame() bool {
+	n := l.reader.Buffered() - frameHeaderSize
+	if n < 0 {
+		return false
+	}
+	size, err := l.reader.Peek(4)
+	return err == nil && uint64(binary.BigEndian.Uint32(size)) <= uint64(n)
 }
 
 // send appends one frame, whatever is pending already, and leaves it to writeLoop: it never waits.

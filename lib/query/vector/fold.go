@@ -21,6 +21,7 @@ type Fold struct {
 	single *foldGroup   // the only one, without grouping
 	key    []byte
 	bytes  int64
+	free   [][]float64 // memory of groups that were merged away
 }
 
 type foldKind uint8
@@ -41,6 +42,7 @@ type foldGroup struct {
 	key    string
 	name   string
 	labels []model.Label
+	memory []float64 // of all columns
 	acc    []float64
 	rest   []float64 // of sums: what they lack to the exact ones
 	counts []float64
@@ -127,12 +129,34 @@ func (f *Fold) create(key string) *foldGroup {
 	if f.kind.isSum() {
 		columns = 3
 	}
-	memory := make([]float64, columns*n)
-	g := &foldGroup{key: key, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:]}
+	memory := f.newMemory(columns * n)
+	g := &foldGroup{key: key, memory: memory, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:]}
 	f.byKey[key] = g
 	f.groups = append(f.groups, g)
 	return g
 }
+
+// newMemory returns memory for so many numbers, which are zero.
+func (f *Fold) newMemory(n int) []float64 {
+	last := len(f.free) - 1
+	if last < 0 {
+		return make([]float64, n)
+	}
+	memory := f.free[last]
+	f.free = f.free[:last]
+	clear(memory)
+	return memory
+}
+
+// TakeFree returns the memory of groups that were merged away, for Reuse by another fold of the same aggregate.
+func (f *Fold) TakeFree() [][]float64 {
+	free := f.free
+	f.free = nil
+	return free
+}
+
+// Reuse lets the fold take memory for its groups from the list.
+func (f *Fold) Reuse(free [][]float64) { f.free = free }
 
 func (g *foldGroup) sum(values []float64) {
 	acc, rest, counts := g.acc[:len(values)], g.rest[:len(values)], g.counts[:len(values)]
@@ -213,6 +237,9 @@ func (f *Fold) Merge(other *Fold) {
 			g.merge(f.kind, o)
 			if bytes.Compare(o.first, g.first) < 0 {
 				g.first = o.first
+			}
+			if o.memory != nil {
+				f.free = append(f.free, o.memory)
 			}
 			continue
 		}

@@ -49,6 +49,7 @@ func compareFold(t *testing.T, rng *rand.Rand, o AggregateOptions) {
 		if rng.IntN(5) == 0 {
 			total.Merge(part)
 			part = NewFold(o, points)
+			part.Reuse(total.TakeFree())
 		}
 	}
 	total.Merge(part)

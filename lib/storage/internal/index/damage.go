@@ -79,7 +79,7 @@ func (ix *Index) setAside(name string) error {
 func (ix *Index) openSegment(path string) (*segment, error) {
 	s, err := openSegment(ix.o.FS, path, ix.dec)
 	if err == nil {
-		s.matches = ix.matches
+		s.matches, s.rows = ix.matches, ix.rows
 	}
 	return s, err
 }

@@ -158,7 +158,7 @@ func (st *state) superseded() (*roaring.Bitmap, error) {
 	}
 	old := roaring.New()
 	latest := make(map[string]uint32, known.GetCardinality())
-	r := keyReader{st: st}
+	r := keyReader{st: st, ids: known}
 	for it := known.Iterator(); it.HasNext(); {
 		id := it.Next()
 		key, err := r.key(id)

@@ -197,6 +197,7 @@ func exercise(s *segment) {
 		key, _, _ := s.appendKey(nil, id)
 		_, _, _ = s.lookup(model.HashSeriesKey(key), key, st.deleted)
 	}
+	readAll(s)
 	for i := range min(s.footer.tenantCount, 10) {
 		src, ok, err := s.tenant(s.tenantAt(i).id)
 		if !ok || err != nil {

@@ -39,6 +39,7 @@ type Index struct {
 
 	matches *matchCache
 	keys    *keyCache
+	rows    *rowCache
 
 	mergeMu  sync.Mutex
 	flushMu  sync.Mutex
@@ -69,7 +70,7 @@ func Open(o Options) (_ *Index, err error) {
 	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}, matches: newMatchCache(o.Budget), keys: newKeyCache(o.Budget)}
+	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}, matches: newMatchCache(o.Budget), keys: newKeyCache(o.Budget), rows: newRowCache(o.Budget)}
 	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
 	ix.merges = o.Metrics.Counter("vm_index_merges_total")
 	ix.corruptFiles = o.Metrics.Counter("vm_corrupt_index_total")
@@ -369,15 +370,16 @@ func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id ui
 // keyReader reads keys of ascending ids and decompresses each row block once.
 type keyReader struct {
 	st    *state
-	cache *keyCache // nil for large sets of ids
+	ids   *roaring.Bitmap // those which will be asked for
+	cache *keyCache       // nil for large sets of ids
 	block rowBlock
 	buf   []byte
 }
 
 // keyReader returns a reader for a set of ids.
 func (ix *Index) keyReader(st *state, ids *roaring.Bitmap) keyReader {
-	r := keyReader{st: st}
-	if ids.GetCardinality() <= maxCachedSelection {
+	r := keyReader{st: st, ids: ids}
+	if ids.GetCardinality() <= ix.keys.largestSelection() {
 		r.cache = ix.keys
 	}
 	return r
@@ -402,9 +404,8 @@ func (r *keyReader) key(id uint32) ([]byte, error) {
 // read finds the key in a segment or a head.
 func (r *keyReader) read(id uint32) ([]byte, error) {
 	if len(r.block.ids) > 0 && r.block.first/rowBlockIDs == id/rowBlockIDs {
-		if i, ok := r.block.rowOf(id); ok {
-			r.buf = r.block.appendKey(r.buf[:0], i)
-			return r.buf, nil
+		if row, ok := r.block.rowOf(id); ok {
+			return r.keyOf(row)
 		}
 	}
 	for _, s := range r.st.segments {
@@ -412,12 +413,11 @@ func (r *keyReader) read(id uint32) ([]byte, error) {
 		if !ok {
 			continue
 		}
-		if err := s.decodeRows(&r.block, i); err != nil {
+		if err := r.load(s, i); err != nil {
 			return nil, err
 		}
-		if i, ok := r.block.rowOf(id); ok {
-			r.buf = r.block.appendKey(r.buf[:0], i)
-			return r.buf, nil
+		if row, ok := r.block.rowOf(id); ok {
+			return r.keyOf(row)
 		}
 	}
 	found := false
@@ -427,6 +427,32 @@ func (r *keyReader) read(id uint32) ([]byte, error) {
 	})
 	if !found {
 		return nil, unknownID(id)
+	}
+	return r.buf, nil
+}
+
+// fewRowsOfBlock is the number of keys of a row block from which on it is filled, which takes as long as to read so many in place.
+const fewRowsOfBlock = 16
+
+// load makes a row block of a segment the current one.
+func (r *keyReader) load(s *segment, i uint64) error {
+	first, _, _ := s.rowEntry(i)
+	start := uint64(first) / rowBlockIDs * rowBlockIDs
+	if r.ids.CardinalityInRange(start, start+rowBlockIDs) <= fewRowsOfBlock {
+		return s.openRows(&r.block, i)
+	}
+	return s.decodeRows(&r.block, i)
+}
+
+// keyOf returns the key of a row of the current block.
+func (r *keyReader) keyOf(row int) ([]byte, error) {
+	if r.block.filled() {
+		r.buf = r.block.appendKey(r.buf[:0], row)
+		return r.buf, nil
+	}
+	var ok bool
+	if r.buf, ok = r.block.readKey(r.buf[:0], row); !ok {
+		return nil, r.block.s.corrupt("row block")
 	}
 	return r.buf, nil
 }
@@ -474,7 +500,7 @@ func (ix *Index) HeapBytes() int64 {
 	for _, s := range st.segments {
 		n += s.heapBytes()
 	}
-	return n + ix.keys.heapBytes()
+	return n + ix.keys.heapBytes() + ix.rows.heapBytes()
 }
 
 // HeadBytes returns about how much memory the series take which are not yet flushed, and how many these are.

@@ -8,9 +8,10 @@ import (
 
 // Dashboards and alerts select the same few series again and again, which lie far apart, so that each costs the decoding of a block of rows.
 const (
-	// maxCachedSelection is the size up to which the keys of a selection are looked for and kept in the cache. Larger ones read most
-	// rows of the blocks they decode.
-	maxCachedSelection = 4096
+	// selectionShare is the part of a generation that the keys of one selection may take. Larger selections neither look for their
+	// keys in the cache nor keep them: they would push out all others, and read many rows of the blocks they decode.
+	selectionShare = 2
+	usualKeySize   = 160 // bytes
 	// keyCacheShare is the part of the budget that the cache of one index may take, up to maxKeyCacheBytes.
 	keyCacheShare     = 256
 	maxKeyCacheBytes  = 16 << 20
@@ -39,6 +40,11 @@ func newKeyCache(budget *memory.Budget) *keyCache {
 		c.max = int(min(maxKeyCacheBytes, budget.Limit()/keyCacheShare))
 	}
 	return c
+}
+
+// largestSelection returns the number of series of the largest selection for which the cache is used.
+func (c *keyCache) largestSelection() uint64 {
+	return uint64(c.max / 2 / selectionShare / (usualKeySize + keyCacheEntrySize))
 }
 
 func (g *keyGeneration) bytes() int { return cap(g.text) + len(g.spans)*keyCacheEntrySize }

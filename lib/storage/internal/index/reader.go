@@ -37,6 +37,20 @@ func (r *reader) length(size uint64) int {
 	return int(n)
 }
 
+// uvarints returns the bytes of the next n numbers, at least one, as they are.
+func (r *reader) uvarints(n int) []byte {
+	for i, c := range r.b {
+		if c >= 0x80 {
+			continue
+		}
+		if n--; n == 0 {
+			return r.bytes(uint64(i) + 1)
+		}
+	}
+	r.fail()
+	return nil
+}
+
 func (r *reader) bytes(n uint64) []byte {
 	if n > uint64(len(r.b)) {
 		r.fail()

@@ -20,19 +20,24 @@ const (
 	maxRowRefs = 1 << 26
 )
 
-// rowBlock holds the rows of neighbouring ids: for each the numbers of its label values.
+// rowBlock holds the rows of neighbouring ids. First it is opened, which finds out where everything is; then it is filled, which looks
+// up all values, or single keys are read in place.
 type rowBlock struct {
+	s      *segment
 	first  uint32 // the id at the start of its range
 	ids    []uint32
-	starts []uint32 // of the rows in refs, and the end of the last
+	starts []uint32 // of the rows in refs, and the end of the last; empty until it is filled
 	refs   []uint32 // indexes in values, ascending in a row
 	values []rowValue
 	text   []byte
 
-	raw     []byte // scratch from here on
+	shapeOf plane
 	columns []rowColumn
 	shapes  []uint32 // columns, one shape after the other
 	ends    []uint32 // of the shapes
+	raw     []byte   // scratch from here on
+	counts  []uint32 // by shape
+	ranks   []uint32 // by column
 	cursor  textCursor
 }
 
@@ -45,13 +50,15 @@ type rowValue struct {
 
 // rowColumn is one label of one tenant. The bare column stands for series with neither name nor labels.
 type rowColumn struct {
-	tenant model.TenantID
-	first  uint32 // index in rowBlock.values
-	count  uint32
-	rows   uint32
-	plane  []byte // per row that has the label the number of its value, when there are several
-	metric bool
-	bare   bool
+	name    uint64 // its number in the segment
+	numbers []byte // of the values of the name that occur, as they are stored
+	count   uint32 // how many these are
+	rows    uint32
+	plane   []byte // per row that has the label the number of its value, when there are several
+	first   uint32 // index in rowBlock.values
+	tenant  model.TenantID
+	metric  bool
+	bare    bool
 }
 
 // rowOf returns the number of the row of an id.
@@ -63,20 +70,37 @@ func (b *rowBlock) rowOf(id uint32) (int, bool) {
 }
 
 func (b *rowBlock) heapBytes() int64 {
-	return int64(cap(b.raw)+cap(b.text)) + 4*int64(cap(b.ids)+cap(b.starts)+cap(b.refs)+cap(b.shapes)+cap(b.ends)) +
+	return int64(cap(b.raw)+cap(b.text)) + 4*int64(cap(b.ids)+cap(b.starts)+cap(b.refs)+cap(b.shapes)+cap(b.ends)+cap(b.counts)+cap(b.ranks)) +
 		int64(cap(b.values))*int64(unsafe.Sizeof(rowValue{})) + int64(cap(b.columns))*int64(unsafe.Sizeof(rowColumn{}))
 }
 
 func (b *rowBlock) row(i int) []uint32 { return b.refs[b.starts[i]:b.starts[i+1]] }
 
-// appendKey appends the key of a row.
-func (b *rowBlock) appendKey(dst []byte, i int) []byte {
-	refs := b.row(i)
-	c := &b.columns[b.values[refs[0]].column]
+func (b *rowBlock) filled() bool { return len(b.starts) > 0 }
+
+// appendHead appends what stands in a key before its values.
+func (c *rowColumn) appendHead(dst []byte) []byte {
 	dst = c.tenant.AppendTo(dst)
 	if !c.metric {
 		dst = append(dst, 0)
 	}
+	return dst
+}
+
+// appendPiece appends what a label adds to a key.
+func appendPiece(dst []byte, name string, value []byte) []byte {
+	if name != "" {
+		dst = binary.AppendUvarint(dst, uint64(len(name)))
+		dst = append(dst, name...)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(value)))
+	return append(dst, value...)
+}
+
+// appendKey appends the key of a row. The block is filled.
+func (b *rowBlock) appendKey(dst []byte, i int) []byte {
+	refs := b.row(i)
+	dst = b.columns[b.values[refs[0]].column].appendHead(dst)
 	for _, ref := range refs {
 		v := &b.values[ref]
 		dst = append(dst, b.text[v.start:v.end]...)
@@ -84,15 +108,11 @@ func (b *rowBlock) appendKey(dst []byte, i int) []byte {
 	return dst
 }
 
-// hasKey reports whether key is that of a row.
+// hasKey reports whether key is that of a row. The block is filled.
 func (b *rowBlock) hasKey(i int, key []byte) bool {
 	refs := b.row(i)
 	var buf [model.TenantSize + 1]byte
-	c := &b.columns[b.values[refs[0]].column]
-	head := c.tenant.AppendTo(buf[:0])
-	if !c.metric {
-		head = append(head, 0)
-	}
+	head := b.columns[b.values[refs[0]].column].appendHead(buf[:0])
 	if !bytes.HasPrefix(key, head) {
 		return false
 	}
@@ -108,26 +128,102 @@ func (b *rowBlock) hasKey(i int, key []byte) bool {
 	return len(key) == 0
 }
 
-// decode fills the block from its compressed form, which starts at the id first, and reuses its memory.
+// readKey appends the key of a row of a block that need not be filled. To fill a block takes as long as some dozens of that.
+// False means damage.
+func (b *rowBlock) readKey(dst []byte, row int) ([]byte, bool) {
+	b.countShapes(row) // those of all rows are right
+	b.ranks = zeros(b.ranks, len(b.columns))
+	for shape, n := range b.counts {
+		for _, c := range b.shape(shape) {
+			b.ranks[c] += n
+		}
+	}
+	for i, number := range b.shape(int(b.shapeOf.at(row))) {
+		c := &b.columns[number]
+		var rec nameRecord
+		if !c.bare {
+			var ok bool
+			if rec, ok = b.findName(c); !ok {
+				return dst, false
+			}
+		}
+		if i == 0 {
+			dst = c.appendHead(dst)
+		}
+		if c.bare {
+			continue
+		}
+		text, ok := b.readValue(c, &rec, c.valueAt(b.ranks[number]))
+		if !ok {
+			return dst, false
+		}
+		dst = appendPiece(dst, rec.name, text)
+	}
+	return dst, true
+}
+
+// readValue returns the text of a value of a column, valid until the next call.
+func (b *rowBlock) readValue(c *rowColumn, rec *nameRecord, value uint32) ([]byte, bool) {
+	if value >= c.count {
+		return nil, false
+	}
+	r := reader{b: c.numbers}
+	index := uint64(0)
+	for range value + 1 {
+		index += r.uvarint()
+	}
+	if index >= rec.values {
+		return nil, false
+	}
+	b.cursor.s, b.cursor.rec, b.cursor.block = b.s, rec, 0
+	return b.cursor.at(index)
+}
+
+// findName looks up what a column is about. False means damage.
+func (b *rowBlock) findName(c *rowColumn) (rec nameRecord, ok bool) {
+	rec, err := b.s.nameAt(c.name)
+	if err != nil {
+		return rec, false
+	}
+	c.metric = rec.name == ""
+	c.tenant, ok = b.s.tenantOfName(c.name)
+	return rec, ok
+}
+
+// valueAt returns the number of the value of a row, given its rank among those that have the column.
+func (c *rowColumn) valueAt(rank uint32) uint32 {
+	switch {
+	case c.count > 256:
+		return plane{c.plane, widthOf(int(c.count))}.at(int(rank))
+	case c.count > 1:
+		return uint32(c.plane[rank])
+	}
+	return 0
+}
+
+// decode opens and fills the block from its compressed form, which starts at the id first, and reuses its memory.
 func (b *rowBlock) decode(s *segment, compressed []byte, first uint32) bool {
 	raw, err := s.dec.DecodeAll(compressed, b.raw[:0])
-	b.raw, b.first = raw, first
+	b.raw = raw
+	return err == nil && b.open(s, raw, first) && b.fill()
+}
+
+// open finds everything in the raw form of a block, which starts at the id first. The block aliases it.
+func (b *rowBlock) open(s *segment, raw []byte, first uint32) bool {
+	b.s, b.first = s, first
 	b.ids, b.starts, b.refs, b.values, b.text = b.ids[:0], b.starts[:0], b.refs[:0], b.values[:0], b.text[:0]
 	b.columns, b.shapes, b.ends = b.columns[:0], b.shapes[:0], b.ends[:0]
-	if err != nil {
-		return false
-	}
 	r := reader{b: raw}
 	if b.decodeIDs(&r); r.bad {
 		return false
 	}
-	if !b.decodeColumns(&r, s) {
+	if !b.findColumns(&r) {
 		return false
 	}
 	if b.decodeShapes(&r); r.bad {
 		return false
 	}
-	return b.decodeRefs(&r)
+	return b.findPlanes(&r)
 }
 
 func (b *rowBlock) decodeIDs(r *reader) {
@@ -154,76 +250,34 @@ func (b *rowBlock) decodeIDs(r *reader) {
 	}
 }
 
-// decodeColumns reads the labels and the values that occur, and looks up their text.
-func (b *rowBlock) decodeColumns(r *reader, s *segment) bool {
+// findColumns finds the labels and the values that occur.
+func (b *rowBlock) findColumns(r *reader) bool {
 	name := uint64(0)
+	names := b.s.footer.nameCount
 	for i := range r.length(3) {
 		step := r.uvarint()
 		name += step
 		count := r.length(1)
-		if i > 0 && step == 0 || name > s.footer.nameCount || count == 0 {
+		if i > 0 && step == 0 || name > names || count == 0 {
 			return false
 		}
-		c := rowColumn{first: uint32(len(b.values)), count: uint32(count)}
-		if name == s.footer.nameCount {
-			if !b.decodeBare(r, c) {
-				return false
-			}
-			continue
-		}
-		rec, err := s.nameAt(name)
-		if err != nil {
-			return false
-		}
-		var ok bool
-		if c.tenant, ok = s.tenantOfName(name); !ok {
-			return false
-		}
-		c.metric = rec.name == ""
-		b.columns = append(b.columns, c)
-		if !b.decodeValues(r, s, &rec, count) {
-			return false
+		c := rowColumn{name: name, numbers: r.uvarints(count), count: uint32(count), bare: name == names}
+		if c.bare {
+			b.addBare(c)
+		} else {
+			b.columns = append(b.columns, c)
 		}
 	}
 	return !r.bad
 }
 
-// decodeBare reads the tenants of series that have neither name nor labels. Each is a column of its own.
-func (b *rowBlock) decodeBare(r *reader, c rowColumn) bool {
+// addBare adds the tenants of series that have neither name nor labels. Each is a column of its own.
+func (b *rowBlock) addBare(c rowColumn) {
+	r := reader{b: c.numbers}
 	for range c.count {
 		t := r.uvarint()
-		c.tenant = model.TenantID{AccountID: uint32(t >> 32), ProjectID: uint32(t)}
-		b.columns = append(b.columns, rowColumn{tenant: c.tenant, first: uint32(len(b.values)), count: 1, bare: true})
-		b.values = append(b.values, rowValue{column: uint32(len(b.columns) - 1)})
+		b.columns = append(b.columns, rowColumn{tenant: model.TenantID{AccountID: uint32(t >> 32), ProjectID: uint32(t)}, count: 1, bare: true})
 	}
-	return !r.bad
-}
-
-// decodeValues reads the numbers of values of the last column.
-func (b *rowBlock) decodeValues(r *reader, s *segment, rec *nameRecord, count int) bool {
-	index := uint64(0)
-	column := uint32(len(b.columns) - 1)
-	b.cursor.s, b.cursor.rec, b.cursor.block = s, rec, 0
-	for i := range count {
-		step := r.uvarint()
-		if index += step; i > 0 && step == 0 || index >= rec.values || r.bad {
-			return false
-		}
-		value, ok := b.cursor.at(index)
-		if !ok {
-			return false
-		}
-		v := rowValue{ordinal: uint32(rec.firstValue + index), start: uint32(len(b.text)), column: column}
-		if rec.name != "" {
-			b.text = binary.AppendUvarint(b.text, uint64(len(rec.name)))
-			b.text = append(b.text, rec.name...)
-		}
-		b.text = binary.AppendUvarint(b.text, uint64(len(value)))
-		b.text = append(b.text, value...)
-		v.end = uint32(len(b.text))
-		b.values = append(b.values, v)
-	}
-	return true
 }
 
 func (b *rowBlock) decodeShapes(r *reader) {
@@ -257,48 +311,106 @@ func (b *rowBlock) shape(i int) []uint32 {
 	return b.shapes[start:b.ends[i]]
 }
 
-// decodeRefs reads which shape and which values each row has.
-func (b *rowBlock) decodeRefs(r *reader) bool {
-	shapes := plane{width: widthOf(len(b.ends))}
-	shapes.b = r.bytes(uint64(shapes.width * len(b.ids)))
-	total := 0
-	for i := range b.ids {
-		shape := int(shapes.at(i))
-		if r.bad || shape >= len(b.ends) {
+// findPlanes finds which shape and which values each row has.
+func (b *rowBlock) findPlanes(r *reader) bool {
+	b.shapeOf = plane{width: widthOf(len(b.ends))}
+	b.shapeOf.b = r.bytes(uint64(b.shapeOf.width * len(b.ids)))
+	if r.bad || !b.countShapes(len(b.ids)) {
+		return false
+	}
+	total := uint64(0)
+	for shape, n := range b.counts {
+		columns := b.shape(shape)
+		if total += uint64(n) * uint64(len(columns)); total > maxRowRefs {
 			return false
 		}
-		for _, c := range b.shape(shape) {
-			b.columns[c].rows++
-			total++
-		}
-		if total > maxRowRefs {
-			return false
+		for _, c := range columns {
+			b.columns[c].rows += n
 		}
 	}
 	for i := range b.columns {
 		c := &b.columns[i]
 		c.plane = r.bytes(uint64(widthOf(int(c.count))) * uint64(c.rows))
-		c.rows = 0
 	}
-	if r.bad || len(r.b) > 0 {
+	return !r.bad && len(r.b) == 0
+}
+
+// zeros returns n zeros, in the memory of b if that is enough.
+func zeros(b []uint32, n int) []uint32 {
+	b = slices.Grow(b[:0], n)[:n]
+	clear(b)
+	return b
+}
+
+// countShapes counts the shapes of the first n rows. False means damage.
+func (b *rowBlock) countShapes(n int) bool {
+	b.counts = zeros(b.counts, len(b.ends))
+	for i := range n {
+		shape := b.shapeOf.at(i)
+		if int(shape) >= len(b.counts) {
+			return false
+		}
+		b.counts[shape]++
+	}
+	return true
+}
+
+// fill looks up the values of an open block and sorts them into rows.
+func (b *rowBlock) fill() bool {
+	total := 0
+	for i := range b.columns {
+		c := &b.columns[i]
+		c.first = uint32(len(b.values))
+		if c.bare {
+			b.values = append(b.values, rowValue{column: uint32(i)})
+		} else if !b.fillColumn(i) {
+			return false
+		}
+		total += int(c.rows)
+	}
+	return b.fillRows(total)
+}
+
+// fillColumn looks up the values of a column.
+func (b *rowBlock) fillColumn(number int) bool {
+	c := &b.columns[number]
+	rec, ok := b.findName(c)
+	if !ok {
 		return false
 	}
+	r := reader{b: c.numbers}
+	index := uint64(0)
+	b.cursor.s, b.cursor.rec, b.cursor.block = b.s, &rec, 0
+	for i := range c.count {
+		step := r.uvarint()
+		if index += step; i > 0 && step == 0 || index >= rec.values || r.bad {
+			return false
+		}
+		value, ok := b.cursor.at(index)
+		if !ok {
+			return false
+		}
+		v := rowValue{ordinal: uint32(rec.firstValue + index), start: uint32(len(b.text)), column: uint32(number)}
+		b.text = appendPiece(b.text, rec.name, value)
+		v.end = uint32(len(b.text))
+		b.values = append(b.values, v)
+	}
+	return true
+}
+
+// fillRows reads which values each row has; all have so many together.
+func (b *rowBlock) fillRows(total int) bool {
+	b.ranks = zeros(b.ranks, len(b.columns))
 	b.refs = slices.Grow(b.refs, total)
 	for i := range b.ids {
 		b.starts = append(b.starts, uint32(len(b.refs)))
-		for _, number := range b.shape(int(shapes.at(i))) {
+		for _, number := range b.shape(int(b.shapeOf.at(i))) {
 			c := &b.columns[number]
-			value := uint32(0)
-			switch {
-			case c.count > 256:
-				value = plane{c.plane, widthOf(int(c.count))}.at(int(c.rows))
-			case c.count > 1:
-				value = uint32(c.plane[c.rows])
-			}
+			value := c.valueAt(b.ranks[number])
 			if value >= c.count {
 				return false
 			}
-			c.rows++
+			b.ranks[number]++
 			b.refs = append(b.refs, c.first+value)
 		}
 	}

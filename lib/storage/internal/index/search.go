@@ -319,7 +319,7 @@ func (t *term) cheaperByRow(found *roaring.Bitmap, src tenantSource) (bool, erro
 
 // filterRows returns the found series whose key passes the filter of the term.
 func (t *term) filterRows(ctx context.Context, st *state, found *roaring.Bitmap) (*roaring.Bitmap, error) {
-	r := keyReader{st: st}
+	r := keyReader{st: st, ids: found}
 	kept := roaring.New()
 	var labels []model.Label
 	n := 0

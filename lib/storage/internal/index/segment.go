@@ -28,6 +28,7 @@ type segment struct {
 	hashes  hashLayout
 	dec     *zstd.Decoder
 	matches *matchCache // nil for none
+	rows    *rowCache   // nil for none
 	cache   [rowCacheSlots]atomic.Pointer[rowBlock]
 
 	refs     atomic.Int32
@@ -152,16 +153,42 @@ func (s *segment) rowBlockOf(id uint32) (uint64, bool) {
 	return i, first/rowBlockIDs == id/rowBlockIDs
 }
 
-func (s *segment) decodeRows(dst *rowBlock, i uint64) error {
+// compressedRows returns the first id of a row block and its compressed form.
+func (s *segment) compressedRows(i uint64) (first uint32, compressed []byte, err error) {
 	first, offset, end := s.rowEntry(i)
 	if offset > end {
-		return s.corrupt("row index")
+		return 0, nil, s.corrupt("row index")
 	}
 	compressed, ok := s.slice(offset, end-offset)
 	if !ok {
-		return s.corrupt("row index")
+		return 0, nil, s.corrupt("row index")
 	}
-	if !dst.decode(s, compressed, first) {
+	return first, compressed, nil
+}
+
+// decodeRows opens and fills a row block.
+func (s *segment) decodeRows(dst *rowBlock, i uint64) error {
+	first, compressed, err := s.compressedRows(i)
+	if err == nil && !dst.decode(s, compressed, first) {
+		err = s.corrupt("row block")
+	}
+	return err
+}
+
+// openRows opens a row block of which a few keys are wanted. Others may want others soon, so it is remembered.
+func (s *segment) openRows(dst *rowBlock, i uint64) error {
+	first, compressed, err := s.compressedRows(i)
+	if err != nil {
+		return err
+	}
+	raw, ok := s.rows.get(rawKey{s, i})
+	if !ok {
+		if raw, err = s.dec.DecodeAll(compressed, nil); err != nil {
+			return s.corrupt("row block")
+		}
+		s.rows.put(rawKey{s, i}, raw)
+	}
+	if !dst.open(s, raw, first) {
 		return s.corrupt("row block")
 	}
 	return nil

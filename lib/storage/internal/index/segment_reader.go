@@ -182,9 +182,31 @@ func (c *segmentValues) intersects(ids *roaring.Bitmap) (bool, error) {
 		return false, err
 	}
 	if len(c.few) > 0 {
-		return slices.ContainsFunc(c.few, ids.Contains), nil
+		return intersects(c.few, ids), nil
 	}
 	return c.s.intersects(c.place, ids)
+}
+
+// intersects reports whether an ascending list and ids have something in common. Each goes ahead to where the other is: the series of
+// a target are neighbours, and of those that are looked for one target has few.
+func intersects(list []uint32, ids *roaring.Bitmap) bool {
+	const short = 8
+	if len(list) < short {
+		return slices.ContainsFunc(list, ids.Contains)
+	}
+	it := ids.Iterator()
+	for len(list) > 0 {
+		it.AdvanceIfNeeded(list[0])
+		if !it.HasNext() {
+			return false
+		}
+		i, found := slices.BinarySearch(list, it.PeekNext())
+		if found {
+			return true
+		}
+		list = list[i:]
+	}
+	return false
 }
 
 func (c *segmentValues) count(ids *roaring.Bitmap) (uint64, error) {
