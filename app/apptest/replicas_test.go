@@ -191,13 +191,7 @@ func TestDiscovery(t *testing.T) {
 		for _, i := range nodes {
 			text += r.storage[i].sel + "\n" + r.storage[i].insert + "\n"
 		}
-		// As a whole or not at all.
-		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
+		writeWhole(t, file, text)
 	}
 	var ports []string
 	for _, n := range r.storage {
@@ -234,4 +228,67 @@ func TestDiscovery(t *testing.T) {
 	waitCount(1, 2*replicaSeries/3)
 	list(1, 2)
 	waitCount(2, replicaSeries)
+}
+
+// TestDiscoveryByWriters: vminsert follows a list as vmselect does, and loses nothing.
+func TestDiscoveryByWriters(t *testing.T) {
+	t.Parallel()
+	r := startReplicas(t)
+	file := filepath.Join(t.TempDir(), "nodes")
+	list := func(nodes ...int) {
+		var lines []string
+		for _, i := range nodes {
+			lines = append(lines, "room/"+r.storage[i].insert)
+		}
+		writeWhole(t, file, strings.Join(lines, "\n"))
+	}
+	list(0, 1)
+	p := start(t, spec{binary: "vminsert", args: []string{"-httpListenAddr=127.0.0.1:0", "-replicationFactor=2", "-storageNode=file:" + file, "-storageNode.discoveryInterval=50ms"}})
+	base := r.reader([]int{0, 1, 2}, "-replicationFactor=2")
+	target := "http://" + p.httpAddr() + "/insert/0/prometheus/api/v1/write"
+	for _, i := range []int{0, 1} {
+		p.waitLog(dialed(r.storage[i].insert))
+	}
+	sent := 0
+	send := func() {
+		t.Helper()
+		var batch []ts
+		for range 100 {
+			batch = append(batch, series("__name__", "d", "i", fmt.Sprint(sent)).at(fixed, 1))
+			sent++
+		}
+		mustWrite(t, target, batch...)
+	}
+	send()
+	list(1, 2)
+	eventually(t, patience, "rows at the new node", func() error {
+		send()
+		if v := mustMetric(t, r.storage[2].http, "vm_vminsert_metrics_read_total"); v <= 2*replicaSeries/3*2 {
+			return fmt.Errorf("it has %v rows", v)
+		}
+		return nil
+	})
+	r.storage[0].kill() // it is not in the list any more
+	send()
+	if got := mustMetric(t, p.httpAddr(), "vm_rpc_rows_incompletely_replicated_total"); got != 0 {
+		t.Errorf("%v rows have fewer copies than two", got)
+	}
+	q := parseQuery(t, get(t, base+"/api/v1/query", "query", "count(d)", "time", seconds(fixed)))
+	if got := fmt.Sprint(vector(t, q)); q.IsPartial || got != fmt.Sprintf("[{} %d]", sent) {
+		t.Errorf("the count is %s, partial: %t; want %d", got, q.IsPartial, sent)
+	}
+	list(1) // too few for two copies: the list of before stays
+	p.waitLog(`cannot use other storage nodes: .*-replicationFactor=2`)
+	send()
+}
+
+// writeWhole replaces a file at once.
+func writeWhole(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -163,8 +163,8 @@ func TestRefusedFlags(t *testing.T) {
 		{"vminsert", nil, []string{"-storageNode"}},
 		{"vmselect", nil, []string{"-storageNode"}},
 		{"vminsert", []string{"-storageNode=a:1", "-storageNode=b:1,a:1"}, []string{"a:1", "twice"}},
-		{"vminsert", []string{"-storageNode=a:1", "-replicationFactor=2"}, []string{"-replicationFactor", "not support"}},
-		{"vminsert", []string{"-storageNode=a:1", "-dropSamplesOnOverload"}, []string{"-dropSamplesOnOverload", "not support"}},
+		{"vminsert", []string{"-storageNode=a:1", "-replicationFactor=2"}, []string{"-replicationFactor=2", "1 storage nodes", "at least as many"}},
+		{"vminsert", []string{"-storageNode=a:1", "-replicationFactor=-1"}, []string{"-replicationFactor=-1", "1 or more"}},
 		{"vmselect", []string{"-storageNode=a:1", "-clusternativeListenAddr=:8401"}, []string{"-clusternativeListenAddr", "not support"}},
 		{"vmstorage", []string{"-retentionTimezoneOffset=1h"}, []string{"-retentionTimezoneOffset", "not support"}},
 		{"vmstorage", []string{"-downsampling.period=30d"}, []string{"-downsampling.period", "offset:interval"}},
@@ -189,7 +189,7 @@ func TestFlagsWithoutEffect(t *testing.T) {
 	p.httpAddr()
 	p.stop(syscall.SIGINT)
 	// Flags we refuse are accepted when they ask for nothing.
-	q := start(t, spec{binary: "vminsert", args: []string{"-httpListenAddr=127.0.0.1:0", "-storageNode=" + freeAddr(t), "-replicationFactor=1", "-dropSamplesOnOverload=false"}})
+	q := start(t, spec{binary: "vminsert", args: []string{"-httpListenAddr=127.0.0.1:0", "-storageNode=" + freeAddr(t), "-cluster.tls=false"}})
 	q.httpAddr()
 	q.stop(syscall.SIGINT)
 }

@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -46,7 +47,7 @@ func (n *storageNode) flush() {
 	get(n.t, "http://"+n.http+"/internal/force_flush").want(n.t, http.StatusOK)
 }
 
-// cluster is two storage nodes with an insert and a select node before them.
+// cluster is some storage nodes with an insert and a select node before them.
 type cluster struct {
 	t          testing.TB
 	storage    []*storageNode
@@ -58,6 +59,7 @@ type cluster struct {
 
 // clusterOptions are flags besides the necessary ones.
 type clusterOptions struct {
+	nodes                               int // storage nodes; 0 means 2
 	storageArgs, insertArgs, selectArgs []string
 }
 
@@ -67,7 +69,7 @@ func startCluster(t testing.TB, o clusterOptions) *cluster {
 	c := &cluster{t: t, insertAddr: freeAddr(t), selectAddr: freeAddr(t)}
 	insertArgs := append([]string{"-httpListenAddr=" + c.insertAddr}, o.insertArgs...)
 	selectArgs := append([]string{"-httpListenAddr=" + c.selectAddr}, o.selectArgs...)
-	for i := range 2 {
+	for i := range cmp.Or(o.nodes, 2) {
 		n := startStorage(t, fmt.Sprintf("vmstorage-%d", i+1), o.storageArgs...)
 		c.storage = append(c.storage, n)
 		insertArgs = append(insertArgs, "-storageNode="+n.insert)

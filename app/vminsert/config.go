@@ -8,9 +8,8 @@ import (
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/httpserver"
-	"vmcluster/lib/insertrpc"
+	"vmcluster/lib/nodelist"
 	"vmcluster/lib/router"
 	"vmcluster/lib/service"
 	"vmcluster/lib/transport"
@@ -22,7 +21,8 @@ type component struct {
 	insert    insertapi.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
-	nodes     flagvalue.Strings
+	router    router.Config
+	nodes     nodelist.Config
 }
 
 // RegisterFlags registers all flags of vminsert.
@@ -31,18 +31,15 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.insert.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
-	fs.Var(&c.nodes, "storageNode", "Address of a vmstorage node, host:port of its -vminsertAddr; must be given at least once and may be repeated")
+	c.router.RegisterFlags(fs)
+	c.nodes.RegisterFlags(fs, "vminsertAddr")
 	flagcompat.Register(fs, flagcompat.Insert)
 }
 
 // Start connects to the storage nodes, then opens the port.
 func (c *component) Start(env *service.Env) error {
 	c.transport.HandshakeTimeout = c.handshake.Timeout
-	nodes, err := c.connect(env)
-	if err != nil {
-		return err
-	}
-	spread, err := router.New(router.Options{Nodes: nodes, Logger: env.Logger, Metrics: env.Metrics})
+	spread, err := c.connect(env)
 	if err != nil {
 		return err
 	}
@@ -69,21 +66,4 @@ func refuseRead(env *service.Env, w http.ResponseWriter, r *http.Request) bool {
 	}
 	httpserver.Error(w, r, env.Logger, errkind.New(errkind.NotFound, "cannot read at %q: this is vminsert; read at the same path of vmselect (port 8481 by default)", r.URL.Path))
 	return true
-}
-
-func (c *component) connect(env *service.Env) ([]router.Node, error) {
-	addrs, err := service.NodeAddrs(c.nodes, "8400")
-	if err != nil {
-		return nil, err
-	}
-	var nodes []router.Node
-	for _, a := range addrs {
-		client := insertrpc.NewClient(insertrpc.ClientOptions{
-			Addr: a.Name, Dial: a.DialContext, Config: insertrpc.ClientConfig{Transport: c.transport},
-			Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
-		})
-		env.OnStop("connection to storage node "+a.Name, client.Close)
-		nodes = append(nodes, router.Node{Name: a.Name, Ingester: client, Metadata: client})
-	}
-	return nodes, nil
 }

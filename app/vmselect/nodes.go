@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"vmcluster/lib/gather"
 	"vmcluster/lib/nodelist"
 	"vmcluster/lib/selectrpc"
@@ -10,26 +8,26 @@ import (
 )
 
 // connect finds the storage nodes and returns a gather over them, which follows their changes.
-func (c *component) connect(env *service.Env) (searcher *gather.Gather, err error) {
-	list, err := nodelist.New(context.Background(), nodelist.Options{Config: &c.nodes, DefaultPort: "8401", Logger: env.Logger, Metrics: env.Metrics})
-	if err != nil {
-		return nil, err
-	}
-	pool := nodelist.NewPool(nodelist.PoolOptions[*selectrpc.Client]{
-		List: list, Logger: env.Logger, Forget: (*selectrpc.Client).RemoveMetrics,
+func (c *component) connect(env *service.Env) (*gather.Gather, error) {
+	pool, members, err := nodelist.NewPool(nodelist.PoolOptions[*selectrpc.Client]{
+		Options: nodelist.Options{Config: &c.nodes, DefaultPort: "8401", Logger: env.Logger, Metrics: env.Metrics},
 		Connect: func(n nodelist.Node) *selectrpc.Client {
 			return selectrpc.NewClient(selectrpc.ClientOptions{Addr: n.Name, Dial: n.DialContext, Config: c.transport, Logger: env.Logger, Metrics: env.Metrics})
 		},
+		Forget: (*selectrpc.Client).RemoveMetrics,
 	})
+	if err != nil {
+		return nil, err
+	}
 	env.OnStop("connections to storage nodes", pool.Close)
-	env.Metrics.Gauge("vm_storage_nodes", func() float64 { return float64(pool.Len()) })
-	err = pool.Start(func(members []nodelist.Member[*selectrpc.Client]) (err error) {
-		searcher, err = gather.New(gather.Options{Nodes: nodesOf(members), Config: c.gather, Logger: env.Logger, Metrics: env.Metrics})
-		return err
-	}, func(members []nodelist.Member[*selectrpc.Client]) (<-chan struct{}, error) {
+	searcher, err := gather.New(gather.Options{Nodes: nodesOf(members), Config: c.gather, Logger: env.Logger, Metrics: env.Metrics})
+	if err != nil {
+		return nil, err
+	}
+	pool.Follow(func(members []nodelist.Member[*selectrpc.Client]) (<-chan struct{}, error) {
 		return searcher.SetNodes(nodesOf(members))
 	})
-	return searcher, err
+	return searcher, nil
 }
 
 func nodesOf(members []nodelist.Member[*selectrpc.Client]) []gather.Node {

@@ -1,7 +1,6 @@
 package consistenthash
 
 import (
-	"math"
 	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
@@ -50,19 +49,24 @@ func (r *Ring) FirstOf(hash uint64, usable []bool) int {
 	return node(best)
 }
 
-// AppendPreference appends the first n nodes of the key's preference list to
-// dst, or all nodes when there are fewer.
-func (r *Ring) AppendPreference(dst []int, hash uint64, n int) []int {
-	last := uint64(math.MaxUint64)
-	for range min(n, len(r.seeds)) {
-		next := uint64(0)
-		for i, seed := range r.seeds {
-			if k := rank(hash, seed, i); k < last {
-				next = max(next, k)
-			}
+// FillFirst fills dst with the first usable nodes of the key's preference list and returns the part which
+// was filled; it is shorter than dst when fewer nodes are usable.
+func (r *Ring) FillFirst(dst []uint64, hash uint64, usable []bool) []uint64 {
+	clear(dst)
+	for i, seed := range r.seeds {
+		if !usable[i] {
+			continue
 		}
-		dst = append(dst, node(next))
-		last = next
+		k := rank(hash, seed, i)
+		for j := range dst { // without branches, which would be guessed wrongly
+			dst[j], k = max(dst[j], k), min(dst[j], k)
+		}
+	}
+	for j := range dst {
+		if dst[j] == 0 {
+			return dst[:j]
+		}
+		dst[j] = uint64(node(dst[j]))
 	}
 	return dst
 }
@@ -76,7 +80,7 @@ const (
 // rank returns the score of key and node with the node's index, counted from
 // 1, in the low bits. So the highest rank names its node, without a branch the
 // processor would guess wrongly half of the time, and no two ranks are equal. Zero is
-// no rank and MaxUint64 is above all ranks.
+// no rank.
 func rank(hash, seed uint64, index int) uint64 {
 	return score(hash, seed)&^(1<<indexBits-1) | uint64(index+1)
 }

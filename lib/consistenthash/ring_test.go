@@ -109,6 +109,14 @@ func TestLostNodeSpreadsEvenly(t *testing.T) {
 	}
 }
 
+func first(r *Ring, hash uint64, n int, usable []bool) []int {
+	var list []int
+	for _, i := range r.FillFirst(make([]uint64, n), hash, usable) {
+		list = append(list, int(i))
+	}
+	return list
+}
+
 func TestPreferenceList(t *testing.T) {
 	rng := newRand(t)
 	for range 2000 {
@@ -116,7 +124,7 @@ func TestPreferenceList(t *testing.T) {
 		list := names(n)
 		r := New(list)
 		h := rng.Uint64()
-		all := r.AppendPreference(nil, h, n+3)
+		all := first(r, h, n+3, slices.Repeat([]bool{true}, n))
 		sorted := slices.Sorted(slices.Values(all))
 		if len(all) != n || slices.Compact(sorted)[0] != 0 || sorted[n-1] != n-1 {
 			t.Fatalf("preference list %v of %d nodes is no permutation", all, n)
@@ -138,9 +146,18 @@ func TestPreferenceList(t *testing.T) {
 		if got := r.FirstOf(h, usable); got != want {
 			t.Fatalf("FirstOf(%v) is %d; want %d of %v", usable, got, want, all)
 		}
+		// Filled in one pass is what is found by looking for the first one again and again.
+		live, some := slices.Clone(usable), rng.IntN(n+2)
+		var one []int
+		for next := r.FirstOf(h, live); next >= 0 && len(one) < some; next = r.FirstOf(h, live) {
+			one, live[next] = append(one, next), false
+		}
+		if got := first(r, h, some, usable); !slices.Equal(got, one) {
+			t.Fatalf("the first %d of %v are %v; want %v", some, usable, got, one)
+		}
 		// The order of the list of names has no influence.
 		slices.Reverse(list)
-		for k, i := range New(list).AppendPreference(nil, h, n) {
+		for k, i := range first(New(list), h, n, slices.Repeat([]bool{true}, n)) {
 			if n-1-i != all[k] {
 				t.Fatalf("reversed list gives another order than %v", all)
 			}
@@ -150,7 +167,7 @@ func TestPreferenceList(t *testing.T) {
 
 func TestEmptyRing(t *testing.T) {
 	r := New(nil)
-	if r.Len() != 0 || r.First(1) != -1 || r.FirstOf(1, nil) != -1 || len(r.AppendPreference(nil, 1, 3)) != 0 {
+	if r.Len() != 0 || r.First(1) != -1 || r.FirstOf(1, nil) != -1 || len(r.FillFirst(make([]uint64, 3), 1, nil)) != 0 {
 		t.Error("an empty ring prefers some node")
 	}
 }
@@ -160,11 +177,27 @@ func TestPlacementIsFrozen(t *testing.T) {
 	r := New([]string{"a:8400", "b:8400", "c:8400", "d:8400", "e:8400"})
 	got := ""
 	for _, h := range []uint64{0, 1, 2, 1 << 63, 0xdeadbeef, 0x123456789abcdef} {
-		got += fmt.Sprint(r.AppendPreference(nil, h, 5))
+		got += fmt.Sprint(first(r, h, 5, []bool{true, true, true, true, true}))
 	}
 	const want = "[0 1 3 4 2][1 0 4 2 3][1 0 3 4 2][4 2 1 3 0][3 4 1 0 2][3 0 2 4 1]"
 	if got != want {
 		t.Errorf("placement is %s; want %s", got, want)
+	}
+}
+
+func BenchmarkFillFirst(b *testing.B) {
+	for _, n := range []int{3, 4, 8, 32} {
+		r, usable, two := New(names(n)), slices.Repeat([]bool{true}, n), make([]uint64, 2)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			sum, h := uint64(0), uint64(1)
+			for range b.N {
+				h += 0x9e3779b97f4a7c15
+				sum += r.FillFirst(two, h, usable)[1]
+			}
+			if sum == 0 {
+				b.Fatal(sum)
+			}
+		})
 	}
 }
 

@@ -56,6 +56,8 @@ type Client struct {
 }
 
 type clientMetrics struct {
+	set        *metrics.Set
+	names      []string
 	rowsPushed *metrics.Counter
 	rowsSent   *metrics.Counter
 	resets     *metrics.Counter
@@ -75,16 +77,20 @@ func NewClient(o ClientOptions) *Client {
 	c := &Client{}
 	c.groups.delay, c.groups.launch = o.Config.JoinDelay, c.launch
 	c.mu.dict = newSenderDict(o.Config.MaxDictSeries, o.Budget)
+	own := func(format, metric string) string {
+		name := fmt.Sprintf(format, metric, o.Addr)
+		c.metrics.names = append(c.metrics.names, name)
+		return name
+	}
 	name := func(metric string) string {
-		return fmt.Sprintf(`%s{name="vminsert", addr=%q, rpc_call="metric_rows"}`, metric, o.Addr)
+		return own(`%s{name="vminsert", addr=%q, rpc_call="metric_rows"}`, metric)
 	}
-	dialer := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert", addr=%q}`, metric, o.Addr) }
+	dialer := func(metric string) string { return own(`%s{name="vminsert", addr=%q}`, metric) }
 	set := o.Metrics
-	c.metrics = clientMetrics{
-		rowsPushed: set.Counter(name("vm_rpc_rows_pushed_total")),
-		rowsSent:   set.Counter(name("vm_rpc_rows_sent_total")),
-		resets:     set.Counter(name("vm_rpc_dictionary_resets_total")),
-	}
+	c.metrics.set = set
+	c.metrics.rowsPushed = set.Counter(name("vm_rpc_rows_pushed_total"))
+	c.metrics.rowsSent = set.Counter(name("vm_rpc_rows_sent_total"))
+	c.metrics.resets = set.Counter(name("vm_rpc_dictionary_resets_total"))
 	c.transport = transport.NewClient(transport.ClientOptions{
 		Addr:   o.Addr,
 		Role:   transport.RoleInsert,
@@ -131,6 +137,13 @@ func (c *Client) Close() error {
 	defer c.mu.Unlock()
 	c.mu.dict.free()
 	return err
+}
+
+// RemoveMetrics takes the client's metrics out of the set, for a node which does not belong to the cluster any more.
+func (c *Client) RemoveMetrics() {
+	for _, name := range c.metrics.names {
+		c.metrics.set.Remove(name)
+	}
 }
 
 // atEnd reports whether no samples follow p.

@@ -46,9 +46,13 @@ func (d *fakeDNS) LookupHost(_ context.Context, host string) ([]string, error) {
 	return d.hosts[host], d.err
 }
 
-func newList(dns Resolver, filter string, given ...string) (*List, error) {
+func listOptions(dns Resolver, filter string, given ...string) Options {
 	cfg := &Config{Nodes: flagvalue.Strings(given), Interval: flagvalue.Duration(2 * time.Second), Filter: filter}
-	return New(context.Background(), Options{Config: cfg, DefaultPort: "8401", Resolver: dns, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	return Options{Config: cfg, DefaultPort: "8401", Resolver: dns, Logger: logger.Discard(), Metrics: metrics.NewSet()}
+}
+
+func newList(dns Resolver, filter string, given ...string) (*List, error) {
+	return New(context.Background(), listOptions(dns, filter, given...))
 }
 
 // text lists nodes with what is dialled when that differs from the name.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-
-	"vmcluster/lib/logger"
 )
 
 // Member is a listed node with the connection to it.
@@ -17,17 +15,17 @@ type Member[C io.Closer] struct {
 
 // PoolOptions say how a pool connects.
 type PoolOptions[C io.Closer] struct {
-	List *List
+	Options
 	// Connect begins to connect to a node.
 	Connect func(n Node) C
 	// Forget is called after the connection of a node which is gone was closed; nil does nothing.
 	Forget func(conn C)
-	Logger *logger.Logger
 }
 
 // Pool holds a connection to each listed node, and to former ones as long as they are in use.
 type Pool[C io.Closer] struct {
 	o      PoolOptions[C]
+	list   *List
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -40,23 +38,24 @@ type Pool[C io.Closer] struct {
 	}
 }
 
-// NewPool connects to the nodes of the list.
-func NewPool[C io.Closer](o PoolOptions[C]) *Pool[C] {
-	p := &Pool[C]{o: o}
+// NewPool finds the nodes and connects to them.
+func NewPool[C io.Closer](o PoolOptions[C]) (*Pool[C], []Member[C], error) {
+	list, err := New(context.Background(), o.Options)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &Pool[C]{o: o, list: list}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.mu.conns = map[string]C{}
-	return p
+	members, _ := p.take(list.Nodes())
+	o.Metrics.Gauge("vm_storage_nodes", func() float64 { return float64(p.count()) })
+	return p, members, nil
 }
 
-// Start hands the nodes to first, and after it has returned others to next whenever the list changes. Next returns a channel which is
-// closed when no former list is in use any more: then the connections to nodes which are gone are closed.
-func (p *Pool[C]) Start(first func([]Member[C]) error, next func([]Member[C]) (unused <-chan struct{}, err error)) error {
-	members, _ := p.take(p.o.List.Nodes())
-	if err := first(members); err != nil {
-		return err
-	}
-	p.wg.Go(func() { p.o.List.Run(p.ctx, func(nodes []Node) error { return p.change(nodes, next) }) })
-	return nil
+// Follow hands other nodes to use whenever the list changes. Use returns a channel which is closed when no former list is
+// in use any more: then the connections to nodes which are gone are closed.
+func (p *Pool[C]) Follow(use func([]Member[C]) (unused <-chan struct{}, err error)) {
+	p.wg.Go(func() { p.list.Run(p.ctx, func(nodes []Node) error { return p.change(nodes, use) }) })
 }
 
 // take makes the nodes the listed ones and connects to those that are new.
@@ -77,9 +76,9 @@ func (p *Pool[C]) take(nodes []Node) (members []Member[C], change int) {
 	return members, p.mu.changes
 }
 
-func (p *Pool[C]) change(nodes []Node, next func([]Member[C]) (<-chan struct{}, error)) error {
+func (p *Pool[C]) change(nodes []Node, use func([]Member[C]) (<-chan struct{}, error)) error {
 	members, change := p.take(nodes)
-	unused, err := next(members)
+	unused, err := use(members)
 	if err != nil {
 		return err
 	}
@@ -115,8 +114,8 @@ func (p *Pool[C]) forget(change int) {
 	}
 }
 
-// Len returns the number of listed nodes.
-func (p *Pool[C]) Len() int {
+// count returns the number of listed nodes.
+func (p *Pool[C]) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.mu.listed)

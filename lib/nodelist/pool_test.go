@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"vmcluster/lib/logger"
 )
 
 // fakeConn counts how often it is closed.
@@ -28,14 +26,10 @@ func TestPool(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "nodes")
 	write(t, file, "a:1\nb:1\n")
 	synctest.Test(t, func(t *testing.T) {
-		l, err := newList(nil, "", "file:"+file)
-		if err != nil {
-			t.Fatal(err)
-		}
 		made := map[string][]*fakeConn{}
 		var forgotten []string
-		p := NewPool(PoolOptions[*fakeConn]{
-			List: l, Logger: logger.Discard(),
+		p, members, err := NewPool(PoolOptions[*fakeConn]{
+			Options: listOptions(nil, "", "file:"+file),
 			Connect: func(n Node) *fakeConn {
 				c := &fakeConn{name: n.Name}
 				made[n.Name] = append(made[n.Name], c)
@@ -43,6 +37,9 @@ func TestPool(t *testing.T) {
 			},
 			Forget: func(c *fakeConn) { forgotten = append(forgotten, c.name) },
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		var lists []string
 		var uses []chan struct{}
 		listed := func(members []Member[*fakeConn]) {
@@ -55,17 +52,12 @@ func TestPool(t *testing.T) {
 			}
 			lists = append(lists, text(nodes))
 		}
-		err = p.Start(func(members []Member[*fakeConn]) error {
-			listed(members)
-			return nil
-		}, func(members []Member[*fakeConn]) (<-chan struct{}, error) {
+		listed(members)
+		p.Follow(func(members []Member[*fakeConn]) (<-chan struct{}, error) {
 			listed(members)
 			uses = append(uses, make(chan struct{}))
 			return uses[len(uses)-1], nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		step := func(content string) {
 			t.Helper()
 			if content != "" {
@@ -85,8 +77,8 @@ func TestPool(t *testing.T) {
 		}
 		close(uses[2])
 		step("")
-		if !slices.Equal(forgotten, []string{"b:1"}) || made["b:1"][0].closed.Load() != 1 || p.Len() != 1 {
-			t.Errorf("when no former list is in use: %q are forgotten, %d nodes are left", forgotten, p.Len())
+		if !slices.Equal(forgotten, []string{"b:1"}) || made["b:1"][0].closed.Load() != 1 || p.count() != 1 {
+			t.Errorf("when no former list is in use: %q are forgotten, %d nodes are left", forgotten, p.count())
 		}
 		step("a:1\nb:1\n")
 		if want := []string{"a:1 b:1", "b:1", "a:1 b:1", "a:1", "a:1 b:1"}; !slices.Equal(lists, want) || len(made["b:1"]) != 2 {

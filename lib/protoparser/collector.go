@@ -107,6 +107,9 @@ func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
 	}
 	var tenant model.TenantID
 	tenant, labels, c.labels = c.req.apply(labels, c.labels)
+	if c.intake.config.PromNaming {
+		promNames(labels)
+	}
 	if r, detail := c.check(labels); r != reasonCount {
 		c.drop(r, rows, detail, labels)
 		return false

@@ -13,6 +13,7 @@ type Config struct {
 	MaxLabelValueLen     int             // bytes
 	MaxInsertRequestSize flagvalue.Bytes // of a remote write body, before and after decompression
 	MaxImportLineLen     flagvalue.Bytes
+	PromNaming           bool
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -25,6 +26,8 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 		"The largest length of a label value in bytes; a series with a longer one is dropped and counted in vm_rows_ignored_total{reason=\"too_long_label_value\"}; 0 means no limit")
 	c.MaxInsertRequestSize = 32 << 20
 	fs.Var(&c.MaxInsertRequestSize, "maxInsertRequestSize", "The largest size of a remote write request in bytes, before and after decompression")
+	fs.BoolVar(&c.PromNaming, "usePromCompatibleNaming", false,
+		"Replace characters which Prometheus does not allow in names of metrics and labels by underscores, so that foo.bar{a.b=\"c\"} becomes foo_bar{a_b=\"c\"}")
 	c.MaxImportLineLen = 10 << 20
 	fs.Var(&c.MaxImportLineLen, "import.maxLineLen", "The largest length of a line in bytes at /api/v1/import; longer lines are skipped and counted in vm_rows_invalid_total")
 }

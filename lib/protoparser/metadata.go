@@ -87,6 +87,9 @@ func (m *Metadata) Add(metric string, t model.MetricType, unit, help string) {
 	if t.String() == model.TypeUnknown.String() {
 		t = model.TypeUnknown // numbers there are none of
 	}
+	if m.intake.config.PromNaming {
+		metric = promName(metric, true)
+	}
 	x := model.Metadata{Tenant: m.req.Tenant, Metric: metric, Type: t, Unit: unit, Help: help}
 	most := limit(m.intake.config.MaxLabelValueLen)
 	if len(metric) > most || len(unit) > most || len(help) > most {

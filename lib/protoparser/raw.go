@@ -165,6 +165,9 @@ func (c *Collector) AppendKey(dst []byte, number uint32, hint uint64) []byte {
 	keyStart := len(dst)
 	r.format.UseLabels(text[start:start+size], func(labels []model.Label) {
 		tenant, labels, _ := c.req.apply(labels, nil)
+		if c.intake.config.PromNaming {
+			promNames(labels)
+		}
 		var err error
 		dst, err = model.AppendSeriesKey(dst, tenant, labels)
 		invariants.Check(err == nil, "a known series has no key: %v", err)

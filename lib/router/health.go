@@ -18,9 +18,11 @@ const (
 type health struct {
 	kind     errkind.Kind // why it is cooling down; OK when it is not
 	reason   string
-	failures int // in a row
+	failures int       // in a row
+	at       time.Time // of the last failure
 	until    time.Time
 	probing  bool
+	gone     bool // it could not be reached when it failed last
 }
 
 // verdict says what a call may do with a node.
@@ -33,12 +35,12 @@ const (
 )
 
 // ask returns what a call that starts now may do with the node. After probe the call must report
-// success, failure or release.
-func (h *health) ask(now time.Time) verdict {
+// success, failure or release. A node which can be reached again does not have to wait for the end of its pause.
+func (h *health) ask(now time.Time, reachable func() bool) verdict {
 	switch {
 	case h.kind == errkind.OK:
 		return use
-	case h.probing || now.Before(h.until):
+	case h.probing || now.Before(h.until) && !(h.gone && reachable()):
 		return avoid
 	}
 	h.probing = true
@@ -48,16 +50,19 @@ func (h *health) ask(now time.Time) verdict {
 // release ends a probe which came to nothing.
 func (h *health) release() { h.probing = false }
 
-// success marks the node healthy and reports whether it was not before.
-func (h *health) success() (recovered bool) {
-	recovered = h.kind != errkind.OK
+// success marks the node healthy and reports whether it was not before. What was sent before the node failed says nothing of how it
+// is now: a node that is shutting down still answers what it has.
+func (h *health) success(sent time.Time) (recovered bool) {
+	if h.kind == errkind.OK || !sent.After(h.at) {
+		return false
+	}
 	*h = health{}
-	return recovered
+	return true
 }
 
 // failure starts or prolongs the cool-down and reports whether the reason is a
 // new one. Concurrent calls that fail within one cool-down count as one failure.
-func (h *health) failure(now time.Time, err error) (changed bool) {
+func (h *health) failure(now time.Time, err error, reachable bool) (changed bool) {
 	kind := errkind.Of(err)
 	changed = kind != h.kind
 	if h.kind == errkind.OK || !now.Before(h.until) {
@@ -68,6 +73,6 @@ func (h *health) failure(now time.Time, err error) (changed bool) {
 		pause = min(hint, maxHint)
 	}
 	h.kind, h.reason, h.probing = kind, err.Error(), false
-	h.until = now.Add(pause)
+	h.at, h.until, h.gone = now, now.Add(pause), !reachable
 	return changed
 }

@@ -6,35 +6,30 @@ import (
 	"vmcluster/lib/metrics"
 )
 
-// routerMetrics counts what was sent where it did not belong.
+// routerMetrics counts what did not go the ordinary way.
 type routerMetrics struct {
-	from      []*metrics.Counter // by node
-	to        []*metrics.Counter
-	reroutes  *metrics.Counter
-	processed *metrics.Counter
+	reroutes   *metrics.Counter
+	processed  *metrics.Counter
+	incomplete *metrics.Counter
+	dropped    *metrics.Counter
 }
 
-func newMetrics(set *metrics.Set, names []string) *routerMetrics {
-	m := &routerMetrics{
-		reroutes:  set.Counter(`vm_rpc_reroutes_total{name="vminsert"}`),
-		processed: set.Counter(`vm_rpc_rerouted_rows_processed_total{name="vminsert"}`),
+func newMetrics(set *metrics.Set) *routerMetrics {
+	return &routerMetrics{
+		reroutes:   set.Counter(`vm_rpc_reroutes_total{name="vminsert"}`),
+		processed:  set.Counter(`vm_rpc_rerouted_rows_processed_total{name="vminsert"}`),
+		incomplete: set.Counter(`vm_rpc_rows_incompletely_replicated_total{name="vminsert"}`),
+		dropped:    set.Counter(`vm_rpc_rows_dropped_on_overload_total{name="vminsert"}`),
 	}
-	// Dashboards read it. Each row has one copy, so it stays 0.
-	set.Counter(`vm_rpc_rows_incompletely_replicated_total{name="vminsert"}`)
-	for _, name := range names {
-		labels := fmt.Sprintf(`{name="vminsert", addr=%q, rpc_call="metric_rows"}`, name)
-		m.from = append(m.from, set.Counter("vm_rpc_rows_rerouted_from_here_total"+labels))
-		m.to = append(m.to, set.Counter("vm_rpc_rows_rerouted_to_here_total"+labels))
-	}
-	return m
 }
 
-// detoured counts the rows of a share which prefer other nodes.
-func (m *routerMetrics) detoured(node int, s *share) {
-	for preferred, rows := range s.detoured {
-		if rows > 0 {
-			m.from[preferred].Add(rows)
-			m.to[node].Add(rows)
-		}
+// nodeMetrics counts the rows of one node that were sent where they did not belong.
+type nodeMetrics struct{ from, to *metrics.Counter }
+
+func newNodeMetrics(set *metrics.Set, name string) nodeMetrics {
+	labels := fmt.Sprintf(`{name="vminsert", addr=%q, rpc_call="metric_rows"}`, name)
+	return nodeMetrics{
+		from: set.Counter("vm_rpc_rows_rerouted_from_here_total" + labels),
+		to:   set.Counter("vm_rpc_rows_rerouted_to_here_total" + labels),
 	}
 }

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	"vmcluster/lib/consistenthash"
 	"vmcluster/lib/model"
 )
@@ -11,7 +13,6 @@ type view struct {
 	failed  []bool // failed within this call
 	usable  []bool // neither
 	healthy int    // number of usable nodes
-	left    int    // number of nodes not failed
 }
 
 // newView returns the view of a call at whose start the given nodes were to be avoided.
@@ -28,14 +29,11 @@ func (v *view) fail(node int) {
 }
 
 func (v *view) update() {
-	v.healthy, v.left = 0, 0
+	v.healthy = 0
 	for i := range v.usable {
 		v.usable[i] = !v.failed[i] && !v.avoided[i]
 		if v.usable[i] {
 			v.healthy++
-		}
-		if !v.failed[i] {
-			v.left++
 		}
 	}
 	if v.healthy > 0 {
@@ -57,65 +55,226 @@ func (v *view) pick(ring *consistenthash.Ring, hash uint64) (node, preferred int
 	return ring.FirstOf(hash, v.usable), preferred
 }
 
-// share is the part of a batch that goes to one node.
-type share struct {
-	batch *model.Batch
-	rows  int
-	// detoured[i] counts rows which are here although they prefer node i; nil when there are none.
-	detoured []int
-}
-
 // lists are the series of a batch by the node they go to: indexes in the batch.
 type lists [][]uint32
 
-// split distributes the series of src over shares, one per node; get makes
-// empty batches, and scratch is used for the call only. At least one node must be left.
-func (v *view) split(ring *consistenthash.Ring, src *model.Batch, get func() *model.Batch, scratch lists) []share {
-	shares := make([]share, ring.Len())
-	for node := range scratch {
-		scratch[node] = scratch[node][:0]
-	}
-	for i := range src.Len() {
-		rows := len(src.Samples(i))
-		if rows == 0 {
-			continue
-		}
-		node, preferred := v.pick(ring, src.Hash(i))
-		scratch[node] = append(scratch[node], uint32(i))
-		if node != preferred {
-			shares[node].detour(preferred, rows, ring.Len())
-		}
-	}
-	for node, list := range scratch {
-		if len(list) == 0 {
-			continue
-		}
-		s := &shares[node]
-		s.batch = get()
-		s.batch.AppendSome(src, list)
-		s.rows = s.batch.Rows()
-	}
-	return shares
+// plan says where the series of one batch go. It is pure.
+type plan struct {
+	ring   *consistenthash.Ring
+	view   *view
+	batch  *model.Batch
+	copies int
+	drop   []bool // rows which prefer these nodes are dropped; nil: none
+
+	// holders has the nodes of each series, counted from 1, copies of them each, 0 for a copy which has none. It is made when the first
+	// node fails: as long as none does, they are the first usable ones of the preference list.
+	holders []uint16
+
+	dropped  int   // rows
+	short    int   // rows which were spread over fewer nodes than copies
+	homeless int   // rows which no node is left for
+	from, to []int // rows which go elsewhere, by node
+
+	chosen, natural []uint64 // scratch
+	all             []bool   // all true
 }
 
-// detour notes rows which are in the share although they prefer another node.
-func (s *share) detour(preferred, rows, nodes int) {
-	if s.detoured == nil {
-		s.detoured = make([]int, nodes)
+func newPlan(ring *consistenthash.Ring, v *view, batch *model.Batch, copies int) *plan {
+	n := ring.Len()
+	counts := make([]int, 2*n)
+	p := &plan{ring: ring, view: v, batch: batch, copies: copies, from: counts[:n], to: counts[n:]}
+	if copies > 1 {
+		scratch := make([]uint64, 2*copies)
+		p.chosen, p.natural, p.all = scratch[:copies], scratch[copies:], slices.Repeat([]bool{true}, n)
 	}
-	s.detoured[preferred] += rows
+	return p
 }
 
-// soleTarget returns the node all series of src go to, or -1 when they go to
-// several or prefer an unusable one.
-func (v *view) soleTarget(ring *consistenthash.Ring, src *model.Batch) int {
+// soleTarget returns the node all series go to, or -1 when they go to several, prefer an unusable one, or are dropped.
+func (p *plan) soleTarget() int {
+	if p.copies > 1 {
+		return -1
+	}
 	sole := -1
-	for i := range src.Len() {
-		node := ring.First(src.Hash(i))
-		if !v.usable[node] || sole >= 0 && node != sole {
+	for i := range p.batch.Len() {
+		node := p.ring.First(p.batch.Hash(i))
+		if !p.view.usable[node] || sole >= 0 && node != sole || p.drops(node) {
 			return -1
 		}
 		sole = node
 	}
 	return sole
+}
+
+func (p *plan) drops(preferred int) bool { return p.drop != nil && p.drop[preferred] }
+
+// spread puts the series of the batch on the lists of their nodes. At least one node must be left.
+func (p *plan) spread(to lists) {
+	for i := range p.batch.Len() {
+		rows := len(p.batch.Samples(i))
+		switch {
+		case rows == 0:
+		case p.copies == 1:
+			p.spreadOne(uint32(i), rows, to)
+		default:
+			p.spreadMany(uint32(i), rows, to)
+		}
+	}
+}
+
+func (p *plan) spreadOne(i uint32, rows int, to lists) {
+	node, preferred := p.view.pick(p.ring, p.batch.Hash(int(i)))
+	if p.drops(preferred) {
+		p.dropped += rows
+		return
+	}
+	to[node] = append(to[node], i)
+	if node != preferred {
+		p.from[preferred] += rows
+		p.to[node] += rows
+	}
+}
+
+func (p *plan) spreadMany(i uint32, rows int, to lists) {
+	hash := p.batch.Hash(int(i))
+	if p.drop != nil && p.drop[p.ring.First(hash)] {
+		p.dropped += rows
+		return
+	}
+	nodes := p.ring.FillFirst(p.chosen, hash, p.view.usable)
+	for _, node := range nodes {
+		to[node] = append(to[node], i)
+	}
+	if len(nodes) < p.copies {
+		p.short += rows
+	}
+	if p.view.healthy < len(p.all) {
+		p.noteDetours(hash, nodes, rows)
+	}
+}
+
+// noteDetours counts the copies which are not where they would be if all nodes were usable.
+func (p *plan) noteDetours(hash uint64, nodes []uint64, rows int) {
+	natural := p.ring.FillFirst(p.natural, hash, p.all)
+	// Usable nodes keep their order, so those that stand in come last.
+	standIns := nodes
+	for _, node := range natural {
+		if p.view.usable[node] {
+			standIns = standIns[1:]
+		}
+	}
+	for _, node := range natural {
+		if len(standIns) > 0 && !p.view.usable[node] {
+			p.from[node] += rows
+			p.to[standIns[0]] += rows
+			standIns = standIns[1:]
+		}
+	}
+}
+
+// fail notes that a node does not take the series in the list (all of the batch when it is nil) and puts them on the lists of others, unless
+// enough others have them. Series which no node is left for are homeless. When to is nil, no other node is looked for.
+func (p *plan) fail(node int, list []uint32, to lists) {
+	if p.copies > 1 && p.holders == nil {
+		p.track()
+	}
+	p.view.fail(node)
+	n := len(list)
+	if list == nil {
+		n = p.batch.Len()
+	}
+	for k := range n {
+		i := uint32(k)
+		if list != nil {
+			i = list[k]
+		}
+		if rows := len(p.batch.Samples(int(i))); rows > 0 {
+			p.replace(node, i, rows, to)
+		}
+	}
+}
+
+// replace finds nodes in place of one that failed for series i.
+func (p *plan) replace(failed int, i uint32, rows int, to lists) {
+	hash := p.batch.Hash(int(i))
+	found := false
+	switch {
+	case p.copies > 1:
+		found = p.refill(failed, i, to)
+	case to != nil:
+		node := p.ring.FirstOf(hash, p.view.usable)
+		if found = node >= 0; found {
+			to[node] = append(to[node], i)
+			p.detour(failed, node, rows)
+		}
+	}
+	if !found {
+		p.homeless += rows
+	}
+}
+
+// dropHomeless drops the rows for which no node is left.
+func (p *plan) dropHomeless() { p.dropped, p.homeless = p.dropped+p.homeless, 0 }
+
+func (p *plan) detour(from, to, rows int) {
+	p.from[from] += rows
+	p.to[to] += rows
+}
+
+// refill gives series i a node for each copy that has none, as far as there are any, and reports whether it has one at all.
+func (p *plan) refill(failed int, i uint32, to lists) bool {
+	h := p.holdersOf(i)
+	if k := slices.Index(h, uint16(failed+1)); k >= 0 {
+		h[k] = 0
+	}
+	// The first usable nodes, as many as there are copies, hold one for each copy without a node that does not have the series yet.
+	for _, node := range p.ring.FillFirst(p.chosen, p.batch.Hash(int(i)), p.view.usable) {
+		free := slices.Index(h, 0)
+		if to == nil || free < 0 || slices.Contains(h, uint16(node+1)) {
+			continue
+		}
+		h[free] = uint16(node + 1)
+		to[node] = append(to[node], i)
+		p.detour(failed, int(node), len(p.batch.Samples(int(i))))
+	}
+	return slices.ContainsFunc(h, func(node uint16) bool { return node > 0 })
+}
+
+func (p *plan) holdersOf(i uint32) []uint16 {
+	return p.holders[int(i)*p.copies : (int(i)+1)*p.copies]
+}
+
+// track notes which nodes have which series. No node has failed yet.
+func (p *plan) track() {
+	p.holders = make([]uint16, p.batch.Len()*p.copies)
+	for i := range p.batch.Len() {
+		hash := p.batch.Hash(i)
+		if len(p.batch.Samples(i)) == 0 || p.drop != nil && p.drop[p.ring.First(hash)] {
+			continue
+		}
+		h := p.holdersOf(uint32(i))
+		for k, node := range p.ring.FillFirst(p.chosen, hash, p.view.usable) {
+			h[k] = uint16(node + 1)
+		}
+	}
+}
+
+// incomplete returns the rows with fewer copies than they should have, if all nodes which have not failed take what they got. Dropped ones do not count.
+func (p *plan) incomplete() int {
+	if p.holders == nil {
+		return p.short
+	}
+	rows := 0
+	for i := range p.batch.Len() {
+		n := 0
+		for _, node := range p.holdersOf(uint32(i)) {
+			if node > 0 {
+				n++
+			}
+		}
+		if n > 0 && n < p.copies {
+			rows += len(p.batch.Samples(i))
+		}
+	}
+	return rows
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,9 +63,9 @@ func nodeName(i int) string {
 func preferences(ring *consistenthash.Ring, out string) string {
 	var names []string
 	for key := range uint64(6) {
-		for _, i := range ring.AppendPreference(nil, hashOf(key), ring.Len()) {
-			if !strings.Contains(out, nodeName(i)) {
-				names = append(names, nodeName(i))
+		for _, i := range ring.FillFirst(make([]uint64, ring.Len()), hashOf(key), []bool{true, true, true, true}) {
+			if name := nodeName(int(i)); !strings.Contains(out, name) {
+				names = append(names, name)
 				break
 			}
 		}
@@ -72,10 +73,14 @@ func preferences(ring *consistenthash.Ring, out string) string {
 	return strings.Join(names, " ")
 }
 
-func TestSplitKeepsEveryRow(t *testing.T) {
-	ring := consistenthash.New([]string{"a", "b", "c"})
+func newTestPlan(t *testing.T, copies int, avoided ...bool) *plan {
+	t.Helper()
+	var names []string
+	for i := range avoided {
+		names = append(names, nodeName(i))
+	}
 	var src model.Batch
-	for i := range 100 {
+	for i := range 300 {
 		if err := src.AddSeries(model.TenantID{}, []model.Label{{Name: model.MetricNameLabel, Value: fmt.Sprint("m", i)}}); err != nil {
 			t.Fatal(err)
 		}
@@ -83,31 +88,93 @@ func TestSplitKeepsEveryRow(t *testing.T) {
 			src.AddSample(int64(j), float64(i))
 		}
 	}
-	v := newView([]bool{false, true, false})
-	shares := v.split(ring, &src, func() *model.Batch { return &model.Batch{} }, make(lists, ring.Len()))
-	rows, detoured := 0, 0
-	for node, s := range shares {
-		if s.batch == nil {
-			continue
-		}
-		if node == 1 {
-			t.Error("the avoided node gets rows")
-		}
-		if s.rows != s.batch.Rows() {
-			t.Errorf("share of node %d says %d rows and has %d", node, s.rows, s.batch.Rows())
-		}
-		rows += s.rows
-		for preferred, n := range s.detoured {
-			if preferred != 1 && n > 0 {
-				t.Errorf("%d rows of the healthy node %d went to %d", n, preferred, node)
+	return newPlan(consistenthash.New(names), newView(avoided), &src, copies)
+}
+
+// tally counts the rows of each node on the lists, and how many copies each series has.
+func tally(t *testing.T, p *plan, l lists, copies []int) (rows []int) {
+	t.Helper()
+	rows = make([]int, len(l))
+	for node, list := range l {
+		seen := map[uint32]bool{}
+		for _, i := range list {
+			if n := len(p.batch.Samples(int(i))); n == 0 || seen[i] {
+				t.Errorf("series %d with %d samples is listed for node %d, seen before: %v", i, n, node, seen[i])
 			}
-			detoured += n
+			seen[i] = true
+			rows[node] += len(p.batch.Samples(int(i)))
+			copies[i]++
 		}
 	}
-	if rows != src.Rows() || detoured == 0 {
-		t.Errorf("%d of %d rows, %d of them detoured", rows, src.Rows(), detoured)
+	return rows
+}
+
+func TestSpreadKeepsEveryRow(t *testing.T) {
+	for copies := 1; copies <= 4; copies++ {
+		p := newTestPlan(t, copies, false, true, false, false)
+		l, has := make(lists, 4), make([]int, p.batch.Len())
+		p.spread(l)
+		rows := tally(t, p, l, has)
+		want := min(copies, 3)
+		for i, n := range has {
+			if len(p.batch.Samples(i)) > 0 && n != want {
+				t.Fatalf("%d copies: series %d is on %d lists", copies, i, n)
+			}
+		}
+		detoured := sum(p.from)
+		if rows[1] > 0 || sum(rows) != want*p.batch.Rows() || p.from[1] != detoured || sum(p.to) != detoured || p.to[1] > 0 {
+			t.Errorf("%d copies of %d rows: spread %v, re-routed from %v to %v", copies, p.batch.Rows(), rows, p.from, p.to)
+		}
+		if all := copies < 4; all != (detoured > 0) || all == (p.short > 0) || p.incomplete() != p.short {
+			t.Errorf("%d copies: %d rows re-routed, %d short, %d incomplete", copies, detoured, p.short, p.incomplete())
+		}
+		if node := p.soleTarget(); node != -1 {
+			t.Errorf("the only target is %d", node)
+		}
 	}
-	if node := v.soleTarget(ring, &src); node != -1 {
-		t.Errorf("the only target is %d", node)
+}
+
+// When nodes fail one after the other, each series keeps as many different nodes as are left, and no node gets it twice.
+func TestFailuresKeepCopiesApart(t *testing.T) {
+	p := newTestPlan(t, 3, false, false, false, false, false)
+	l, has := make(lists, 5), make([]int, p.batch.Len())
+	p.spread(l)
+	tally(t, p, l, has)
+	held := slices.Clone(l)
+	for left, node := range []int{2, 0, 4, 1, 3} {
+		left = 4 - left
+		for _, i := range held[node] {
+			has[i]--
+		}
+		more := make(lists, 5)
+		p.fail(node, held[node], more)
+		tally(t, p, more, has)
+		held[node] = nil
+		for k := range more {
+			held[k] = append(held[k], more[k]...)
+		}
+		incomplete, homeless := 0, 0
+		for i, n := range has {
+			rows := len(p.batch.Samples(i))
+			if rows > 0 && n != min(left, 3) {
+				t.Fatalf("%d nodes left: series %d has %d copies", left, i, n)
+			}
+			if n == 0 {
+				homeless += rows
+			} else if n < 3 {
+				incomplete += rows
+			}
+		}
+		if p.incomplete() != incomplete || p.homeless != homeless {
+			t.Errorf("%d nodes left: %d rows are incomplete and %d homeless; want %d and %d", left, p.incomplete(), p.homeless, incomplete, homeless)
+		}
+		tally(t, p, held, make([]int, p.batch.Len())) // no node has a series twice
 	}
+}
+
+func sum(list []int) (n int) {
+	for _, x := range list {
+		n += x
+	}
+	return n
 }

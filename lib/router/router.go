@@ -2,14 +2,14 @@ package router
 
 import (
 	"context"
-	"fmt"
-	"strings"
+	"runtime"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"vmcluster/lib/consistenthash"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
@@ -22,50 +22,159 @@ type Node struct {
 	Name     string
 	Ingester storageapi.Ingester
 	Metadata storageapi.MetadataWriter // nil: the node takes none
+	// Reachable reports whether there is a connection that takes requests; nil means that nobody knows.
+	Reachable func() bool
 }
 
 // Options are the arguments of New.
 type Options struct {
-	Nodes   []Node // at least one, with distinct names
+	Config  Config
+	Nodes   []Node // at least one and as many as there are copies, with distinct names
 	Logger  *logger.Logger
 	Metrics *metrics.Set
+	Budget  *memory.Budget // sub-batches are part of it; nil means none
 }
 
 // Router spreads batches over nodes. It implements storageapi.Ingester and is
 // safe for concurrent use.
 type Router struct {
-	nodes   []Node
-	ring    *consistenthash.Ring
+	config  Config
 	logger  *logger.Logger
 	metrics *routerMetrics
+	set     *metrics.Set
+	budget  *memory.Budget
 	batches sync.Pool // *model.Batch
 	lists   sync.Pool // *lists
+	nodes   atomic.Pointer[nodeSet]
 
 	mu struct {
 		sync.Mutex
-		health []health
+		states map[string]*nodeState // of all nodes there ever were
+		former int                   // calls under way which use a former set
+		unused []chan struct{}       // to close when there are none
 	}
 }
 
 var _ storageapi.Ingester = (*Router)(nil)
 
+// nodeSet is the nodes of a call. It does not change, but for what the router's mutex guards.
+type nodeSet struct {
+	nodes  []Node
+	ring   *consistenthash.Ring
+	window window
+	states []*nodeState // guarded
+	users  int          // calls; guarded
+	former bool         // guarded
+}
+
+// nodeState is what is known of a node.
+type nodeState struct {
+	health  health
+	load    load
+	metrics nodeMetrics
+}
+
 // New returns a router over the nodes. It starts no goroutines and needs no Close.
 func New(o Options) (*Router, error) {
-	if len(o.Nodes) == 0 {
+	r := &Router{config: o.Config, logger: o.Logger, set: o.Metrics, budget: o.Budget, metrics: newMetrics(o.Metrics)}
+	r.config.ReplicationFactor = max(r.config.ReplicationFactor, 1)
+	if o.Config.ReplicationFactor < 0 {
+		return nil, errkind.New(errkind.BadRequest, "cannot keep -replicationFactor=%d copies of samples: set it to 1 or more", o.Config.ReplicationFactor)
+	}
+	r.mu.states = map[string]*nodeState{}
+	if _, err := r.SetNodes(o.Nodes); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// SetNodes replaces the nodes. Calls under way go on with those they began with; unused is closed when there are no such calls any more. What is known of nodes
+// that stay is kept. On an error, which is of kind BadRequest, nothing changes.
+func (r *Router) SetNodes(nodes []Node) (unused <-chan struct{}, err error) {
+	s, err := r.newSet(nodes)
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, n := range s.nodes {
+		if r.mu.states[n.Name] == nil {
+			r.mu.states[n.Name] = &nodeState{metrics: newNodeMetrics(r.set, n.Name)}
+		}
+		s.states[i] = r.mu.states[n.Name]
+	}
+	if old := r.nodes.Swap(s); old != nil {
+		old.former = true
+		r.mu.former += old.users
+	}
+	r.mu.unused = append(r.mu.unused, done)
+	r.tellUnusedLocked()
+	return done, nil
+}
+
+func (r *Router) tellUnusedLocked() {
+	if r.mu.former > 0 {
+		return
+	}
+	for _, done := range r.mu.unused {
+		close(done)
+	}
+	r.mu.unused = nil
+}
+
+// acquire returns the nodes, which stay what they are until they are released.
+func (r *Router) acquire() *nodeSet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.nodes.Load()
+	s.users++
+	return s
+}
+
+func (r *Router) release(s *nodeSet) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.users--
+	if s.former {
+		r.mu.former--
+		r.tellUnusedLocked()
+	}
+}
+
+// newSet checks a list of nodes.
+func (r *Router) newSet(nodes []Node) (*nodeSet, error) {
+	if len(nodes) == 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot route writes: there are no storage nodes; name at least one with -storageNode")
 	}
-	names := make([]string, len(o.Nodes))
+	if copies := r.config.ReplicationFactor; copies > len(nodes) {
+		return nil, errkind.New(errkind.BadRequest, "cannot keep -replicationFactor=%d copies of samples on %d storage nodes: name at least as many with -storageNode as there are copies, better %d, "+
+			"so that there are enough when some are lost", copies, len(nodes), 2*copies-1)
+	}
+	s := &nodeSet{nodes: make([]Node, len(nodes)), states: make([]*nodeState, len(nodes)), window: r.windowOf(len(nodes))}
+	names := make([]string, len(nodes))
 	seen := map[string]bool{}
-	for i, n := range o.Nodes {
+	for i, n := range nodes {
 		if seen[n.Name] {
 			return nil, errkind.New(errkind.BadRequest, "cannot route writes: storage node %q is given twice; name each node once", n.Name)
 		}
-		seen[n.Name], names[i] = true, n.Name
+		if n.Reachable == nil {
+			n.Reachable = func() bool { return true }
+		}
+		seen[n.Name], names[i], s.nodes[i] = true, n.Name, n
 	}
-	r := &Router{nodes: o.Nodes, ring: consistenthash.New(names), logger: o.Logger}
-	r.mu.health = make([]health, len(names))
-	r.metrics = newMetrics(o.Metrics, names)
-	return r, nil
+	s.ring = consistenthash.New(names)
+	return s, nil
+}
+
+// windowOf returns what may be under way to each of n nodes before they are full. Half of the calls an insert node works on may
+// wait for one node, and an eighth of the memory is for all nodes.
+func (r *Router) windowOf(n int) window {
+	w := window{pieces: runtime.GOMAXPROCS(0), bytes: 64 << 20}
+	if r.budget != nil {
+		w.bytes = min(max(r.budget.Limit()/8/int64(n), 1<<20), w.bytes)
+	}
+	return w
 }
 
 // maxPooledBatch is the size in bytes above which a sub-batch is not kept for reuse.
@@ -85,198 +194,51 @@ func (r *Router) putBatch(b *model.Batch) {
 	}
 }
 
-// split distributes a batch over the usable nodes.
-func (r *Router) split(v *view, batch *model.Batch) []share {
-	scratch, ok := r.lists.Get().(*lists)
-	if !ok {
-		made := make(lists, len(r.nodes))
-		scratch = &made
+// getLists returns empty lists for n nodes.
+func (r *Router) getLists(n int) *lists {
+	l, ok := r.lists.Get().(*lists)
+	if !ok || len(*l) != n {
+		made := make(lists, n)
+		return &made
 	}
-	defer r.lists.Put(scratch)
-	return v.split(r.ring, batch, r.getBatch, *scratch)
+	for node := range *l {
+		(*l)[node] = (*l)[node][:0]
+	}
+	return l
 }
 
-// Ingest stores the batch on the nodes its series prefer, or on others when those fail with a kind
+// waits reports whether rows wait for a node that failed in this way, instead of going to others. The disk of a read-only one may be full for days.
+func (r *Router) waits(kind errkind.Kind) bool {
+	switch kind {
+	case errkind.Overloaded:
+		return r.config.DisableRerouting
+	case errkind.Unavailable, errkind.Draining, errkind.Timeout:
+		return r.config.DisableReroutingOnUnavailable
+	}
+	return false
+}
+
+// watches reports whether calls look out for slow nodes.
+func (r *Router) watches(s *nodeSet) bool {
+	return r.config.ReplicationFactor == 1 && !r.config.DisableRerouting && len(s.nodes) >= 3
+}
+
+// Ingest stores each row of the batch on the nodes its series prefers, or on others when those fail with a kind
 // that says another node may take it. It returns after all nodes it asked have answered. The error
-// is of kind Unavailable when no node takes a part of the batch, and else that of the node that refused it.
+// is of kind Unavailable when no node takes a part of the batch, Overloaded when there is no memory for it, and else that of the node that refused it.
 func (r *Router) Ingest(ctx context.Context, batch *model.Batch) error {
 	if batch.Rows() == 0 {
 		return ctx.Err()
 	}
-	c := r.begin(ctx)
+	c := r.begin(ctx, batch)
 	defer c.end()
-	if node := c.view.soleTarget(r.ring, batch); node >= 0 {
-		// The common case of a single node, and of small batches: no copy, no goroutine.
-		c.settle(outcome{node: node, batch: batch, borrowed: true, err: c.ingest(node, batch)})
-	} else {
-		c.send(r.split(c.view, batch))
+	c.start()
+	for len(c.flying) > 0 {
+		c.next()
 	}
-	for c.pending > 0 {
-		o := <-c.done
-		c.pending--
-		c.settle(o)
+	if c.err == nil {
+		r.metrics.dropped.Add(c.plan.dropped)
+		r.metrics.incomplete.Add(c.plan.incomplete())
 	}
 	return c.err
-}
-
-// call is one Ingest under way. It is used by the goroutine of the call only; senders
-// report through done.
-type call struct {
-	r       *Router
-	ctx     context.Context
-	view    *view
-	probes  []bool // nodes this call probes and has not reported on
-	why     []error
-	done    chan outcome
-	pending int
-	err     error
-}
-
-// outcome is the answer of one node to one piece.
-type outcome struct {
-	node     int
-	batch    *model.Batch
-	borrowed bool // the batch is the caller's own
-	err      error
-}
-
-func (r *Router) begin(ctx context.Context) *call {
-	n := len(r.nodes)
-	c := &call{r: r, ctx: ctx, probes: make([]bool, n), why: make([]error, n), done: make(chan outcome, n)}
-	avoided := make([]bool, n)
-	now := time.Now()
-	r.mu.Lock()
-	for i := range r.mu.health {
-		switch r.mu.health[i].ask(now) {
-		case avoid:
-			avoided[i] = true
-		case probe:
-			c.probes[i] = true
-		}
-	}
-	r.mu.Unlock()
-	c.view = newView(avoided)
-	return c
-}
-
-// end gives back probes which were not needed.
-func (c *call) end() {
-	for i, probing := range c.probes {
-		if probing {
-			c.r.mu.Lock()
-			c.r.mu.health[i].release()
-			c.r.mu.Unlock()
-		}
-	}
-}
-
-// send starts one sender per share.
-func (c *call) send(shares []share) {
-	for node := range shares {
-		s := &shares[node]
-		if s.batch == nil {
-			continue
-		}
-		c.r.metrics.detoured(node, s)
-		c.pending++
-		go func() {
-			c.done <- outcome{node: node, batch: s.batch, err: c.ingest(node, s.batch)}
-		}()
-	}
-}
-
-// maxAttempt is how long one node may take to answer when there are others. It is shorter than senders usually
-// wait, since a node that hangs would otherwise hold every call until its sender gives up, and never be noticed.
-const maxAttempt = 20 * time.Second
-
-// ingest sends one piece to one node.
-func (c *call) ingest(node int, batch *model.Batch) error {
-	ingester := c.r.nodes[node].Ingester
-	if len(c.r.nodes) == 1 {
-		return ingester.Ingest(c.ctx, batch)
-	}
-	ctx, cancel := context.WithTimeout(c.ctx, maxAttempt)
-	defer cancel()
-	err := ingester.Ingest(ctx, batch)
-	if err != nil && ctx.Err() != nil && c.ctx.Err() == nil {
-		return errkind.New(errkind.Timeout, "it has not answered within %s: %w", maxAttempt, err)
-	}
-	return err
-}
-
-// settle takes the answer to one piece: it notes the node's health and sends the rows
-// of a failed node elsewhere.
-func (c *call) settle(o outcome) {
-	defer func() {
-		if !o.borrowed {
-			c.r.putBatch(o.batch)
-		}
-	}()
-	if o.err == nil {
-		c.succeeded(o.node)
-		return
-	}
-	if c.ctx.Err() != nil {
-		c.fault(c.ctx.Err()) // tells nothing about the node
-		return
-	}
-	if !errkind.Of(o.err).TryElsewhere() {
-		c.succeeded(o.node) // the node is there and refuses this batch
-		name := c.r.nodes[o.node].Name
-		c.fault(errkind.New(errkind.Of(o.err), "cannot store %d rows at storage node %q: %w", o.batch.Rows(), name, o.err))
-		return
-	}
-	c.failed(o.node, o.err)
-	if c.view.left == 0 {
-		c.fault(c.unavailable(o.batch.Rows()))
-		return
-	}
-	if c.err == nil { // else the caller sends everything again
-		c.r.metrics.reroutes.Inc()
-		c.r.metrics.processed.Add(o.batch.Rows())
-		c.send(c.r.split(c.view, o.batch))
-	}
-}
-
-func (c *call) fault(err error) {
-	if c.err == nil {
-		c.err = err
-	}
-}
-
-func (c *call) succeeded(node int) {
-	c.probes[node] = false
-	c.r.mu.Lock()
-	recovered := c.r.mu.health[node].success()
-	c.r.mu.Unlock()
-	if recovered {
-		c.r.logger.Infof("storage node %q takes writes again", c.r.nodes[node].Name)
-	}
-}
-
-func (c *call) failed(node int, err error) {
-	c.probes[node] = false
-	c.why[node] = err
-	c.view.fail(node)
-	c.r.mu.Lock()
-	changed := c.r.mu.health[node].failure(time.Now(), err)
-	c.r.mu.Unlock()
-	if changed {
-		c.r.logger.Warnf("cannot write to storage node %q, its rows go to other nodes until it answers: %s", c.r.nodes[node].Name, err)
-	}
-}
-
-// unavailable is the error when all nodes have failed within the call.
-func (c *call) unavailable(rows int) error {
-	var b strings.Builder
-	wait := maxHint
-	for i, err := range c.why {
-		fmt.Fprintf(&b, "; %q: %s", c.r.nodes[i].Name, err)
-		if hint := errkind.RetryAfterOf(err); hint > 0 {
-			wait = min(wait, hint)
-		} else {
-			wait = min(wait, maxCoolDown)
-		}
-	}
-	return errkind.New(errkind.Unavailable, "cannot store %d rows: none of the %d storage nodes takes writes%s", rows, len(c.why), b.String()).WithRetryAfter(wait)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -27,11 +26,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeNode answers by a function and remembers the rows it acknowledged.
 type fakeNode struct {
-	mu    sync.Mutex
-	reply func() error
-	rows  map[string]int // samples by key and timestamp
-	calls int
+	mu     sync.Mutex
+	reply  func() error
+	rows   map[string]int // samples it acknowledged, by key and timestamp
+	halves []string       // samples it stored without acknowledging them
+	calls  int
 }
+
+// errHalf is the answer of a node which stores half of a batch and does not acknowledge any of it.
+var errHalf = errors.New("gone in the middle")
 
 func (n *fakeNode) set(reply func() error) {
 	n.mu.Lock()
@@ -48,6 +51,7 @@ func (n *fakeNode) Ingest(ctx context.Context, b *model.Batch) error {
 	}
 	if n.reply != nil {
 		if err := n.reply(); err != nil {
+			n.storeHalf(b, err)
 			return err
 		}
 	}
@@ -60,6 +64,17 @@ func (n *fakeNode) Ingest(ctx context.Context, b *model.Batch) error {
 		}
 	}
 	return nil
+}
+
+func (n *fakeNode) storeHalf(b *model.Batch, err error) {
+	if !errors.Is(err, errHalf) {
+		return
+	}
+	for i := range (b.Len() + 1) / 2 {
+		for _, s := range b.Samples(i) {
+			n.halves = append(n.halves, rowName(b.Key(i), s))
+		}
+	}
 }
 
 func rowName(key []byte, s model.Sample) string {
@@ -76,7 +91,9 @@ type cluster struct {
 	set   *metrics.Set
 }
 
-func newCluster(t testing.TB, n int) *cluster {
+func newCluster(t testing.TB, n int) *cluster { return newClusterWith(t, n, Config{}) }
+
+func newClusterWith(t testing.TB, n int, cfg Config) *cluster {
 	t.Helper()
 	c := &cluster{set: metrics.NewSet()}
 	var nodes []Node
@@ -85,13 +102,17 @@ func newCluster(t testing.TB, n int) *cluster {
 		c.nodes = append(c.nodes, f)
 		nodes = append(nodes, Node{Name: fmt.Sprintf("node%d:8400", i), Ingester: f})
 	}
-	r, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: c.set})
+	r, err := New(Options{Config: cfg, Nodes: nodes, Logger: logger.Discard(), Metrics: c.set})
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.nodes.Load().window.pieces = 2 // whatever the machine has
 	c.Router = r
 	return c
 }
+
+// health returns what is known of a node. Nothing may be under way.
+func (c *cluster) health(node int) *health { return &c.Router.nodes.Load().states[node].health }
 
 func (c *cluster) metric(t *testing.T, name string) string {
 	t.Helper()
@@ -240,7 +261,7 @@ func TestCanceledCallBlamesNoNode(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	for i := range c.nodes {
-		if c.Router.mu.health[i].kind != errkind.OK {
+		if c.health(i).kind != errkind.OK {
 			t.Errorf("node %d is blamed", i)
 		}
 	}
@@ -270,7 +291,7 @@ func TestHungNodeEndsWithTheContext(t *testing.T) {
 func TestHungNodeIsDetoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
-		c.Router.nodes[1].Ingester = blockingNode{}
+		c.Router.nodes.Load().nodes[1].Ingester = blockingNode{}
 		for i := range 3 {
 			b := makeBatch(t, 100, 1, i)
 			if err := c.Ingest(t.Context(), b); err != nil {
@@ -280,7 +301,7 @@ func TestHungNodeIsDetoured(t *testing.T) {
 				t.Errorf("%d rows are missing", n)
 			}
 		}
-		if kind := c.Router.mu.health[1].kind; kind != errkind.Timeout {
+		if kind := c.health(1).kind; kind != errkind.Timeout {
 			t.Errorf("the node counts as %s", kind)
 		}
 	})
@@ -307,61 +328,20 @@ func TestProbesAreGivenBack(t *testing.T) {
 	})
 }
 
-// Whatever nodes do: nil means that each row was acknowledged.
-func TestNoAcknowledgedRowIsLost(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	for round := range uint64(20) {
-		rng := rand.New(rand.NewPCG(seed, round))
-		c := newCluster(t, 1+rng.IntN(6))
-		for i, n := range c.nodes {
-			n.reply = moody(rand.New(rand.NewPCG(seed+round, uint64(i))))
-		}
-		var wg sync.WaitGroup
-		for w := range 4 {
-			wg.Go(func() { c.writeMuch(t, w) })
-		}
-		wg.Wait()
-	}
-}
-
-// moody returns replies that fail at random, mostly so that another node may take the rows.
-func moody(rng *rand.Rand) func() error {
-	kinds := []errkind.Kind{errkind.Unavailable, errkind.ReadOnly, errkind.Draining, errkind.Overloaded, errkind.Timeout, errkind.BadRequest, errkind.Internal}
-	failing := rng.Float64()
-	return func() error {
-		if rng.Float64() > failing {
-			return nil
-		}
-		kind := kinds[rng.IntN(5)]
-		if rng.IntN(20) == 0 {
-			kind = kinds[rng.IntN(len(kinds))]
-		}
-		return errkind.New(kind, "failed").WithRetryAfter(time.Nanosecond)
-	}
-}
-
-// writeMuch sends batches and looks for rows which were acknowledged and are nowhere.
-func (c *cluster) writeMuch(t *testing.T, writer int) {
-	acknowledged := 0
-	for k := range 30 {
-		b := makeBatch(t, 1+(k*7+writer)%40, 1+k%3, writer*1000+k)
-		err := c.Ingest(t.Context(), b)
-		if err != nil {
-			continue
-		}
-		acknowledged++
-		if n := c.missing(b); n > 0 {
-			t.Errorf("writer %d, batch %d: %d acknowledged rows are missing", writer, k, n)
-		}
-	}
-	t.Logf("writer %d: %d of 30 batches acknowledged", writer, acknowledged)
-}
-
 func TestBadNodeLists(t *testing.T) {
-	for _, nodes := range [][]Node{nil, {{Name: "a"}, {Name: "b"}, {Name: "a"}}} {
-		if _, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()}); errkind.Of(err) != errkind.BadRequest {
-			t.Errorf("%v gives error %v", nodes, err)
+	for _, tc := range []struct {
+		nodes  []Node
+		copies int
+		says   string
+	}{
+		{nil, 1, "-storageNode"},
+		{[]Node{{Name: "a"}, {Name: "b"}, {Name: "a"}}, 1, "twice"},
+		{[]Node{{Name: "a"}, {Name: "b"}}, 3, "-replicationFactor=3 copies of samples on 2 storage nodes"},
+		{[]Node{{Name: "a"}, {Name: "b"}}, -1, "-replicationFactor=-1"},
+	} {
+		_, err := New(Options{Config: Config{ReplicationFactor: tc.copies}, Nodes: tc.nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+		if errkind.Of(err) != errkind.BadRequest || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%v and %d copies give error %v; want %q in it", tc.nodes, tc.copies, err, tc.says)
 		}
 	}
 }
@@ -399,24 +379,28 @@ func (nullIngester) Ingest(context.Context, *model.Batch) error { return nil }
 var _ storageapi.Ingester = nullIngester{}
 
 func BenchmarkIngest(b *testing.B) {
-	for _, n := range []int{1, 2, 4, 8} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var nodes []Node
-			for i := range n {
-				nodes = append(nodes, Node{Name: fmt.Sprint("node", i), Ingester: nullIngester{}})
-			}
-			r, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
-			if err != nil {
-				b.Fatal(err)
-			}
-			batch := makeBatch(b, 10_000, 1, 0)
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := r.Ingest(b.Context(), batch); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/row")
-		})
+	for _, n := range []int{1, 2, 3, 4, 8} {
+		for copies := 1; copies <= min(n, 3); copies++ {
+			b.Run(fmt.Sprintf("%d nodes/%d copies", n, copies), func(b *testing.B) { benchmarkIngest(b, n, copies) })
+		}
 	}
+}
+
+func benchmarkIngest(b *testing.B, n, copies int) {
+	var nodes []Node
+	for i := range n {
+		nodes = append(nodes, Node{Name: fmt.Sprint("node", i), Ingester: nullIngester{}})
+	}
+	r, err := New(Options{Config: Config{ReplicationFactor: copies}, Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := makeBatch(b, 10_000, 1, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.Ingest(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/row")
 }

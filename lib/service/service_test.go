@@ -201,16 +201,3 @@ func TestSharedFlagsSetBothComponents(t *testing.T) {
 		t.Fatalf("got %d %d %d, %v", a, b, c, err)
 	}
 }
-
-func TestNodeAddrs(t *testing.T) {
-	got, err := NodeAddrs([]string{"vmstorage-0.svc:8400", "10.0.0.1", "[::1]:9", "::1"}, "8400")
-	want := []NodeAddr{{"vmstorage-0.svc:8400", "vmstorage-0.svc:8400"}, {"10.0.0.1", "10.0.0.1:8400"}, {"[::1]:9", "[::1]:9"}, {"::1", "[::1]:8400"}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %v, %v", got, err)
-	}
-	for _, bad := range [][]string{nil, {""}, {"a", "a"}, {"http://a:1"}} {
-		if got, err := NodeAddrs(bad, "8400"); err == nil {
-			t.Errorf("%q gives %v; want an error", bad, got)
-		}
-	}
-}

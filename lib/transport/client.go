@@ -202,10 +202,13 @@ func (c *Client) Close() error {
 
 // keepConnected dials, serves the connection until it is lost, and dials again.
 func (c *Client) keepConnected() {
-	failures, greeted := 0, false
+	failures, greeted, left := 0, false, false
 	for c.ctx.Err() == nil {
 		conn, err := c.connect()
 		if err != nil {
+			if left {
+				err = errkind.New(errkind.Draining, "it has shut down and is not back: %w", err)
+			}
 			c.setDown(err)
 			failures++
 			c.pause(failures)
@@ -220,6 +223,7 @@ func (c *Client) keepConnected() {
 			c.opts.Logger.Infof("dialed -storageNode=%q again", c.opts.Addr)
 		}
 		err = conn.run(&c.wg)
+		left = conn.draining.Load()
 		if failures++; time.Since(start) > 5*time.Second {
 			failures = 0
 		}

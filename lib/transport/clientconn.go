@@ -37,7 +37,7 @@ type clientConn struct {
 	draining atomic.Bool
 	// capabilities are those both sides have.
 	capabilities uint64
-	untold   *ClientStream // has got frames and does not know yet, since the next one is here; of the reading goroutine
+	untold       *ClientStream // has got frames and does not know yet, since the next one is here; of the reading goroutine
 
 	mu struct {
 		sync.Mutex

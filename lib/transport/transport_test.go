@@ -547,6 +547,16 @@ func TestShutdown(t *testing.T) {
 	if c.opts.Metrics.ConnectionErrors.Get() != 0 {
 		t.Error("a graceful stop counts as a lost connection")
 	}
+	// Until it is back, the node is one which has shut down and not one which cannot be reached for some reason.
+	eventually(t, "dialling has failed twice", func() bool { return c.opts.Metrics.DialErrors.Get() > 1 })
+	_, err = call(c, "e")
+	wantKind(t, err, errkind.Draining, `"node"`, "it has shut down", "nobody listens")
+	again := f.serve(nil)
+	eventually(t, "the node is reachable again", c.Reachable)
+	again.Close()
+	eventually(t, "the node is gone", func() bool { return !c.Reachable() })
+	_, err = call(c, "e")
+	wantKind(t, err, errkind.Unavailable, `"node"`)
 }
 
 // TestShutdownSpread checks that connections which were not told yet are served on.

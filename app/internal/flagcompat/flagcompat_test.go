@@ -33,13 +33,13 @@ func TestRegister(t *testing.T) {
 	fs := flag.NewFlagSet("test", flag.ContinueOnError)
 	real := fs.Bool("denyQueryTracing", false, "a flag the binary has")
 	Register(fs, Insert)
-	if err := fs.Parse([]string{"-replicationFactor=1", "-bigMergeConcurrency=3"}); err == nil {
+	if err := fs.Parse([]string{"-sortLabels", "-bigMergeConcurrency=3"}); err == nil {
 		t.Error("vminsert accepts a flag of vmstorage")
 	}
-	if err := fs.Parse([]string{"-replicationFactor=1", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
+	if err := fs.Parse([]string{"-cluster.tls=false", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
 		t.Errorf("got %v, %v", *real, err)
 	}
-	if err := fs.Parse([]string{"-replicationFactor=2"}); err == nil || !strings.Contains(err.Error(), "one copy") {
+	if err := fs.Parse([]string{"-cluster.tls"}); err == nil || !strings.Contains(err.Error(), "plain TCP") {
 		t.Errorf("got %v", err)
 	}
 }
