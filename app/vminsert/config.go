@@ -7,6 +7,7 @@ import (
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/nodelist"
@@ -19,6 +20,7 @@ import (
 type component struct {
 	http      httpserver.Config
 	insert    insertapi.Config
+	limits    tenantlimits.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	router    router.Config
@@ -29,6 +31,7 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8480")
 	c.insert.RegisterFlags(fs)
+	c.limits.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	c.router.RegisterFlags(fs)
@@ -43,7 +46,11 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
+	limits, err := tenantlimits.Start(env, &c.limits)
+	if err != nil {
+		return err
+	}
+	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Limits: limits, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,

@@ -3,12 +3,15 @@ package main
 import (
 	"flag"
 	"net/http"
+	"time"
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/readside"
+	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
+	"vmcluster/lib/multitenant"
 	"vmcluster/lib/nodelist"
 	"vmcluster/lib/service"
 	"vmcluster/lib/transport"
@@ -18,6 +21,8 @@ import (
 type component struct {
 	http      httpserver.Config
 	reads     readside.Config
+	tenants   multitenant.Config
+	limits    tenantlimits.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	nodes     nodelist.Config
@@ -30,6 +35,8 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8481")
 	c.reads.RegisterFlags(fs)
+	c.tenants.RegisterFlags(fs)
+	c.limits.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	c.nodes.RegisterFlags(fs, "vmselectAddr")
@@ -46,8 +53,13 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
+	limits, err := tenantlimits.Start(env, &c.limits)
+	if err != nil {
+		return err
+	}
+	everyone := multitenant.New(multitenant.Options{Stores: searcher, Config: &c.tenants, Metrics: env.Metrics, Now: time.Now})
 	reads := c.reads.Start(env, readside.Options{
-		Searcher: searcher, Catalog: searcher, Reducer: searcher, Metadata: searcher, DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
+		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Limits: limits, DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
 	})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{

@@ -3,7 +3,6 @@ package gather
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
@@ -105,47 +104,9 @@ func (g *Gather) Status(ctx context.Context, q *storageapi.StatusQuery) (storage
 	if err != nil {
 		return storageapi.Status{}, err
 	}
-	out := mergeStatus(list, max(1, q.TopN))
+	out := storageapi.MergeStatus(list, max(1, q.TopN))
 	out.Coverage = cov
 	return out, nil
-}
-
-func mergeStatus(list []storageapi.Status, topN int) storageapi.Status {
-	var out storageapi.Status
-	for i := range list {
-		out.TotalSeries += list[i].TotalSeries
-		out.TotalLabelPairs += list[i].TotalLabelPairs
-	}
-	sum := func(pick func(s *storageapi.Status) []storageapi.StatusEntry) []storageapi.StatusEntry {
-		return sumEntries(list, topN, pick)
-	}
-	out.SeriesByMetricName = sum(func(s *storageapi.Status) []storageapi.StatusEntry { return s.SeriesByMetricName })
-	out.SeriesByLabelName = sum(func(s *storageapi.Status) []storageapi.StatusEntry { return s.SeriesByLabelName })
-	out.SeriesByFocusLabelValue = sum(func(s *storageapi.Status) []storageapi.StatusEntry { return s.SeriesByFocusLabelValue })
-	out.SeriesByLabelPair = sum(func(s *storageapi.Status) []storageapi.StatusEntry { return s.SeriesByLabelPair })
-	out.ValuesByLabelName = sum(func(s *storageapi.Status) []storageapi.StatusEntry { return s.ValuesByLabelName })
-	return out
-}
-
-func sumEntries(list []storageapi.Status, topN int, pick func(s *storageapi.Status) []storageapi.StatusEntry) []storageapi.StatusEntry {
-	sums := map[string]*storageapi.StatusEntry{}
-	for i := range list {
-		for _, e := range pick(&list[i]) {
-			known := sums[e.Name]
-			if known == nil {
-				known = &storageapi.StatusEntry{Name: e.Name}
-				sums[e.Name] = known
-			}
-			known.Count += e.Count
-			known.Usage.Merge(e.Usage)
-		}
-	}
-	out := make([]storageapi.StatusEntry, 0, len(sums))
-	for _, e := range sums {
-		out = append(out, *e)
-	}
-	slices.SortFunc(out, storageapi.CompareStatusEntries)
-	return out[:min(topN, len(out))]
 }
 
 // NameStats implements storageapi.Catalog. The answer is whole or an error: usage that is missing cannot be told from none.

@@ -107,4 +107,7 @@ type SearchQuery struct {
 	KeysOnly bool
 	// Aspect is what is wanted of downsampled samples.
 	Aspect Aspect
+	// AllTenants asks for the series of all tenants, whatever Tenant is. They have the labels AccountLabel and ProjectLabel besides
+	// their own, which filters may name, and come tenant by tenant. Only package multitenant answers it.
+	AllTenants bool
 }

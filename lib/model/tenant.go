@@ -15,6 +15,12 @@ type TenantID struct {
 	ProjectID uint32
 }
 
+// The labels which name the tenant of a series where series of many tenants meet. Their values are decimal numbers.
+const (
+	AccountLabel = "vm_account_id"
+	ProjectLabel = "vm_project_id"
+)
+
 // TenantSize is the number of bytes a tenant takes at the start of a series key.
 const TenantSize = 8
 

@@ -289,9 +289,9 @@ func cutTenant(labels []model.Label) (t model.TenantID, rest []model.Label) {
 	rest = labels[:0]
 	for _, l := range labels {
 		switch l.Name {
-		case "vm_account_id":
+		case model.AccountLabel:
 			t.AccountID = tenantPart(l.Value)
-		case "vm_project_id":
+		case model.ProjectLabel:
 			t.ProjectID = tenantPart(l.Value)
 		default:
 			rest = append(rest, l)

@@ -113,7 +113,7 @@ func (ev *evaluation) decoder(r model.TimeRange) *Decoder {
 
 // stream reads the series of a selection from the source.
 func (ev *evaluation) stream(s *selection, visit func(s *EncodedSeries) error) error {
-	return ev.streamQuery(&model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect}, visit)
+	return ev.streamQuery(&model.SearchQuery{Tenant: ev.req.Tenant, AllTenants: ev.req.AllTenants, Range: s.r, Filters: s.filters, MaxSeries: ev.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect}, visit)
 }
 
 func (ev *evaluation) streamQuery(q *model.SearchQuery, visit func(s *EncodedSeries) error) (err error) {

@@ -88,7 +88,7 @@ func points(p *rollup.Params) int { return int((p.End-p.Start)/p.Step) + 1 }
 // fragment puts a call into the form in which it travels.
 func (ev *evaluation) fragment(c *rollupCall, s *selection, p *rollup.Params) *fragment.Fragment {
 	return &fragment.Fragment{
-		Search:   model.SearchQuery{Tenant: ev.req.Tenant, Range: s.r, Filters: s.filters, MaxSeries: ev.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect},
+		Search:   model.SearchQuery{Tenant: ev.req.Tenant, AllTenants: ev.req.AllTenants, Range: s.r, Filters: s.filters, MaxSeries: ev.cfg.MaxUniqueSeries, Detail: s.detail, Aspect: s.aspect},
 		Function: c.f.Name, Texts: c.texts, Args: c.args, KeepName: c.keepName,
 		Start: p.Start, End: p.End, Step: p.Step, Window: p.Window, Lookback: p.Lookback, MinStaleness: p.MinStaleness,
 		KeepStaleMarkers: p.KeepStaleMarkers, DedupIntervalMs: ev.reading.DedupIntervalMs,

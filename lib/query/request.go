@@ -9,7 +9,9 @@ import (
 // Request is a query to evaluate. All times are in milliseconds.
 type Request struct {
 	Tenant model.TenantID
-	Query  string
+	// AllTenants reads the series of all tenants, whatever Tenant is; see model.SearchQuery.
+	AllTenants bool
+	Query      string
 	// Start and End are the range. An instant query is evaluated at Start and ignores End.
 	Start int64
 	End   int64

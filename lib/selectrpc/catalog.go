@@ -179,7 +179,7 @@ func (w *itemWriter) nameStats(s storageapi.NameStats, err error) (storageapi.Co
 // nameStatsQuery puts the question into the fields of a query: max series is the largest number of requests plus one, so that 0 is
 // no limit.
 func nameStatsQuery(q *storageapi.NameStatsQuery) *query {
-	return &query{method: methodNameStats, search: model.SearchQuery{Tenant: q.Tenant, MaxSeries: max(0, q.MaxRequests+1)}, limit: q.Limit, text: q.Pattern}
+	return &query{method: methodNameStats, search: model.SearchQuery{Tenant: q.Tenant, AllTenants: q.AllTenants, MaxSeries: max(0, q.MaxRequests+1)}, limit: q.Limit, text: q.Pattern}
 }
 
 // nameStats is the reverse of nameStatsQuery.

@@ -4,6 +4,7 @@ import (
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/fragment"
+	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/transport"
@@ -88,6 +89,7 @@ const (
 // appendTo appends all fields; those a method does not need are zero and short.
 func (q *query) appendTo(dst []byte) []byte {
 	s := &q.search
+	invariants.Check(!s.AllTenants, "a storage node is asked for all tenants at once")
 	dst = append(dst, byte(q.method))
 	dst = s.Tenant.AppendTo(dst)
 	dst = codec.AppendVarint(dst, s.Range.Min)

@@ -13,7 +13,7 @@ var _ storageapi.MetadataReader = (*Client)(nil)
 
 // metadataQuery puts the question into the fields of a query: max series is the largest number of descriptions of a metric.
 func metadataQuery(q *storageapi.MetadataQuery) *query {
-	return &query{method: methodMetadata, search: model.SearchQuery{Tenant: q.Tenant, MaxSeries: q.LimitPerMetric}, limit: q.Limit, text: q.Metric}
+	return &query{method: methodMetadata, search: model.SearchQuery{Tenant: q.Tenant, AllTenants: q.AllTenants, MaxSeries: q.LimitPerMetric}, limit: q.Limit, text: q.Metric}
 }
 
 // metadata is the reverse of metadataQuery.

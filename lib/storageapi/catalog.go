@@ -87,6 +87,8 @@ func (u *Usage) Merge(other Usage) {
 // NameStatsQuery asks for NameStats.
 type NameStatsQuery struct {
 	Tenant model.TenantID
+	// AllTenants asks for the sums over all tenants, whatever Tenant is. Only package multitenant answers it.
+	AllTenants bool
 	// Limit is the largest number of records; 0 means all.
 	Limit int
 	// MaxRequests leaves out metrics which were asked for more often; negative means no limit.
@@ -136,4 +138,43 @@ func (q *NameStatsQuery) Select(usage map[string]Usage) ([]NameRecord, error) {
 // CompareStatusEntries orders entries by falling count, then by name.
 func CompareStatusEntries(a, b StatusEntry) int {
 	return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Name, b.Name))
+}
+
+// MergeStatus adds up what several stores or tenants counted. Values of a label which several of them have count as often. The lists are cut to topN.
+func MergeStatus(list []Status, topN int) Status {
+	var out Status
+	for i := range list {
+		out.TotalSeries += list[i].TotalSeries
+		out.TotalLabelPairs += list[i].TotalLabelPairs
+	}
+	sum := func(pick func(s *Status) []StatusEntry) []StatusEntry {
+		return sumEntries(list, topN, pick)
+	}
+	out.SeriesByMetricName = sum(func(s *Status) []StatusEntry { return s.SeriesByMetricName })
+	out.SeriesByLabelName = sum(func(s *Status) []StatusEntry { return s.SeriesByLabelName })
+	out.SeriesByFocusLabelValue = sum(func(s *Status) []StatusEntry { return s.SeriesByFocusLabelValue })
+	out.SeriesByLabelPair = sum(func(s *Status) []StatusEntry { return s.SeriesByLabelPair })
+	out.ValuesByLabelName = sum(func(s *Status) []StatusEntry { return s.ValuesByLabelName })
+	return out
+}
+
+func sumEntries(list []Status, topN int, pick func(s *Status) []StatusEntry) []StatusEntry {
+	sums := map[string]*StatusEntry{}
+	for i := range list {
+		for _, e := range pick(&list[i]) {
+			known := sums[e.Name]
+			if known == nil {
+				known = &StatusEntry{Name: e.Name}
+				sums[e.Name] = known
+			}
+			known.Count += e.Count
+			known.Usage.Merge(e.Usage)
+		}
+	}
+	out := make([]StatusEntry, 0, len(sums))
+	for _, e := range sums {
+		out = append(out, *e)
+	}
+	slices.SortFunc(out, CompareStatusEntries)
+	return out[:min(topN, len(out))]
 }

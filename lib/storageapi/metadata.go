@@ -24,7 +24,9 @@ type MetadataReader interface {
 // MetadataQuery asks for descriptions.
 type MetadataQuery struct {
 	Tenant model.TenantID
-	Metric string // only of this one; empty for all
+	// AllTenants asks for what is known to any tenant, whatever Tenant is. Only package multitenant answers it.
+	AllTenants bool
+	Metric     string // only of this one; empty for all
 	// Limit is the largest number of metrics, LimitPerMetric that of descriptions of each; 0 means no limit.
 	Limit, LimitPerMetric int
 }

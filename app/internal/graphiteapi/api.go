@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcluster/app/internal/selectapi"
+	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/graphite"
 	"vmcluster/lib/httpserver"
@@ -26,6 +27,9 @@ type Options struct {
 	Catalog  storageapi.Catalog
 	// Acquire waits for a place among the running requests.
 	Acquire func(ctx context.Context) (release func(), err error)
+	// Count counts an answered request of a tenant; nil does not.
+	Count   func(t model.TenantID, started time.Time)
+	Limits  *tenantlimits.Limiter // of tenants; nil has none
 	Logger  *logger.Logger
 	Metrics *metrics.Set
 	Budget  *memory.Budget
@@ -164,6 +168,9 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (a *API) serve(w http.ResponseWriter, r *request, route *route) {
+	if a.o.Count != nil {
+		defer a.o.Count(r.tenant, a.o.Now())
+	}
 	if route.cors {
 		httpserver.SetCORS(w.Header())
 	}
@@ -191,6 +198,11 @@ func (a *API) run(w http.ResponseWriter, r *request, route *route) error {
 	if route.timeout <= 0 {
 		return route.serve(w, r)
 	}
+	leave, err := a.o.Limits.AdmitQuery(r.tenant)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	release, err := a.o.Acquire(r.Context())
 	if err != nil {
 		return err

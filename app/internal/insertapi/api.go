@@ -5,12 +5,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"vmcluster/app/internal/tenantlimits"
+	"vmcluster/app/internal/tenantstat"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
@@ -33,7 +36,8 @@ type Options struct {
 	Metrics   *metrics.Set
 	Config    *Config
 	PathStyle PathStyle
-	Budget    *memory.Budget // of the process; nil means none
+	Limits    *tenantlimits.Limiter // nil: none
+	Budget    *memory.Budget        // of the process; nil means none
 }
 
 // API answers write requests. It is safe for concurrent use, starts no goroutines and needs no Close.
@@ -43,6 +47,7 @@ type API struct {
 	warn          *logger.Throttle
 	style         PathStyle
 	tenantHeaders bool
+	limits        *tenantlimits.Limiter // nil: none
 	limiter       *limiter
 	routes        [formatCount]route
 	unsupported   *metrics.Counter
@@ -56,6 +61,7 @@ type route struct {
 	errors    *metrics.Counter
 	rows      *metrics.Counter
 	perInsert *metrics.Histogram
+	tenants   *tenantstat.Counters[metrics.Counter] // of rows; nil in the single node
 }
 
 // New returns an API with its metrics registered.
@@ -65,6 +71,7 @@ func New(o Options) *API {
 		warn:          logger.NewThrottle(o.Logger, 5*time.Second),
 		style:         o.PathStyle,
 		tenantHeaders: o.Config.TenantHeaders,
+		limits:        o.Limits,
 		limiter:       newLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(), o.Metrics),
 		unsupported:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
 	}
@@ -82,6 +89,10 @@ func New(o Options) *API {
 
 func (a *API) addRoute(set *metrics.Set, f format, kind string, parse func(*protoparser.Request) (protoparser.Result, error)) {
 	path, protocol := metricLabels(a.style, f)
+	var tenants *tenantstat.Counters[metrics.Counter]
+	if a.style == Cluster {
+		tenants = tenantstat.New(set.Counter, "vm_tenant_inserted_rows_total", fmt.Sprintf("type=%q", kind))
+	}
 	labels := fmt.Sprintf(`{path=%q, protocol=%q}`, path, protocol)
 	a.routes[f] = route{
 		parse:     parse,
@@ -89,6 +100,7 @@ func (a *API) addRoute(set *metrics.Set, f format, kind string, parse func(*prot
 		errors:    set.Counter("vm_http_request_errors_total" + labels),
 		rows:      set.Counter(fmt.Sprintf("vm_rows_inserted_total{type=%q}", kind)),
 		perInsert: set.Histogram(fmt.Sprintf("vm_rows_per_insert{type=%q}", kind)),
+		tenants:   tenants,
 	}
 }
 
@@ -168,8 +180,8 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	req := protoparser.Request{
 		Body:     body,
 		Encoding: strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))),
-		Sink:     func(b *model.Batch) error { return a.ingester.Ingest(r.Context(), b) },
 	}
+	req.Sink = func(b *model.Batch) error { return a.store(r.Context(), rt, &req, b) }
 	if a.metadata != nil {
 		req.Metadata = func(list []model.Metadata) error {
 			ctx, cancel := context.WithTimeout(r.Context(), metadataTimeout)
@@ -179,6 +191,11 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	}
 	if err := a.readArgs(r, t, &req); err != nil {
 		return protoparser.Result{}, err
+	}
+	if !req.TenantFromLabels {
+		if err := a.limits.AdmitSamples(req.Tenant); err != nil {
+			return protoparser.Result{}, err
+		}
 	}
 	// Wait for the first byte before taking a slot, so that idle senders take none.
 	if _, err := body.Peek(1); err != nil && err != io.EOF {
@@ -193,6 +210,48 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	}
 	defer a.limiter.release()
 	return rt.parse(&req)
+}
+
+// store hands a batch on, and counts its rows by tenant.
+func (a *API) store(ctx context.Context, rt *route, req *protoparser.Request, b *model.Batch) error {
+	if req.TenantFromLabels && a.limits != nil {
+		for t := range tenantsOf(req, b) {
+			if err := a.limits.AdmitSamples(t); err != nil {
+				return err
+			}
+		}
+	}
+	err := a.ingester.Ingest(ctx, b)
+	if err != nil || rt.tenants == nil {
+		return err
+	}
+	for t, rows := range tenantsOf(req, b) {
+		rt.tenants.Of(t).Add(rows)
+		a.limits.CountSamples(t, rows)
+	}
+	return nil
+}
+
+// tenantsOf returns the tenants of a batch, each run of series of one, with the number of rows.
+func tenantsOf(req *protoparser.Request, b *model.Batch) iter.Seq2[model.TenantID, int] {
+	return func(yield func(t model.TenantID, rows int) bool) {
+		if !req.TenantFromLabels {
+			yield(req.Tenant, b.Rows())
+			return
+		}
+		rows := 0
+		for i := range b.Len() {
+			rows += len(b.Samples(i))
+			t := model.SeriesKeyTenant(b.Key(i))
+			if i+1 < b.Len() && t == model.SeriesKeyTenant(b.Key(i+1)) {
+				continue
+			}
+			if !yield(t, rows) {
+				return
+			}
+			rows = 0
+		}
+	}
 }
 
 // readArgs takes tenant, extra labels and the default timestamp from the request.
@@ -272,10 +331,10 @@ func headerText(s string) string {
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	kind := errkind.Of(err)
 	status := kind.HTTPStatus()
-	if kind == errkind.Overloaded {
-		status = http.StatusServiceUnavailable // writers expect it; 429 stands for a full query queue
+	if kind == errkind.Overloaded && !tenantlimits.IsLimit(err) {
+		status = http.StatusServiceUnavailable // writers expect it; 429 stands for limits of their own
 	}
-	if status == http.StatusServiceUnavailable {
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds(err)))
 	}
 	if r.Context().Err() == nil {

@@ -9,6 +9,7 @@ import (
 	"vmcluster/app/internal/promqlapi"
 	"vmcluster/app/internal/remoteread"
 	"vmcluster/app/internal/selectapi"
+	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/query"
 	"vmcluster/lib/service"
 	"vmcluster/lib/storageapi"
@@ -40,6 +41,8 @@ type Options struct {
 	Metadata storageapi.MetadataReader
 	// DedupIntervalMs is -dedup.minScrapeInterval.
 	DedupIntervalMs int64
+	// Limits are those of tenants; nil has none.
+	Limits *tenantlimits.Limiter
 	// SingleNode serves the routes without tenants.
 	SingleNode bool
 	// DisableCORS is -http.disableCORS.
@@ -62,10 +65,10 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 	api := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Metadata: o.Metadata, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
 		SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs, DisableCORS: o.DisableCORS,
-		PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
+		Limits: o.Limits, PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
-		Config: &c.graphite, Select: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Acquire: api.Acquire, Logger: env.Logger, Metrics: env.Metrics,
+		Config: &c.graphite, Select: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Acquire: api.Acquire, Count: api.CountTenant, Limits: o.Limits, Logger: env.Logger, Metrics: env.Metrics,
 		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs,
 	})
 	return func(w http.ResponseWriter, r *http.Request) bool { return graphite.Handle(w, r) || api.Handle(w, r) }

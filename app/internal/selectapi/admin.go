@@ -47,16 +47,16 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 	if a.o.SingleNode {
 		route, ok := a.admin[strings.TrimPrefix(path, "/prometheus")]
 		if ok {
-			a.serveAdmin(w, r, model.TenantID{}, route)
+			a.serveAdmin(w, r, scope{}, route)
 		}
 		return ok
 	}
 	switch path {
 	case "/admin" + resetNamesPath:
-		a.serveAdmin(w, r, model.TenantID{}, a.admin[resetNamesPath])
+		a.serveAdmin(w, r, scope{}, a.admin[resetNamesPath])
 		return true
-	case "/api/v1/status/active_queries", "/api/v1/status/top_queries": // of all tenants
-		a.serve(w, &request{Request: r, started: a.o.Now()}, a.routes[path])
+	case "/api/v1/status/active_queries", "/api/v1/status/top_queries":
+		a.serve(w, &request{Request: r, scope: scope{all: true}, started: a.o.Now()}, a.routes[path])
 		return true
 	}
 	rest, ok := strings.CutPrefix(path, "/delete/")
@@ -64,7 +64,7 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 		return false
 	}
 	tenantText, suffix := a.cutTenant(r, rest)
-	tenant, err := model.ParseTenantID(tenantText)
+	tenant, err := parseScope(tenantText)
 	if err != nil || suffix != "prometheus"+deletePath {
 		a.refuse(w, r, errkind.New(errkind.NotFound, "unsupported path requested: %q; series are deleted at /delete/<accountID>[:<projectID>]/prometheus%s", r.URL.Path, deletePath))
 		return true
@@ -73,18 +73,9 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 	return true
 }
 
-// cutTenant splits what follows /select/ or /delete/ into the tenant, which may be in headers instead, and the rest.
-func (a *API) cutTenant(r *http.Request, path string) (tenant, rest string) {
-	tenant, rest, _ = strings.Cut(path, "/")
-	if tenant == "prometheus" && a.o.Config.TenantHeaders {
-		return tenantOfHeaders(r.Header), path
-	}
-	return tenant, rest
-}
-
 // serveAdmin is serve without leave for pages of other sites to call, and with plain errors.
-func (a *API) serveAdmin(w http.ResponseWriter, r *http.Request, tenant model.TenantID, route adminRoute) {
-	req := &request{Request: r, tenant: tenant, started: a.o.Now()}
+func (a *API) serveAdmin(w http.ResponseWriter, r *http.Request, tenant scope, route adminRoute) {
+	req := &request{Request: r, scope: tenant, started: a.o.Now()}
 	route.requests.Inc()
 	defer func() { route.duration.Update(a.o.Now().Sub(req.started).Seconds()) }()
 	if route.postOnly && r.Method != http.MethodPost {
@@ -112,11 +103,11 @@ func (a *API) deleteSeries(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	n, err := a.o.Catalog.DeleteSeries(r.Context(), &model.SearchQuery{Tenant: r.tenant, Filters: filters, MaxSeries: a.o.Config.MaxDeleteSeries})
+	n, err := a.o.Catalog.DeleteSeries(r.Context(), &model.SearchQuery{Tenant: r.tenant, AllTenants: r.all, Filters: filters, MaxSeries: a.o.Config.MaxDeleteSeries})
 	if err != nil {
 		return err
 	}
-	a.o.Logger.Infof("deleted %d series of tenant %s for %s: %q", n, r.tenant, r.RemoteAddr, httpserver.LoggedURI(r.Request))
+	a.o.Logger.Infof("deleted %d series of tenant %s for %s: %q", n, r.scope, r.RemoteAddr, httpserver.LoggedURI(r.Request))
 	w.Header().Set("X-Deleted-Series", strconv.Itoa(n))
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -1,7 +1,6 @@
 package selectapi
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -12,11 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
-	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/trace"
@@ -40,6 +39,8 @@ type Options struct {
 	DisableCORS bool
 	// PromQL answers in Prometheus' own dialect, by path such as /api/v1/query; nil leaves it out.
 	PromQL map[string]Handler
+	// Limits are those of tenants; nil has none.
+	Limits *tenantlimits.Limiter
 	// RemoteRead serves /api/v1/read; nil leaves it out.
 	RemoteRead Handler
 }
@@ -56,7 +57,8 @@ type API struct {
 	vmalert *Endpoint
 	rules   *httputil.ReverseProxy // to vmalert; nil without -vmalert.proxyURL
 
-	queries *queryLog
+	queries        *queryLog
+	tenantCounters *tenantCounters
 
 	limitReached *metrics.Counter
 	limitTimeout *metrics.Counter
@@ -69,7 +71,7 @@ type API struct {
 // request is one parsed read request.
 type request struct {
 	*http.Request
-	tenant  model.TenantID
+	scope
 	started time.Time
 	trace   *trace.Span // nil: not asked for
 }
@@ -136,6 +138,7 @@ func New(o Options) *API {
 	o.Metrics.Gauge("vm_concurrent_select_current", func() float64 { return float64(len(a.slots)) })
 	o.Metrics.Gauge("vm_concurrent_select_waiting", func() float64 { return float64(a.waiting.Load()) })
 	a.queries = newQueryLog(o.Config, o.Now)
+	a.tenantCounters = newTenantCounters(o.Metrics)
 	a.register()
 	a.admin = a.adminRoutes()
 	return a
@@ -205,13 +208,13 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	if a.o.SingleNode {
-		if a.handlePromQL(w, r, model.TenantID{}, path) {
+		if a.handlePromQL(w, r, scope{}, path) {
 			return true
 		}
-		return a.dispatch(w, r, model.TenantID{}, strings.TrimPrefix(path, "/prometheus"))
+		return a.dispatch(w, r, scope{}, strings.TrimPrefix(path, "/prometheus"))
 	}
 	if path == "/admin/tenants" {
-		a.serve(w, &request{Request: r, started: a.o.Now()}, a.routes[path])
+		a.serve(w, &request{Request: r, scope: scope{all: true}, started: a.o.Now()}, a.routes[path])
 		return true
 	}
 	if strings.HasPrefix(path, "/insert/") {
@@ -223,7 +226,7 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	tenantText, suffix := a.cutTenant(r, rest)
-	tenant, err := model.ParseTenantID(tenantText)
+	tenant, err := parseScope(tenantText)
 	if err != nil {
 		a.refuse(w, r, errkind.New(errkind.BadRequest, "cannot serve %q: %w; reads go to /select/<accountID>[:<projectID>]/prometheus/api/v1/...", r.URL.Path, err))
 		return true
@@ -243,11 +246,6 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// tenantOfHeaders returns the tenant of a request whose path names none.
-func tenantOfHeaders(h http.Header) string {
-	return cmp.Or(h.Get("AccountID"), "0") + ":" + cmp.Or(h.Get("ProjectID"), "0")
-}
-
 // isWritePath reports whether people who mixed up the two halves of the cluster would write here.
 func isWritePath(suffix string) bool {
 	return strings.Contains(suffix, "api/v1/write") || strings.Contains(suffix, "api/v1/push") || strings.Contains(suffix, "api/v1/import")
@@ -259,8 +257,8 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	httpserver.Error(w, r, a.o.Logger, err)
 }
 
-func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t model.TenantID, path string) bool {
-	req := &request{Request: r, tenant: t, started: a.o.Now()}
+func (a *API) dispatch(w http.ResponseWriter, r *http.Request, t scope, path string) bool {
+	req := &request{Request: r, scope: t, started: a.o.Now()}
 	if a.handleVMAlert(w, req, path) {
 		return true
 	}
@@ -288,6 +286,9 @@ func (a *API) serve(w http.ResponseWriter, r *request, route route) {
 	if !a.o.DisableCORS {
 		httpserver.SetCORS(w.Header())
 	}
+	if !a.o.SingleNode {
+		defer func() { a.tenantCounters.count(r.scope, a.o.Now().Sub(r.started)) }()
+	}
 	if err := route.Answer(func() error { return a.run(w, r, route) }); err != nil {
 		a.fail(w, r, route, err)
 	}
@@ -304,6 +305,13 @@ func (a *API) run(w http.ResponseWriter, r *request, route route) error {
 	timeout, err := timeoutArg(r.Request, route.timeout)
 	if err != nil {
 		return err
+	}
+	if !r.all {
+		release, err := a.o.Limits.AdmitQuery(r.tenant)
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	if err := a.acquire(r.Context()); err != nil {
 		return err

@@ -204,7 +204,7 @@ func combine(a, b [][]model.TagFilter) [][]model.TagFilter {
 
 // parseMetadataQuery builds the search query of the series and labels APIs. Without
 // start, it covers the current day (UTC).
-func parseMetadataQuery(r *http.Request, t model.TenantID, now time.Time) (*model.SearchQuery, error) {
+func parseMetadataQuery(r *http.Request, t scope, now time.Time) (*model.SearchQuery, error) {
 	const dayMs = 24 * 3600 * 1000
 	nowMs := now.UnixMilli()
 	end, err := timeArg(r, "end", nowMs, now)
@@ -220,9 +220,10 @@ func parseMetadataQuery(r *http.Request, t model.TenantID, now time.Time) (*mode
 		return nil, err
 	}
 	return &model.SearchQuery{
-		Tenant:   t,
-		Range:    model.TimeRange{Min: start, Max: max(start, end)},
-		Filters:  filters,
-		KeysOnly: true,
+		Tenant:     t.tenant,
+		AllTenants: t.all,
+		Range:      model.TimeRange{Min: start, Max: max(start, end)},
+		Filters:    filters,
+		KeysOnly:   true,
 	}, nil
 }

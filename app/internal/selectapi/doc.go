@@ -8,7 +8,7 @@
 //
 // Invariants:
 //
-//  1. A request has exactly one tenant, taken from its path or headers and
+//  1. A request is about one tenant, or about all if it says so; who, is taken from its path or headers and
 //     never from a query argument or a label.
 //  2. Errors of the query API are JSON with errorType being the status code as
 //     text; export and path errors are plain text.

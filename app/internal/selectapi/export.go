@@ -80,10 +80,11 @@ func (a *API) exportQuery(r *request) (*model.SearchQuery, error) {
 		return nil, err
 	}
 	return &model.SearchQuery{
-		Tenant:    r.tenant,
-		Range:     model.TimeRange{Min: start, Max: max(start, end)},
-		Filters:   filters,
-		MaxSeries: a.o.Config.MaxExportSeries,
+		Tenant:     r.tenant,
+		AllTenants: r.all,
+		Range:      model.TimeRange{Min: start, Max: max(start, end)},
+		Filters:    filters,
+		MaxSeries:  a.o.Config.MaxExportSeries,
 	}, nil
 }
 

@@ -26,7 +26,6 @@ type Handler func(w http.ResponseWriter, c *Call) error
 // ones, a tenant, parsed arguments, and a context which ends with its deadline. It belongs to the handler until that returns.
 type Call struct {
 	*http.Request
-	Tenant model.TenantID
 
 	api     *API
 	request *request
@@ -57,19 +56,19 @@ func (a *API) registerExtensions() {
 // extension makes a route of a handler.
 func (a *API) extension(h Handler) serveFunc {
 	return func(w http.ResponseWriter, r *request) error {
-		return h(w, &Call{Request: r.Request, Tenant: r.tenant, api: a, request: r, now: a.o.Now()})
+		return h(w, &Call{Request: r.Request, api: a, request: r, now: a.o.Now()})
 	}
 }
 
 // handlePromQL serves what is under /promql: the routes of the dialect, and all others as under /prometheus.
-func (a *API) handlePromQL(w http.ResponseWriter, r *http.Request, t model.TenantID, path string) bool {
+func (a *API) handlePromQL(w http.ResponseWriter, r *http.Request, t scope, path string) bool {
 	path, ok := strings.CutPrefix(path, promqlPrefix)
 	if !ok || len(a.promql) == 0 || !strings.HasPrefix(path, "/") {
 		return false
 	}
 	r = r.WithContext(context.WithValue(r.Context(), strictKey{}, true))
 	if route, ok := a.promql[path]; ok {
-		a.serve(w, &request{Request: r, tenant: t, started: a.o.Now()}, route)
+		a.serve(w, &request{Request: r, scope: t, started: a.o.Now()}, route)
 		return true
 	}
 	if a.dispatch(w, r, t, path) {
@@ -162,7 +161,7 @@ func (c *Call) Filters(selector []model.TagFilter) ([][]model.TagFilter, error) 
 
 // Search searches as the tenant of the call, and takes note of what is missing from the answer once it is closed.
 func (c *Call) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
-	q.Tenant = c.Tenant
+	q.Tenant, q.AllTenants = c.request.tenant, c.request.all
 	q.Range.Min = max(q.Range.Min, minTimeMs) // nothing is stored before
 	search := traceSearch(trace.From(ctx), q)
 	it, err := c.api.o.Searcher.Search(search.within(ctx), q)
@@ -202,7 +201,7 @@ func (n *noted) Close() error {
 // Running lists a query among those which run, until the result is called; then it counts among the last ones, and is
 // logged if it was slow. Times are in milliseconds.
 func (c *Call) Running(text string, start, end, step int64) (done func()) {
-	q := &query.Request{Tenant: c.Tenant, Query: text, Start: start, End: end, Step: step}
+	q := &query.Request{Tenant: c.request.tenant, AllTenants: c.request.all, Query: text, Start: start, End: end, Step: step}
 	ended := c.api.queries.begin(c.request, q)
 	return func() {
 		ended(0) // which is not known here

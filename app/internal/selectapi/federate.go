@@ -66,7 +66,7 @@ func (a *API) federateQuery(r *request) (*model.SearchQuery, error) {
 		return nil, err
 	}
 	return &model.SearchQuery{
-		Tenant: r.tenant, Range: model.TimeRange{Min: min(start, end), Max: end}, Filters: filters,
+		Tenant: r.tenant, AllTenants: r.all, Range: model.TimeRange{Min: min(start, end), Max: end}, Filters: filters,
 		MaxSeries: a.o.Config.MaxFederateSeries, Detail: model.NewestSample,
 	}, nil
 }

@@ -8,7 +8,7 @@ import (
 
 // metadata serves /api/v1/metadata: what senders have told of metrics.
 func (a *API) metadata(w http.ResponseWriter, r *request) error {
-	q := &storageapi.MetadataQuery{Tenant: r.tenant, Metric: r.Form.Get("metric")}
+	q := &storageapi.MetadataQuery{Tenant: r.tenant, AllTenants: r.all, Metric: r.Form.Get("metric")}
 	var err error
 	if q.Limit, err = intArg(r.Request, "limit", 0); err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 )
 
@@ -39,7 +38,7 @@ type activeQuery struct {
 
 // queryIdentity is what queries are grouped by.
 type queryIdentity struct {
-	tenant    model.TenantID
+	scope
 	text      string
 	rangeSecs int64
 }
@@ -83,7 +82,7 @@ func (l *queryLog) end(id uint64, active *activeQuery) {
 		return
 	}
 	q := active.request
-	ran := ranQuery{queryIdentity{q.Tenant, q.Query, (q.End - q.Start) / 1000}, now, duration, active.memory}
+	ran := ranQuery{queryIdentity{scope{q.Tenant, q.AllTenants}, q.Query, (q.End - q.Start) / 1000}, now, duration, active.memory}
 	if len(l.mu.ring) < most {
 		l.mu.ring = append(l.mu.ring, ran)
 		return
@@ -106,12 +105,12 @@ type activeJSON struct {
 	IsMultitenant *bool   `json:"is_multitenant,omitempty"`
 }
 
-// activeQueries serves /api/v1/status/active_queries, of all tenants.
-func (a *API) activeQueries(w http.ResponseWriter, _ *request) error {
+// activeQueries serves /api/v1/status/active_queries.
+func (a *API) activeQueries(w http.ResponseWriter, r *request) error {
 	body := struct {
 		Status string       `json:"status"`
 		Data   []activeJSON `json:"data"`
-	}{"ok", a.queries.running(a.o.SingleNode)}
+	}{"ok", a.queries.running(r.scope, a.o.SingleNode)}
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -119,8 +118,8 @@ func (a *API) activeQueries(w http.ResponseWriter, _ *request) error {
 	return writeJSON(w, text)
 }
 
-// running returns the running queries, the longest first.
-func (l *queryLog) running(singleNode bool) []activeJSON {
+// running returns the running queries which may be told to whom, the longest first.
+func (l *queryLog) running(to scope, singleNode bool) []activeJSON {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
@@ -128,13 +127,16 @@ func (l *queryLog) running(singleNode bool) []activeJSON {
 	for _, id := range slices.Sorted(maps.Keys(l.mu.active)) { // ids grow with time
 		x := l.mu.active[id]
 		q := x.request
+		if !to.sees(scope{q.Tenant, q.AllTenants}) {
+			continue
+		}
 		j := activeJSON{
 			Duration: fmt.Sprintf("%.3fs", now.Sub(x.started).Seconds()), ID: fmt.Sprintf("%016X", id), RemoteAddr: x.remoteAddr,
 			Query: q.Query, Start: q.Start, End: q.End, Step: q.Step,
 		}
 		if !singleNode {
 			account, project := strconv.FormatUint(uint64(q.Tenant.AccountID), 10), strconv.FormatUint(uint64(q.Tenant.ProjectID), 10)
-			j.AccountID, j.ProjectID, j.IsMultitenant = &account, &project, new(bool)
+			j.AccountID, j.ProjectID, j.IsMultitenant = &account, &project, &q.AllTenants
 		}
 		list = append(list, j)
 	}
@@ -183,7 +185,7 @@ func (a *API) topQueries(w http.ResponseWriter, r *request) error {
 	if lifetime != nil {
 		age = time.Duration(*lifetime) * time.Millisecond
 	}
-	groups := a.queries.totals(age)
+	groups := a.queries.totals(r.scope, age)
 	byCount := a.top(groups, topN, func(x, y *queryTotals) int { return cmp.Compare(y.count, x.count) }, nil)
 	byAverage := a.top(groups, topN, func(x, y *queryTotals) int { return cmp.Compare(y.average(), x.average()) }, func(t *queryTotals, out *topQuery) {
 		seconds := t.average().Seconds()
@@ -216,15 +218,15 @@ func (a *API) topQueries(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, text)
 }
 
-// totals groups the queries which ended within the given time.
-func (l *queryLog) totals(age time.Duration) []*queryTotals {
+// totals groups the queries which ended within the given time and may be told to whom.
+func (l *queryLog) totals(to scope, age time.Duration) []*queryTotals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	oldest := l.now().Add(-age)
 	groups := map[queryIdentity]*queryTotals{}
 	for i := range l.mu.ring {
 		ran := &l.mu.ring[i]
-		if ran.at.Before(oldest) {
+		if ran.at.Before(oldest) || !to.sees(ran.scope) {
 			continue
 		}
 		t := groups[ran.queryIdentity]
@@ -242,13 +244,13 @@ func (l *queryLog) totals(age time.Duration) []*queryTotals {
 // top returns the first groups in an order, equal ones by query.
 func (a *API) top(groups []*queryTotals, n int, order func(x, y *queryTotals) int, fill func(t *queryTotals, out *topQuery)) []topQuery {
 	slices.SortFunc(groups, func(x, y *queryTotals) int {
-		return cmp.Or(order(x, y), cmp.Compare(x.text, y.text), cmp.Compare(x.rangeSecs, y.rangeSecs), x.tenant.Compare(y.tenant))
+		return cmp.Or(order(x, y), cmp.Compare(x.text, y.text), cmp.Compare(x.rangeSecs, y.rangeSecs), x.tenant.Compare(y.tenant), cmp.Compare(x.String(), y.String()))
 	})
 	list := []topQuery{}
 	for _, t := range groups[:min(max(0, n), len(groups))] {
 		out := topQuery{Query: t.text, RangeSecs: t.rangeSecs, Count: t.count}
 		if !a.o.SingleNode {
-			out.AccountID, out.ProjectID, out.MultiTenant = &t.tenant.AccountID, &t.tenant.ProjectID, new(bool)
+			out.AccountID, out.ProjectID, out.MultiTenant = &t.tenant.AccountID, &t.tenant.ProjectID, &t.all
 		}
 		if fill != nil {
 			fill(t, &out)

@@ -24,12 +24,17 @@ func newLogTest(singleNode bool, last int) (*API, *time.Time) {
 
 func page(t *testing.T, serve serveFunc, args string) string {
 	t.Helper()
+	return pageOf(t, scope{all: true}, serve, args)
+}
+
+func pageOf(t *testing.T, to scope, serve serveFunc, args string) string {
+	t.Helper()
 	r := httptest.NewRequest("GET", "/?"+args, nil)
 	if err := r.ParseForm(); err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	if err := serve(w, &request{Request: r}); err != nil {
+	if err := serve(w, &request{Request: r, scope: to}); err != nil {
 		return err.Error()
 	}
 	return w.Body.String()
@@ -60,6 +65,11 @@ func TestActiveQueries(t *testing.T) {
 		want := `{"status":"ok","data":[{"duration":"0.600s","id":"` + id + `","remote_addr":"10.0.0.1:5",` + tenant + `"query":"up{a=\"b\"}","start":1000,"end":2000,"step":10` + multi + `}]}`
 		if got := page(t, a.activeQueries, ""); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		for to, want := range map[scope]string{{tenant: model.TenantID{AccountID: 7}}: want, {tenant: model.TenantID{AccountID: 7, ProjectID: 1}}: `{"status":"ok","data":[]}`} {
+			if got := pageOf(t, to, a.activeQueries, ""); got != want {
+				t.Errorf("told to tenant %s: %s", to, got)
+			}
 		}
 		end(0)
 		if got := page(t, a.activeQueries, ""); got != `{"status":"ok","data":[]}` {
@@ -95,5 +105,11 @@ func TestTopQueries(t *testing.T) {
 	run(a, now, 7, "q", time.Second)
 	if got := page(t, a.topQueries, ""); !strings.Contains(got, `{"accountID":7,"projectID":0,"query":"q","timeRangeSeconds":60,"count":1,"multiTenant":false}`) {
 		t.Errorf("of a cluster: %s", got)
+	}
+	a.queries.begin(&request{Request: httptest.NewRequest("GET", "/", nil)}, &query.Request{AllTenants: true, Query: "of all", Start: 1})(0)
+	for to, want := range map[scope]bool{{tenant: model.TenantID{AccountID: 7}}: true, {}: false} {
+		if got := pageOf(t, to, a.topQueries, ""); strings.Contains(got, `"q"`) != want || strings.Contains(got, "of all") {
+			t.Errorf("told to tenant %s: %s", to, got)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func (a *API) queryRequest(r *request) (*query.Request, error) {
 	if text == "" {
 		return nil, errkind.New(errkind.BadRequest, "missing `query` arg")
 	}
-	req := &query.Request{Tenant: r.tenant, Query: text, NoCache: boolArg(r.Request, "nocache"), NoPushDown: r.FormValue("pushdown") == "0"}
+	req := &query.Request{Tenant: r.tenant, AllTenants: r.all, Query: text, NoCache: boolArg(r.Request, "nocache"), NoPushDown: r.FormValue("pushdown") == "0"}
 	var err error
 	if req.Step, err = stepArg(r.Request); err != nil {
 		return nil, err
@@ -262,7 +262,7 @@ func (a *API) metadataQuery(r *request) (*model.SearchQuery, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	q, err := parseMetadataQuery(r.Request, r.tenant, a.o.Now())
+	q, err := parseMetadataQuery(r.Request, r.scope, a.o.Now())
 	return q, limit, err
 }
 

@@ -28,7 +28,7 @@ func (a *API) logStats(r *request, req *query.Request, s *queryStats) {
 	}
 	tenant := ""
 	if !a.o.SingleNode {
-		tenant = fmt.Sprintf(" tenant=%q", r.tenant.String())
+		tenant = fmt.Sprintf(" tenant=%q", r.scope.String())
 	}
 	figures := " failed=true"
 	if res := s.result; res != nil {

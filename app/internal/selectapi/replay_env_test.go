@@ -21,6 +21,7 @@ import (
 	"vmcluster/lib/metadata"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/multitenant"
 	"vmcluster/lib/query"
 	"vmcluster/lib/querysource"
 	"vmcluster/lib/router"
@@ -220,10 +221,11 @@ func (s *servers) readers(spec *replayServer, c *readConfig, stores map[string]*
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	everyone := multitenant.New(multitenant.Options{Stores: searcher, Config: &multitenant.Config{}, Metrics: set, Now: time.Now})
 	budget := memory.NewBudget(1 << 28)
-	engine := query.New(c.query, query.Options{Source: selectapi.NewSource(searcher, searcher, 0, set), Logger: logger.Discard(), Metrics: set, Budget: budget, Now: time.Now})
+	engine := query.New(c.query, query.Options{Source: selectapi.NewSource(everyone, everyone, 0, set), Logger: logger.Discard(), Metrics: set, Budget: budget, Now: time.Now})
 	reads := selectapi.New(selectapi.Options{
-		Config: c.reads, Searcher: searcher, Catalog: searcher, Metadata: searcher, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: time.Now, SingleNode: spec.single,
+		Config: c.reads, Searcher: everyone, Catalog: everyone, Metadata: everyone, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: time.Now, SingleNode: spec.single,
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
 		Config: c.graphite, Select: c.reads, Searcher: searcher, Catalog: searcher, Acquire: reads.Acquire, Logger: logger.Discard(), Metrics: set,

@@ -92,7 +92,7 @@ func (a *API) statusQuery(r *request) (*storageapi.StatusQuery, error) {
 	start := day.UnixMilli() - day.UnixMilli()%dayMs
 	return &storageapi.StatusQuery{
 		Search: model.SearchQuery{
-			Tenant: r.tenant, Range: model.TimeRange{Min: start, Max: start + dayMs - 1}, Filters: filters,
+			Tenant: r.tenant, AllTenants: r.all, Range: model.TimeRange{Min: start, Max: start + dayMs - 1}, Filters: filters,
 			MaxSeries: a.o.Config.MaxTSDBStatusSeries, KeysOnly: true,
 		},
 		FocusLabel: r.Form.Get("focusLabel"), TopN: topN,
@@ -114,6 +114,9 @@ func (a *API) topNArg(r *request) (int, error) {
 
 // seriesCount serves /api/v1/series/count.
 func (a *API) seriesCount(w http.ResponseWriter, r *request) error {
+	if r.all {
+		return errkind.New(errkind.Unprocessable, "multi-tenant request to /api/v1/series/count is not supported; ask for one tenant, or /api/v1/status/tsdb for the series of a day")
+	}
 	step := r.trace.Begin("count all series of the tenant")
 	n, err := a.o.Catalog.SeriesCount(step.Within(r.Context()), r.tenant)
 	step.End(": found %d", n.Value)
@@ -128,7 +131,7 @@ func (a *API) seriesCount(w http.ResponseWriter, r *request) error {
 
 // nameStats serves /api/v1/status/metric_names_stats.
 func (a *API) nameStats(w http.ResponseWriter, r *request) error {
-	q := &storageapi.NameStatsQuery{Tenant: r.tenant, Pattern: r.Form.Get("match_pattern")}
+	q := &storageapi.NameStatsQuery{Tenant: r.tenant, AllTenants: r.all, Pattern: r.Form.Get("match_pattern")}
 	for _, x := range []struct {
 		name string
 		to   *int

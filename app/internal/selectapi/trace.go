@@ -66,7 +66,7 @@ func traceSearch(s *trace.Span, q *model.SearchQuery) *searchTrace {
 	if s == nil {
 		return nil
 	}
-	return &searchTrace{Span: s.Begin("search series of tenant %s with %s in %s", q.Tenant, filtersText(q), q.Range)}
+	return &searchTrace{Span: s.Begin("search series of tenant %s with %s in %s", scope{q.Tenant, q.AllTenants}, filtersText(q), q.Range)}
 }
 
 // within returns a context in which the search notes its steps.
@@ -147,7 +147,7 @@ func (s *tracedReducer) Reduce(ctx context.Context, f *fragment.Fragment) (*quer
 	if parent == nil {
 		return s.reducer.Reduce(ctx, f)
 	}
-	step := parent.Begin("aggregate %s(%s) of tenant %s with %s in %s at the storage nodes", f.Aggregate, f.Function, f.Search.Tenant, filtersText(&f.Search), f.Search.Range)
+	step := parent.Begin("aggregate %s(%s) of tenant %s with %s in %s at the storage nodes", f.Aggregate, f.Function, scope{f.Search.Tenant, f.Search.AllTenants}, filtersText(&f.Search), f.Search.Range)
 	r, err := s.reducer.Reduce(step.Within(ctx), f)
 	switch {
 	case err != nil:
