@@ -10,7 +10,7 @@ PKG        ?= ./lib/...
 COUNT      ?= 6
 
 .PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
-	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables crash crash-long faults
+	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables crash crash-long props-long faults limits
 
 all: build
 
@@ -116,9 +116,18 @@ MINUTES ?= 60
 crash-long:
 	VMCLUSTER_CRASH_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -run TestCrashLong ./lib/storage
 
+# Random queries: points do not depend on the range, the number of nodes, of workers or the order of series. MINUTES for each property.
+props-long:
+	VMCLUSTER_QUERY_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -run TestProperty ./lib/query
+
 # Real processes: kill -9 under load, full disks, a disk that fails. Needs root for the file systems it mounts.
 faults:
 	$(GO) test -count=1 -timeout 20m -run 'TestKilled|TestReadersWhile|TestFullDisk|TestDiskFails|TestFrozen' ./app/apptest
+
+# Requests that ask for far too much, over SERIES series, with 256 MiB for each process.
+SERIES ?= 1000000
+limits:
+	VMCLUSTER_LIMITS_SERIES=$(SERIES) $(GO) test -v -count=1 -timeout 0 -run 'TestGreedy|TestHangUp' ./app/apptest
 
 # Kills storage processes under load and checks that nothing acknowledged is lost.
 bench-crash: vmbench

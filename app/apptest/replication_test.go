@@ -1,11 +1,15 @@
 package apptest
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 	"syscall"
 	"testing"
+
+	"vmcluster/app/internal/bench"
 )
 
 const newSeries = "vm_new_timeseries_created_total"
@@ -44,6 +48,63 @@ func TestRollingRestart(t *testing.T) {
 			c.checkCopies(l, copies)
 		})
 	}
+}
+
+// TestRollingRestartAtFullSpeed does it while a dataset is sent again and again, as fast as it is taken.
+func TestRollingRestartAtFullSpeed(t *testing.T) {
+	t.Parallel()
+	d := modestDataset(t)
+	c := startCluster(t, clusterOptions{nodes: 3, insertArgs: []string{"-replicationFactor=2"}, selectArgs: []string{"-dedup.minScrapeInterval=1ms"}})
+	d.send(t, c.writeURL("0"))
+	shares := map[*storageNode]float64{}
+	for _, n := range c.storage {
+		shares[n] = mustMetric(t, n.http, newSeries)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	sent := make(chan error, 1)
+	go func() { sent <- d.sendOn(ctx, c.writeURL("0")) }()
+	for pass := range rounds(2) {
+		for _, n := range c.storage {
+			others := c.registered(n)
+			n.stop(syscall.SIGTERM)
+			c.waitSent(20_000)
+			n.restart()
+			c.waitRows(n)
+			c.waitSent(20_000)
+			grown := c.registered(n) - others
+			t.Logf("pass %d, %s has %v series, the others have registered %v", pass+1, n.spec.name, shares[n], grown)
+			if grown > shares[n] || pass == 1 && grown > 0 {
+				t.Errorf("pass %d: while %s with its %v series was restarted, the others registered %v series", pass+1, n.spec.name, shares[n], grown)
+			}
+		}
+	}
+	stop()
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	c.waitWhole()
+	d.check(t, c.readURL("0"))
+}
+
+// sendOn sends the dataset again and again until ctx ends.
+func (d *modest) sendOn(ctx context.Context, root string) error {
+	for {
+		res, err := bench.Ingest(ctx, bench.IngestOptions{Dataset: d.dir, URL: root + "/api/v1/write", Conns: 4, ToScrape: math.MaxInt})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case res.Retries != 0:
+			return fmt.Errorf("%d requests were refused at first", res.Retries)
+		}
+	}
+}
+
+// waitSent waits until so many more rows are acknowledged by storage nodes.
+func (c *cluster) waitSent(rows float64) {
+	c.t.Helper()
+	waitMetric(c.t, mustMetric(c.t, c.insertAddr, "vm_rpc_rows_sent_total")+rows, c.insertAddr, "vm_rpc_rows_sent_total")
 }
 
 // restartUnderLoad restarts a node in an orderly way and returns how many series the other nodes have registered meanwhile.

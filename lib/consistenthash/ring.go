@@ -52,15 +52,10 @@ func (r *Ring) FirstOf(hash uint64, usable []bool) int {
 // FillFirst fills dst with the first usable nodes of the key's preference list and returns the part which
 // was filled; it is shorter than dst when fewer nodes are usable.
 func (r *Ring) FillFirst(dst []uint64, hash uint64, usable []bool) []uint64 {
-	clear(dst)
-	for i, seed := range r.seeds {
-		if !usable[i] {
-			continue
-		}
-		k := rank(hash, seed, i)
-		for j := range dst { // without branches, which would be guessed wrongly
-			dst[j], k = max(dst[j], k), min(dst[j], k)
-		}
+	if len(dst) == 2 { // two copies are what most have
+		dst[0], dst[1] = r.firstTwo(hash, usable)
+	} else {
+		r.fillRanks(dst, hash, usable)
 	}
 	for j := range dst {
 		if dst[j] == 0 {
@@ -69,6 +64,31 @@ func (r *Ring) FillFirst(dst []uint64, hash uint64, usable []bool) []uint64 {
 		dst[j] = uint64(node(dst[j]))
 	}
 	return dst
+}
+
+// fillRanks fills dst with the highest ranks in falling order. Where max and min are used for it, there are no branches to be guessed wrongly.
+func (r *Ring) fillRanks(dst []uint64, hash uint64, usable []bool) {
+	clear(dst)
+	for i, seed := range r.seeds {
+		if !usable[i] {
+			continue
+		}
+		k := rank(hash, seed, i)
+		for j := range dst {
+			dst[j], k = max(dst[j], k), min(dst[j], k)
+		}
+	}
+}
+
+// firstTwo is fillRanks for two.
+func (r *Ring) firstTwo(hash uint64, usable []bool) (first, second uint64) {
+	for i, seed := range r.seeds {
+		if usable[i] {
+			k := rank(hash, seed, i)
+			first, second = max(first, k), max(second, min(first, k))
+		}
+	}
+	return first, second
 }
 
 // maxNodes is the number of nodes whose index, counted from 1, fits the low bits of a rank.

@@ -187,17 +187,18 @@ func TestPlacementIsFrozen(t *testing.T) {
 
 func BenchmarkFillFirst(b *testing.B) {
 	for _, n := range []int{3, 4, 8, 32} {
-		r, usable, two := New(names(n)), slices.Repeat([]bool{true}, n), make([]uint64, 2)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			sum, h := uint64(0), uint64(1)
-			for range b.N {
-				h += 0x9e3779b97f4a7c15
-				sum += r.FillFirst(two, h, usable)[1]
-			}
-			if sum == 0 {
-				b.Fatal(sum)
-			}
-		})
+		for _, copies := range []int{2, 3} {
+			r, usable, dst := New(names(n)), slices.Repeat([]bool{true}, n), make([]uint64, copies)
+			b.Run(fmt.Sprintf("%d of %d", copies, n), func(b *testing.B) {
+				h := uint64(1)
+				for range b.N {
+					h += 0x9e3779b97f4a7c15
+					if got := r.FillFirst(dst, h, usable); len(got) != copies {
+						b.Fatal(got)
+					}
+				}
+			})
+		}
 	}
 }
 

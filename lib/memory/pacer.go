@@ -14,6 +14,10 @@ const (
 	leastHeadroom = 12 << 20
 	// leastShare is the part of what is alive that the heap may always grow.
 	leastShare = 0.1
+	// The heap may exceed the budget by backstopShare of it, and backstopBytes at least, before it is collected whatever was decided: a query
+	// can fill the budget in less time than there is between two decisions, with the room of the small heap before.
+	backstopShare = 8
+	backstopBytes = 32 << 20
 	// gcShare is the part of the CPU time that collections may take.
 	gcShare = 0.05
 	// tightGCShare is the same while the budget is nearly used up and garbage stands in the way of what is needed.
@@ -68,6 +72,10 @@ func (p *Pacer) Stop() {
 func (p *Pacer) run() {
 	defer close(p.done)
 	defer debug.SetGCPercent(goPercent)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		limit := p.budget.Limit()
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit + max(limit/backstopShare, backstopBytes)))
+	}
 	ticker := time.NewTicker(paceInterval)
 	defer ticker.Stop()
 	reader := newRuntimeReader()

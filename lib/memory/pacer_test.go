@@ -143,3 +143,22 @@ func TestBudget(t *testing.T) {
 		t.Errorf("%d in use; want 0", b.Used())
 	}
 }
+
+// TestBackstop: the heap is collected at the latest when it exceeds the budget by the backstop, and all is as before once the pacer has stopped.
+func TestBackstop(t *testing.T) {
+	t.Setenv("GOGC", "")
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetMemoryLimit(-1)
+	for budget, want := range map[int64]int64{64 * mib: 96 * mib, 1024 * mib: 1152 * mib} {
+		p := StartPacer(NewBudget(budget))
+		for deadline := time.Now().Add(10 * time.Second); debug.SetMemoryLimit(-1) != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("with a budget of %d bytes the heap may take %d; want %d", budget, debug.SetMemoryLimit(-1), want)
+			}
+		}
+		p.Stop()
+		if after := debug.SetMemoryLimit(-1); after != before {
+			t.Errorf("the limit was %d and is %d", before, after)
+		}
+	}
+}

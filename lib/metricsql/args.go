@@ -26,7 +26,7 @@ func CheckArgs(e Expr) error {
 		return errkind.New(errkind.Unprocessable, "cannot evaluate %s: unsupported function %q", String(e), name)
 	}
 	if want := s.checkCount(len(args)); want != "" {
-		return errkind.New(errkind.Unprocessable, "cannot evaluate %s(): unexpected number of args; got %d; want %s", name, len(args), want)
+		return errkind.New(errkind.Unprocessable, "cannot evaluate %s(): unexpected number of args; got %d; want %s, as in %[1]s(%[4]s)", name, len(args), want, s.usage())
 	}
 	for i, arg := range args {
 		if err := checkArg(s.argAt(i, len(args)), arg); err != nil {
@@ -34,6 +34,30 @@ func CheckArgs(e Expr) error {
 		}
 	}
 	return nil
+}
+
+// usage returns what the arguments stand for.
+func (s signature) usage() string {
+	var b strings.Builder
+	for i := range len(s.args) {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		switch s.args[i] {
+		case 's':
+			b.WriteString("number")
+		case 't', 'T':
+			b.WriteString(`"text"`)
+		case 'r':
+			b.WriteString("q[5m]")
+		default:
+			b.WriteString("q")
+		}
+		if s.middle && i == 1 || s.repeat > 0 && i == len(s.args)-1 {
+			b.WriteString(", ...")
+		}
+	}
+	return b.String()
 }
 
 // checkCount returns an empty string if n arguments are fine, else what is wanted.

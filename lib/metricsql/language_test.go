@@ -110,7 +110,7 @@ func TestCanonicalText(t *testing.T) {
 
 func TestErrorsSayWhereAndWhat(t *testing.T) {
 	for _, tc := range []struct{ q, want string }{
-		{"sum(a) +\n  größe ]", `line 2, column 9: unexpected "]"; want an operator or the end of the query; near "sum(a) +\n  größe ]"`},
+		{"sum(a) +\n  größe ]", `line 2, column 9: unexpected "]"; want an operator or the end of the query; there is nothing for it to close; near "sum(a) +\n  größe ]"`},
 		{``, `line 1, column 1: unexpected end of query; want an expression`},
 		{`rate(m[5m]`, `column 11: unexpected end of query; want "," or ")"`},
 		{`nosuch(m)`, `column 1: unsupported function "nosuch"`},

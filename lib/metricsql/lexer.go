@@ -93,7 +93,7 @@ func (l *lexer) lexPunct() token {
 	text := l.src[start : start+n]
 	if n == 1 && !strings.Contains("(){}[],+-*/%^=><@:", text) {
 		r, _ := utf8.DecodeRuneInString(l.src[start:])
-		return l.bad(start, "unexpected character %q", r)
+		return l.bad(start, "unexpected character %q%s", r, lookalike(r))
 	}
 	l.pos += n
 	return token{kind: tokPunct, pos: start, end: l.pos, text: text}
@@ -115,7 +115,7 @@ func (l *lexer) lexString(quote byte) token {
 	if quote == '`' {
 		n := strings.IndexByte(l.src[start+1:], '`')
 		if n < 0 {
-			return l.bad(start, "string is not closed: want %q", quote)
+			return l.bad(start, "string is not closed: there is no second %c", quote)
 		}
 		l.pos = start + n + 2
 		return token{kind: tokString, pos: start, end: l.pos, text: l.src[start+1 : l.pos-1]}
@@ -124,7 +124,7 @@ func (l *lexer) lexString(quote byte) token {
 	rest := l.src[start+1:]
 	for {
 		if rest == "" {
-			return l.bad(start, "string is not closed: want %q", quote)
+			return l.bad(start, "string is not closed: there is no second %c", quote)
 		}
 		if rest[0] == quote {
 			l.pos = len(l.src) - len(rest) + 1
@@ -132,7 +132,7 @@ func (l *lexer) lexString(quote byte) token {
 		}
 		r, multibyte, tail, err := strconv.UnquoteChar(rest, quote)
 		if err != nil {
-			return l.bad(len(l.src)-len(rest), "unknown escape in string %.10q", rest)
+			return l.bad(len(l.src)-len(rest), "unknown escape in string: %s; a backslash is written \\\\, or as it is between backticks", strconv.Quote(rest[:min(len(rest), 2)]))
 		}
 		if r < utf8.RuneSelf || !multibyte {
 			dst = append(dst, byte(r))

@@ -62,6 +62,7 @@ func (p *parser) parseSuffix(e Expr) (*RollupExpr, error) {
 // parseWindow parses [window], [window:step] and [window:]. It is empty if it
 // names a variable of dashboards which was not replaced.
 func (p *parser) parseWindow(r *RollupExpr) (empty bool, err error) {
+	open := p.tok.pos
 	p.lex.inWindow = true
 	p.advance()
 	if r.Window, err = p.parseDuration("a window such as 5m", false); err != nil {
@@ -80,7 +81,10 @@ func (p *parser) parseWindow(r *RollupExpr) (empty bool, err error) {
 		}
 	}
 	if !p.isPunct("]") {
-		return false, p.unexpected(`"]"`)
+		if p.tok.kind == tokEOF {
+			return false, p.unclosed(open, `"]"`)
+		}
+		return false, p.unexpected(`"]"; durations have no blanks: 1h30m`)
 	}
 	p.lex.inWindow = false
 	p.advance()
@@ -103,7 +107,7 @@ func (p *parser) parseDuration(want string, signed bool) (*DurationExpr, error) 
 	case tokNumber:
 		num := p.tok.num
 		if !num.isDuration && !num.plain {
-			return nil, p.unexpected(want)
+			return nil, p.unexpected(want + "; minutes are m, and there are no sizes or hexadecimal numbers here")
 		}
 		d.Millis, d.Steps, d.Text = num.millis, num.steps, p.tok.text
 		if num.plain {
@@ -201,6 +205,9 @@ func (p *parser) parseAt(r *RollupExpr) error {
 		negative = negative != p.isPunct("-")
 		p.advance()
 	}
+	if p.tok.kind == tokEOF {
+		return p.unexpected("a time such as 1767225600 or end()")
+	}
 	e, err := p.parsePrimary()
 	if err != nil {
 		return err
@@ -258,9 +265,11 @@ func (p *parser) parseGrouping(a *AggrExpr) (err error) {
 // parseLabelList parses a list of label names in parentheses.
 func (p *parser) parseLabelList() ([]string, error) {
 	p.mark(p.tok.pos, mark{role: roleLabelList})
-	if err := p.expect("("); err != nil {
-		return nil, err
+	open := p.tok.pos
+	if !p.isPunct("(") {
+		return nil, p.unexpected("label names in parentheses")
 	}
+	p.advance()
 	var labels []string
 	for !p.isPunct(")") {
 		switch {
@@ -282,7 +291,7 @@ func (p *parser) parseLabelList() ([]string, error) {
 		p.advance()
 	}
 	if !p.isPunct(")") {
-		return nil, p.unexpected(`"," or ")"`)
+		return nil, p.unclosed(open, wantComma)
 	}
 	p.advance()
 	return labels, nil
@@ -307,6 +316,10 @@ func (p *parser) parseBinaryModifiers(be *BinaryExpr) (err error) {
 			return err
 		}
 	}
+	if p.lacksLabels() {
+		p.advance()
+		return p.unexpected("label names in parentheses")
+	}
 	return p.parseFills(be)
 }
 
@@ -317,6 +330,20 @@ func (p *parser) isModifier(word string) bool {
 	}
 	ahead := p.peek()
 	return ahead.kind == tokPunct && ahead.text == "("
+}
+
+// lacksLabels reports whether on or ignoring is in hand with an operand behind it, so that it is no metric name.
+func (p *parser) lacksLabels() bool {
+	if !p.isKeyword("on") && !p.isKeyword("ignoring") {
+		return false
+	}
+	switch ahead := p.peek(); ahead.kind {
+	case tokString, tokNumber:
+		return true
+	case tokIdent:
+		return precedence(strings.ToLower(ahead.text)) == 0 && !isKeyword(ahead, "offset") && !isKeyword(ahead, "keep_metric_names") && !isKeyword(ahead, "limit")
+	}
+	return false
 }
 
 func (p *parser) parseJoin(be *BinaryExpr) (err error) {

@@ -33,7 +33,7 @@ func (p *parser) parse() (Expr, error) {
 		return nil, err
 	}
 	if p.tok.kind != tokEOF {
-		return nil, p.unexpected("an operator or the end of the query")
+		return nil, p.unexpected(wantOperator)
 	}
 	return e, nil
 }
@@ -229,7 +229,7 @@ func (p *parser) parsePrimary() (Expr, error) {
 			return p.parseSelector(pos, nil)
 		}
 	}
-	return nil, p.unexpected("an expression")
+	return nil, p.unexpected(wantExpr)
 }
 
 func (p *parser) parseNumber() Expr {
@@ -275,6 +275,7 @@ func (p *parser) parseParens() (Expr, error) {
 
 // parseArgs parses a list of expressions in parentheses.
 func (p *parser) parseArgs() ([]Expr, error) {
+	open := p.tok.pos
 	if err := p.expect("("); err != nil {
 		return nil, err
 	}
@@ -291,7 +292,7 @@ func (p *parser) parseArgs() ([]Expr, error) {
 		p.advance()
 	}
 	if !p.isPunct(")") {
-		return nil, p.unexpected(`"," or ")"`)
+		return nil, p.unclosed(open, wantComma)
 	}
 	p.advance()
 	return args, nil
@@ -301,7 +302,7 @@ func (p *parser) parseArgs() ([]Expr, error) {
 func (p *parser) parseIdent() (Expr, error) {
 	t := p.tok
 	if strings.HasPrefix(t.text, "$") {
-		return nil, p.unexpected("an expression")
+		return nil, p.unexpected(wantExpr)
 	}
 	ahead := p.peek()
 	if ahead.kind == tokPunct && ahead.text == "(" {
@@ -343,7 +344,7 @@ func (p *parser) parseCall() (Expr, error) {
 		return p.callBuiltinTemplate(t)
 	}
 	if FunctionKind(name) == KindUnknown {
-		return nil, p.errorAt(t.pos, "unsupported function %q; want a function of MetricsQL or the name of a template", t.text)
+		return nil, p.unknownFunction(t)
 	}
 	args, err := p.parseArgs()
 	if err != nil {

@@ -1,40 +1,21 @@
 package metricsql
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 
 	promparser "github.com/prometheus/prometheus/promql/parser"
+
+	"vmcluster/lib/query/promscript"
 )
 
 // promqlCorpus returns the queries of the scripts with which Prometheus tests its engine.
 func promqlCorpus(t testing.TB) []string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
-	if err != nil {
-		t.Skipf("cannot find the module of Prometheus, so its queries are not tried: %s", err)
-	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "promql/promqltest/testdata/*.test"))
-	if err != nil || len(files) == 0 {
-		t.Skipf("cannot find test scripts in the module of Prometheus (%v), so its queries are not tried", err)
-	}
-	instant := regexp.MustCompile(`^eval(?:_\w+)?\s+instant\s+at\s+\S+\s+(.*)$`)
-	ranged := regexp.MustCompile(`^eval(?:_\w+)?\s+range\s+from\s+\S+\s+to\s+\S+\s+step\s+\S+\s+(.*)$`)
 	var queries []string
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			for _, re := range []*regexp.Regexp{instant, ranged} {
-				if m := re.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
-					queries = append(queries, m[1])
-				}
+	for _, script := range promscript.Scripts(t) {
+		for _, c := range script.Commands {
+			if c.Eval != nil {
+				queries = append(queries, c.Eval.Query)
 			}
 		}
 	}

@@ -30,6 +30,7 @@ func isNameFilter(f model.TagFilter) bool {
 // parseSelector parses {filters}. The prefix holds what stands before the
 // braces: the filter on the name, or the filters of a template.
 func (p *parser) parseSelector(pos int, prefix []model.TagFilter) (Expr, error) {
+	open := p.tok.pos
 	p.advance()
 	var groups []filterGroup
 	for {
@@ -49,7 +50,7 @@ func (p *parser) parseSelector(pos int, prefix []model.TagFilter) (Expr, error) 
 		}
 	}
 	if !p.isPunct("}") {
-		return nil, p.unexpected(`",", "or" or "}"`)
+		return nil, p.unclosed(open, wantFilter)
 	}
 	p.advance()
 	sets, err := p.joinGroups(pos, prefix, groups)
@@ -174,7 +175,7 @@ func (p *parser) parseStringPart() (string, error) {
 			return "", nil
 		}
 	}
-	return "", p.unexpected("a string")
+	return "", p.unexpected("a string in quotes")
 }
 
 // joinGroups adds the prefix to all groups and settles the metric name.

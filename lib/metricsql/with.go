@@ -41,6 +41,7 @@ func (p *parser) parseWith() (Expr, error) {
 	p.mark(p.tok.pos, mark{role: roleTemplates})
 	outer := p.env
 	defer func() { p.env = outer }()
+	open := p.tok.pos
 	if err := p.expect("("); err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func (p *parser) parseWith() (Expr, error) {
 		p.advance()
 	}
 	if !p.isPunct(")") {
-		return nil, p.unexpected(`"," or ")"`)
+		return nil, p.unclosed(open, wantComma)
 	}
 	p.advance()
 	return p.parseExpr()
@@ -103,6 +104,7 @@ func (p *parser) parseDefinition(outer *binding) error {
 }
 
 func (p *parser) parseParams() ([]string, error) {
+	open := p.tok.pos
 	p.advance()
 	params := []string{}
 	for !p.isPunct(")") {
@@ -122,7 +124,7 @@ func (p *parser) parseParams() ([]string, error) {
 		p.advance()
 	}
 	if !p.isPunct(")") {
-		return nil, p.unexpected(`"," or ")"`)
+		return nil, p.unclosed(open, wantComma)
 	}
 	p.advance()
 	return params, nil
@@ -178,6 +180,7 @@ func (p *parser) parseTemplateTail(e Expr) (Expr, error) {
 }
 
 func (p *parser) parseTemplateArgs(t token, b *binding) ([]binding, error) {
+	open := p.tok.pos
 	if err := p.expect("("); err != nil {
 		return nil, err
 	}
@@ -197,9 +200,10 @@ func (p *parser) parseTemplateArgs(t token, b *binding) ([]binding, error) {
 		}
 		p.advance()
 	}
-	if err := p.expect(")"); err != nil {
-		return nil, err
+	if !p.isPunct(")") {
+		return nil, p.unclosed(open, wantComma)
 	}
+	p.advance()
 	if len(args) != len(b.params) {
 		return nil, p.errorAt(t.pos, "template %q is called with %d arguments; want %d", t.text, len(args), len(b.params))
 	}

@@ -55,3 +55,22 @@ func TestEscapeDotsNarrows(t *testing.T) {
 		t.Errorf("seed %d: only %d expressions were compared", seed, compiled)
 	}
 }
+
+// TestTreatDotsAsIs: the flag holds for both kinds of expressions, wherever the filter stands, and for them only.
+func TestTreatDotsAsIs(t *testing.T) {
+	source := newMemSource()
+	for _, host := range []string{"a.b", "axb"} {
+		source.add(map[string]string{"__name__": "m", "host": host}, []int64{oracleStart}, []float64{1})
+	}
+	for query, want := range map[string][2]float64{ // without and with the flag
+		`count(m{host=~"a.b"})`: {2, 1}, `count(m{host!~"a.b"}) or vector(0)`: {0, 1}, `count(m{host="a.b"})`: {1, 1}, `count(m{host=~"a.+"})`: {2, 2},
+		`sum(count_over_time(m{host=~"a.b"}[5m]) + on(host) m{host=~"a.b" or host=~"z"})`: {4, 2},
+	} {
+		for i, flag := range []string{"-search.treatDotsAsIsInRegexps=false", "-search.treatDotsAsIsInRegexps"} {
+			res, err := testEngine(t, source, flag).Query(t.Context(), &Request{Query: query, Start: oracleStart, NoCache: true})
+			if err != nil || len(res.Series) != 1 || res.Series[0].Values[0] != want[i] {
+				t.Errorf("%s with %s: %+v, %v; want %v", query, flag, res, err, want[i])
+			}
+		}
+	}
+}

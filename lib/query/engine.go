@@ -105,10 +105,7 @@ func (e *Engine) instant(ctx context.Context, r *Request) (*Result, error) {
 	}
 	step := r.Step
 	if step == 0 {
-		step = defaultStep
-		if lookback := e.lookback(r, 0); lookback > 0 {
-			step = lookback
-		}
+		step = e.InstantStep(r)
 	}
 	if step < 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot use step %dms: it must be positive", step)
@@ -199,9 +196,23 @@ func (e *Engine) latencyOffset(r *Request) int64 {
 
 // lookback returns how long values are carried; 0 means without limit.
 func (e *Engine) lookback(r *Request, step int64) int64 {
-	switch {
-	case e.cfg.SetLookbackToStep:
+	if e.cfg.SetLookbackToStep {
 		return step
+	}
+	return e.longestLookback(r)
+}
+
+// InstantStep returns the step of an instant query for which none is given.
+func (e *Engine) InstantStep(r *Request) int64 {
+	if lookback := e.longestLookback(r); lookback > 0 {
+		return lookback
+	}
+	return defaultStep
+}
+
+// longestLookback returns the lookback that is asked for, whatever the step; 0 means without limit.
+func (e *Engine) longestLookback(r *Request) int64 {
+	switch {
 	case r.MaxLookback != nil:
 		return *r.MaxLookback
 	case e.cfg.MaxLookback > 0:

@@ -198,6 +198,12 @@ func TestLookbackFlags(t *testing.T) {
 			t.Errorf("%s with %q\n got %v %v\nwant %s", tc.query, tc.flags, flat(res), err, tc.want)
 		}
 	}
+	for flags, want := range map[string]string{"-search.setLookbackToStep": "G 2", "-search.setLookbackToStep -search.maxLookback=1m": ""} {
+		res, err := testEngine(t, m, strings.Fields(flags)...).Query(context.Background(), &Request{Query: "G", Start: oracleStart + 2*minute, NoCache: true})
+		if got := flat(res); err != nil || strings.ReplaceAll(got, "120:", "") != want {
+			t.Errorf("an instant query with %q: %v %v; want %q", flags, got, err, want)
+		}
+	}
 	off := int64(0)
 	e := testEngine(t, m, "-search.maxLookback=30s")
 	res, err := e.QueryRange(context.Background(), &Request{Query: "G", Start: oracleStart, End: oracleStart + 9*minute, Step: minute, NoCache: true, MaxLookback: &off})
@@ -593,57 +599,6 @@ func randomFleet(rng *rand.Rand, series int) *memSource {
 	return m
 }
 
-func evalPoints(t *testing.T, e *Engine, query string, start, end, step int64) map[string]map[int64]float64 {
-	t.Helper()
-	lookback := int64(5000) // below any tolerated gap, which then does not depend on the range
-	res, err := e.QueryRange(context.Background(), &Request{Query: query, Start: start, End: end, Step: step, NoCache: true, MaxLookback: &lookback})
-	if err != nil {
-		t.Fatalf("%s: %s", query, err)
-	}
-	return pointsOf(res)
-}
-
-// The samples before the first window are read 5 minutes back only, and samples after
-// the last point are not read at all: some functions see more in the middle of a range. Their points may
-// differ at the seams of split ranges, so they are left out here.
-func seesBeyondWindow(query string) bool {
-	for _, name := range []string{"changes", "lag", "integrate", "mode_over_time", "rate", "increase"} {
-		if strings.Contains(query, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func TestSplitRangesGiveTheSamePoints(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 10 {
-		e := testEngine(t, randomFleet(rng, 7))
-		step := 5000 + rng.Int64N(60000)
-		start := oracleStart + rng.Int64N(600000)
-		points := 4 + rng.Int64N(40)
-		cut := 1 + rng.Int64N(points-2)
-		for _, query := range propertyQueries() {
-			if seesBeyondWindow(query) {
-				continue
-			}
-			whole := evalPoints(t, e, query, start, start+(points-1)*step, step)
-			parts := evalPoints(t, e, query, start, start+(cut-1)*step, step)
-			for name, more := range evalPoints(t, e, query, start+cut*step, start+(points-1)*step, step) {
-				if parts[name] == nil {
-					parts[name] = map[int64]float64{}
-				}
-				for ts, v := range more {
-					parts[name][ts] = v
-				}
-			}
-			comparePoints(t, query, whole, parts)
-		}
-	}
-}
-
 func comparePoints(t *testing.T, query string, want, got map[string]map[int64]float64) {
 	t.Helper()
 	if len(want) != len(got) {
@@ -657,39 +612,6 @@ func comparePoints(t *testing.T, query string, want, got map[string]map[int64]fl
 			if w, ok := got[name][ts]; !ok || !closeEnough(v, w) {
 				t.Fatalf("%s: %s at %d is %v and %v", query, name, ts, v, w)
 			}
-		}
-	}
-}
-
-func TestInstantsEqualPointsOfRanges(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	lookback := int64(5000)
-	for range 10 {
-		e := testEngine(t, randomFleet(rng, 7))
-		step := 5000 + rng.Int64N(60000)
-		start := oracleStart + rng.Int64N(600000)
-		points := 2 + rng.Int64N(40)
-		at := start + rng.Int64N(points)*step
-		for _, query := range propertyQueries() {
-			if seesBeyondWindow(query) {
-				continue
-			}
-			res, err := e.Query(context.Background(), &Request{Query: query, Start: at, Step: step, NoCache: true, MaxLookback: &lookback})
-			if err != nil {
-				t.Fatalf("%s: %s", query, err)
-			}
-			got, want := map[string]map[int64]float64{}, map[string]map[int64]float64{}
-			for _, s := range res.Series {
-				got[model.LabelsString(s.Labels)] = map[int64]float64{at: s.Values[0]}
-			}
-			for name, row := range evalPoints(t, e, query, start, start+(points-1)*step, step) {
-				if v, ok := row[at]; ok {
-					want[name] = map[int64]float64{at: v}
-				}
-			}
-			comparePoints(t, query, want, got)
 		}
 	}
 }
@@ -708,21 +630,6 @@ func (s *shuffled) Select(ctx context.Context, q *model.SearchQuery) (SeriesIter
 	series := it.(*memIterator).series
 	s.rng.Shuffle(len(series), func(i, j int) { series[i], series[j] = series[j], series[i] })
 	return it, nil
-}
-
-func TestOrderOfSeriesDoesNotMatter(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	m := randomFleet(rng, 30)
-	plain, mixed := testEngine(t, m), testEngine(t, &shuffled{memSource: m, rng: rng})
-	for _, query := range propertyQueries() {
-		if strings.HasPrefix(query, "topk") {
-			continue // ties are broken by the order of the input
-		}
-		comparePoints(t, query, evalPoints(t, plain, query, oracleStart+300000, oracleStart+1200000, 30000),
-			evalPoints(t, mixed, query, oracleStart+300000, oracleStart+1200000, 30000))
-	}
 }
 
 // Many series are evaluated by several goroutines; the answer must be that of one.

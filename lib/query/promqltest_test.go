@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/query/promscript"
 )
 
 const (
@@ -28,18 +27,42 @@ func updateFlag() bool {
 
 var _ = flag.Bool("update", false, "rewrite the lists of passing cases under testdata")
 
-// promFiles returns the test scripts of the Prometheus module.
-func promFiles(t *testing.T) []string {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
-	if err != nil {
-		t.Skipf("cannot find the module with the test scripts: %s", err)
+// promCase is a case of a test script with the samples loaded before it.
+type promCase struct {
+	*promscript.Case
+	source     *memSource
+	histograms bool // a native histogram is expected or loaded
+}
+
+// promCases returns the cases of a script.
+func promCases(script *promscript.Script) []promCase {
+	source, histograms := newMemSource(), false
+	var cases []promCase
+	for _, c := range script.Commands {
+		switch {
+		case c.Eval != nil:
+			cases = append(cases, promCase{c.Eval, source, histograms || c.Eval.WantsHistogram()})
+		case c.Load == nil:
+			source, histograms = newMemSource(), false
+		default:
+			source = loaded(source, c.Load)
+			histograms = histograms || c.Load.Histograms || slices.ContainsFunc(c.Load.Series, func(s promscript.Series) bool { return s.Histogram })
+		}
 	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "promql", "promqltest", "testdata", "*.test"))
-	if err != nil || len(files) == 0 {
-		t.Skipf("no test scripts in the module: %v", err)
+	return cases
+}
+
+// loaded returns a source with more samples; the old one stays as it is, since earlier cases refer to it.
+func loaded(old *memSource, load *promscript.Load) *memSource {
+	source := newMemSource()
+	for _, s := range old.series {
+		source.add(labelMap(s.Labels), s.Timestamps, s.Values)
 	}
-	return files
+	for i := range load.Series {
+		times, values := load.Series[i].Samples(load.Step)
+		source.add(load.Series[i].Labels, times, values)
+	}
+	return source
 }
 
 // promReason says why cases are left out. Lines of the file are a pattern of the case, a pattern of the
@@ -68,11 +91,11 @@ func promReasons(t *testing.T) []*promReason {
 }
 
 func (r *promReason) covers(c *promCase) bool {
-	id := c.id
+	id := c.ID
 	if c.histograms {
 		id += " histograms"
 	}
-	return r.file.MatchString(id) && r.query.MatchString(c.query)
+	return r.file.MatchString(id) && r.query.MatchString(c.Query)
 }
 
 // TestPromQLScripts runs Prometheus' own test scripts. Cases in the pass list must
@@ -85,36 +108,29 @@ func TestPromQLScripts(t *testing.T) {
 	reasons := promReasons(t)
 	var passing []string
 	total := 0
-	for _, file := range promFiles(t) {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cases, err := parsePromScript(filepath.Base(file), string(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, script := range promscript.Scripts(t) {
+		cases := promCases(&script)
 		passed := 0
 		for i := range cases {
 			c := &cases[i]
 			diff := c.run(t)
 			if diff == "" {
-				passing = append(passing, c.id)
+				passing = append(passing, c.ID)
 				passed++
 				continue
 			}
-			if listed[c.id] {
-				t.Errorf("%s passed before: %s\n    %s", c.id, c.query, diff)
+			if listed[c.ID] {
+				t.Errorf("%s passed before: %s\n    %s", c.ID, c.Query, diff)
 			}
 			i := slices.IndexFunc(reasons, func(r *promReason) bool { return r.covers(c) })
 			if i < 0 {
-				t.Errorf("%s fails without a reason in %s: %s\n    %s", c.id, promReasonFile, c.query, diff)
+				t.Errorf("%s fails without a reason in %s: %s\n    %s", c.ID, promReasonFile, c.Query, diff)
 				continue
 			}
 			reasons[i].used++
 		}
 		total += len(cases)
-		t.Logf("%-28s %d of %d cases pass", filepath.Base(file), passed, len(cases))
+		t.Logf("%-28s %d of %d cases pass", script.Name, passed, len(cases))
 	}
 	t.Logf("%d of %d cases pass", len(passing), total)
 	for _, r := range reasons {
@@ -140,27 +156,27 @@ func TestPromQLScripts(t *testing.T) {
 func (c *promCase) run(t *testing.T) string {
 	t.Helper()
 	switch {
-	case c.text:
+	case c.Text != nil:
 		return "a string is expected"
-	case slices.ContainsFunc(c.series, func(s promSeries) bool { return s.histogram }):
+	case c.WantsHistogram():
 		return "native histograms are expected"
-	case c.raw:
+	case c.RangeStep > 0:
 		return "the samples of a range vector are expected"
 	}
 	e := testEngine(t, c.source)
-	r := &Request{Query: c.query, Start: c.start, End: c.end, Step: c.step, NoCache: true}
+	r := &Request{Query: c.Query, Start: c.Start, End: c.End, Step: c.Step, NoCache: true}
 	var res *Result
 	var err error
-	if c.instant {
+	if c.Instant {
 		res, err = e.Query(context.Background(), r)
 	} else {
 		res, err = e.QueryRange(context.Background(), r)
 	}
-	if c.fails || err != nil {
-		if c.fails == (err != nil) {
+	if c.Fails || err != nil {
+		if c.Fails == (err != nil) {
 			return ""
 		}
-		return fmt.Sprintf("failure is expected: %v; error is %v", c.fails, err)
+		return fmt.Sprintf("failure is expected: %v; error is %v", c.Fails, err)
 	}
 	return c.compare(res)
 }
@@ -168,15 +184,15 @@ func (c *promCase) run(t *testing.T) string {
 // compare compares under the meaning of MetricsQL: points that are NaN do not exist.
 func (c *promCase) compare(res *Result) string {
 	want, order := map[string]map[int64]float64{}, []string{}
-	for _, s := range c.series {
+	for _, s := range c.Series {
 		points := map[int64]float64{}
-		for i, v := range s.values {
-			if s.present[i] && !math.IsNaN(v) {
-				points[c.timeOf(i)] = v
+		for i, v := range s.Values {
+			if s.Present[i] && !math.IsNaN(v) {
+				points[c.TimeOf(i)] = v
 			}
 		}
 		if len(points) > 0 {
-			key := labelKey(s.labels)
+			key := labelKey(s.Labels)
 			want[key] = points
 			order = append(order, key)
 		}
@@ -188,7 +204,7 @@ func (c *promCase) compare(res *Result) string {
 		s := &res.Series[i]
 		key := labelKey(labelMap(s.Labels))
 		points, ok := want[key]
-		if !ok || c.ordered && order[i] != key {
+		if !ok || c.Ordered && order[i] != key {
 			return fmt.Sprintf("series %s is not wanted, or not here", model.LabelsString(s.Labels))
 		}
 		if len(points) != len(s.Values) {
@@ -202,11 +218,4 @@ func (c *promCase) compare(res *Result) string {
 		}
 	}
 	return ""
-}
-
-func (c *promCase) timeOf(i int) int64 {
-	if c.instant {
-		return c.start
-	}
-	return c.start + int64(i)*c.step
 }

@@ -110,51 +110,55 @@ func (p *plan) drops(preferred int) bool { return p.drop != nil && p.drop[prefer
 
 // spread puts the series of the batch on the lists of their nodes. At least one node must be left.
 func (p *plan) spread(to lists) {
-	for i := range p.batch.Len() {
-		rows := len(p.batch.Samples(i))
-		switch {
-		case rows == 0:
-		case p.copies == 1:
-			p.spreadOne(uint32(i), rows, to)
-		default:
-			p.spreadMany(uint32(i), rows, to)
+	if p.copies > 1 {
+		p.spreadCopies(to)
+		return
+	}
+	batch, ring, v, drop := p.batch, p.ring, p.view, p.drop
+	for i := range batch.Len() {
+		rows := len(batch.Samples(i))
+		if rows == 0 {
+			continue
+		}
+		node, preferred := v.pick(ring, batch.Hash(i))
+		if drop != nil && drop[preferred] {
+			p.dropped += rows
+			continue
+		}
+		to[node] = append(to[node], uint32(i))
+		if node != preferred {
+			p.detour(preferred, node, rows)
 		}
 	}
 }
 
-func (p *plan) spreadOne(i uint32, rows int, to lists) {
-	node, preferred := p.view.pick(p.ring, p.batch.Hash(int(i)))
-	if p.drops(preferred) {
-		p.dropped += rows
-		return
-	}
-	to[node] = append(to[node], i)
-	if node != preferred {
-		p.from[preferred] += rows
-		p.to[node] += rows
+func (p *plan) spreadCopies(to lists) {
+	batch, ring, usable := p.batch, p.ring, p.view.usable
+	whole := p.view.healthy == len(p.all)
+	for i := range batch.Len() {
+		rows, hash := len(batch.Samples(i)), batch.Hash(i)
+		if rows == 0 {
+			continue
+		}
+		if p.drop != nil && p.drop[ring.First(hash)] {
+			p.dropped += rows
+			continue
+		}
+		nodes := ring.FillFirst(p.chosen, hash, usable)
+		for _, node := range nodes {
+			to[node] = append(to[node], uint32(i))
+		}
+		if !whole {
+			p.noteDetours(hash, nodes, rows)
+		}
 	}
 }
 
-func (p *plan) spreadMany(i uint32, rows int, to lists) {
-	hash := p.batch.Hash(int(i))
-	if p.drop != nil && p.drop[p.ring.First(hash)] {
-		p.dropped += rows
-		return
-	}
-	nodes := p.ring.FillFirst(p.chosen, hash, p.view.usable)
-	for _, node := range nodes {
-		to[node] = append(to[node], i)
-	}
+// noteDetours counts the copies which are not where they would be if all nodes were usable, and rows with too few.
+func (p *plan) noteDetours(hash uint64, nodes []uint64, rows int) {
 	if len(nodes) < p.copies {
 		p.short += rows
 	}
-	if p.view.healthy < len(p.all) {
-		p.noteDetours(hash, nodes, rows)
-	}
-}
-
-// noteDetours counts the copies which are not where they would be if all nodes were usable.
-func (p *plan) noteDetours(hash uint64, nodes []uint64, rows int) {
 	natural := p.ring.FillFirst(p.natural, hash, p.all)
 	// Usable nodes keep their order, so those that stand in come last.
 	standIns := nodes

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmcluster/lib/consistenthash"
 	"vmcluster/lib/errkind"
@@ -40,6 +41,7 @@ type Options struct {
 type Router struct {
 	config  Config
 	logger  *logger.Logger
+	warn    *logger.Throttle // of what happens to many calls
 	metrics *routerMetrics
 	set     *metrics.Set
 	budget  *memory.Budget
@@ -76,7 +78,7 @@ type nodeState struct {
 
 // New returns a router over the nodes. It starts no goroutines and needs no Close.
 func New(o Options) (*Router, error) {
-	r := &Router{config: o.Config, logger: o.Logger, set: o.Metrics, budget: o.Budget, metrics: newMetrics(o.Metrics)}
+	r := &Router{config: o.Config, logger: o.Logger, warn: logger.NewThrottle(o.Logger, 5*time.Second), set: o.Metrics, budget: o.Budget, metrics: newMetrics(o.Metrics)}
 	r.config.ReplicationFactor = max(r.config.ReplicationFactor, 1)
 	if o.Config.ReplicationFactor < 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot keep -replicationFactor=%d copies of samples: set it to 1 or more", o.Config.ReplicationFactor)
@@ -237,8 +239,19 @@ func (r *Router) Ingest(ctx context.Context, batch *model.Batch) error {
 		c.next()
 	}
 	if c.err == nil {
-		r.metrics.dropped.Add(c.plan.dropped)
-		r.metrics.incomplete.Add(c.plan.incomplete())
+		r.count(c.plan)
 	}
 	return c.err
+}
+
+// count counts rows of a call which was answered with success and did not get what they should.
+func (r *Router) count(p *plan) {
+	if n := p.dropped; n > 0 {
+		r.metrics.dropped.Add(n)
+		r.warn.Warnf("dropped %d rows, as -dropSamplesOnOverload says, since storage nodes or memory cannot keep up; add storage nodes, or memory if that is short", n)
+	}
+	if n := p.incomplete(); n > 0 {
+		r.metrics.incomplete.Add(n)
+		r.warn.Warnf("stored %d rows with fewer than -replicationFactor=%d copies, since too few storage nodes take them; nobody adds copies later, so bring the missing nodes back soon", n, p.copies)
+	}
 }

@@ -33,6 +33,7 @@ const writeChunk = 64 << 10
 // progressReader gives each read of the network its own deadline.
 type progressReader struct {
 	conn    net.Conn
+	read    func(b []byte) (int, error)
 	timeout time.Duration
 	count   func(n int)
 }
@@ -41,14 +42,14 @@ func (r *progressReader) Read(p []byte) (int, error) {
 	if err := r.conn.SetReadDeadline(time.Now().Add(r.timeout)); err != nil {
 		return 0, err
 	}
-	n, err := r.conn.Read(p)
+	n, err := r.read(p)
 	r.count(n)
 	return n, err
 }
 
 func newLink(conn net.Conn, maxFrame int, readTimeout time.Duration, buffers *bytesutil.Pool, count linkCounters) *link {
 	l := &link{conn: conn, maxFrame: maxFrame, buffers: buffers, countWritten: count.written}
-	l.reader = bufio.NewReaderSize(&progressReader{conn: conn, timeout: readTimeout, count: count.read}, 64<<10)
+	l.reader = bufio.NewReaderSize(&progressReader{conn: conn, read: socketReader(conn), timeout: readTimeout, count: count.read}, 64<<10)
 	l.out.limit = outboxLimit
 	l.out.wake = make(chan struct{}, 1)
 	if try := tryWriter(conn); try != nil {

@@ -104,6 +104,10 @@ type Server struct {
 	draining atomic.Bool
 	closed   chan struct{}
 
+	jobs    chan job     // taken by workers which wait
+	waiting atomic.Int64 // how many do
+	workers sync.WaitGroup
+
 	mu struct {
 		sync.Mutex
 		closed    bool
@@ -116,7 +120,7 @@ type Server struct {
 // NewServer returns a server which does nothing until Serve is called.
 func NewServer(o ServerOptions) *Server {
 	o.setDefaults()
-	s := &Server{opts: o, throttle: logger.NewThrottle(o.Logger, time.Second), closed: make(chan struct{})}
+	s := &Server{opts: o, throttle: logger.NewThrottle(o.Logger, time.Second), closed: make(chan struct{}), jobs: make(chan job)}
 	s.mu.listeners, s.mu.raw, s.mu.conns = map[net.Listener]struct{}{}, map[net.Conn]struct{}{}, map[*serverConn]struct{}{}
 	return s
 }
@@ -328,4 +332,42 @@ func (s *Server) Close() {
 		sc.fail(errClosed)
 	}
 	s.wg.Wait()
+	s.workers.Wait()
+}
+
+// job is a call to be served.
+type job struct {
+	r    *Responder
+	call Call
+}
+
+// maxWaiting is how many workers wait for calls while there are none.
+const maxWaiting = 16
+
+// start serves a call in a goroutine which has served others, if one waits: its stack has grown to what calls need.
+func (s *Server) start(j job) {
+	select {
+	case s.jobs <- j:
+	default:
+		s.workers.Go(func() { s.work(j) })
+	}
+}
+
+// work serves a call, and then others.
+func (s *Server) work(j job) {
+	for {
+		j.r.serve(j.call)
+		j.r.conn.wg.Done()
+		j = job{}
+		if s.waiting.Add(1) > maxWaiting {
+			s.waiting.Add(-1)
+			return
+		}
+		select {
+		case j = <-s.jobs:
+			s.waiting.Add(-1)
+		case <-s.closed:
+			return
+		}
+	}
 }

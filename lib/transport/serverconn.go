@@ -145,7 +145,8 @@ func (sc *serverConn) accept(f frame) error {
 	} else {
 		r.ctx, r.cancel = context.WithCancel(sc.ctx)
 	}
-	sc.wg.Go(func() { r.serve(call) })
+	sc.wg.Add(1)
+	sc.server.start(job{r, call})
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -48,6 +47,7 @@ type API struct {
 	style         PathStyle
 	tenantHeaders bool
 	limits        *tenantlimits.Limiter // nil: none
+	budget        *memory.Budget        // nil: none
 	limiter       *limiter
 	routes        [formatCount]route
 	unsupported   *metrics.Counter
@@ -72,6 +72,7 @@ func New(o Options) *API {
 		style:         o.PathStyle,
 		tenantHeaders: o.Config.TenantHeaders,
 		limits:        o.Limits,
+		budget:        o.Budget,
 		limiter:       newLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(), o.Metrics),
 		unsupported:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
 	}
@@ -214,44 +215,26 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 
 // store hands a batch on, and counts its rows by tenant.
 func (a *API) store(ctx context.Context, rt *route, req *protoparser.Request, b *model.Batch) error {
-	if req.TenantFromLabels && a.limits != nil {
-		for t := range tenantsOf(req, b) {
-			if err := a.limits.AdmitSamples(t); err != nil {
+	if rt.tenants == nil {
+		return a.ingester.Ingest(ctx, b)
+	}
+	tenants := a.tenantsOf(req, b)
+	if req.TenantFromLabels {
+		for _, x := range tenants {
+			if err := a.limits.AdmitSamples(x.tenant); err != nil {
 				return err
 			}
 		}
 	}
 	err := a.ingester.Ingest(ctx, b)
-	if err != nil || rt.tenants == nil {
+	if err != nil {
 		return err
 	}
-	for t, rows := range tenantsOf(req, b) {
-		rt.tenants.Of(t).Add(rows)
-		a.limits.CountSamples(t, rows)
+	for _, x := range tenants {
+		rt.tenants.Of(x.tenant).Add(x.rows)
+		a.limits.CountSamples(x.tenant, x.rows)
 	}
 	return nil
-}
-
-// tenantsOf returns the tenants of a batch, each run of series of one, with the number of rows.
-func tenantsOf(req *protoparser.Request, b *model.Batch) iter.Seq2[model.TenantID, int] {
-	return func(yield func(t model.TenantID, rows int) bool) {
-		if !req.TenantFromLabels {
-			yield(req.Tenant, b.Rows())
-			return
-		}
-		rows := 0
-		for i := range b.Len() {
-			rows += len(b.Samples(i))
-			t := model.SeriesKeyTenant(b.Key(i))
-			if i+1 < b.Len() && t == model.SeriesKeyTenant(b.Key(i+1)) {
-				continue
-			}
-			if !yield(t, rows) {
-				return
-			}
-			rows = 0
-		}
-	}
 }
 
 // readArgs takes tenant, extra labels and the default timestamp from the request.

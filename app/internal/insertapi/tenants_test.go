@@ -2,9 +2,14 @@ package insertapi
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestTenantRows counts rows by tenant, those which are stored.
@@ -27,5 +32,41 @@ func TestTenantRows(t *testing.T) {
 		if got := s.metric(t, `vm_tenant_inserted_rows_total{type="prometheus",`+labels+"}"); got != want {
 			t.Errorf("%s: %s rows are counted; want %s", labels, got, want)
 		}
+	}
+}
+
+// TestManyTenants counts what requests of many tenants store, known series and new ones, several requests at a time.
+func TestManyTenants(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	s := newServer(t, Cluster)
+	for range 4 {
+		var wg sync.WaitGroup
+		for k := range uint64(4) {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(seed, k))
+				var body strings.Builder
+				for range 1000 {
+					fmt.Fprintf(&body, "m{vm_account_id=\"%d\",vm_project_id=\"%d\",x=\"%d\"} 1 1\n", rng.IntN(20), rng.IntN(3), rng.IntN(5))
+				}
+				if code := s.do(http.MethodPost, "/insert/multitenant/prometheus/api/v1/import/prometheus", strings.NewReader(body.String())).Code; code != 204 {
+					t.Errorf("a write is answered %d", code)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	want := map[string]int{}
+	for _, row := range s.take() {
+		want[regexp.MustCompile(`^tenant (\S+)`).FindStringSubmatch(row)[1]]++
+	}
+	for tenant, rows := range want {
+		account, project, _ := strings.Cut(tenant, ":")
+		if got := s.metric(t, fmt.Sprintf(`vm_tenant_inserted_rows_total{type="prometheus",accountID=%q,projectID=%q}`, account, project)); got != fmt.Sprint(rows) {
+			t.Errorf("tenant %s: %s rows are counted; want %d", tenant, got, rows)
+		}
+	}
+	if len(want) < 50 {
+		t.Errorf("only %d tenants have rows", len(want))
 	}
 }

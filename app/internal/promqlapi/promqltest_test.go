@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,51 +15,29 @@ import (
 	"testing"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/query/promscript"
 )
 
 const excludedFile = "testdata/promqltest-excluded.txt"
 
 var update = flag.Bool("update", false, "rewrite the list of excluded cases under testdata")
 
-// promFiles returns the test scripts of the Prometheus module.
-func promFiles(t *testing.T) []string {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
-	if err != nil {
-		t.Skipf("cannot find the module with the test scripts: %s", err)
-	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "promql", "promqltest", "testdata", "*.test"))
-	if err != nil || len(files) == 0 {
-		t.Skipf("no test scripts in the module: %v", err)
-	}
-	return files
-}
-
 // TestPromQLScripts runs Prometheus' own test scripts: their series are written to our storage, and their queries sent to
 // our HTTP API. Each answer, right or not, is that of the same engine over a naive store. All cases pass but those which need what is not stored here; these are listed with the reason.
 func TestPromQLScripts(t *testing.T) {
 	var excluded []string
 	total, passed := 0, 0
-	for _, file := range promFiles(t) {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := filepath.Base(file)
-		commands, err := parsePromScript(name, string(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, script := range promscript.Scripts(t) {
 		args := []string{"-promql.experimental", "-promql.delayedNameRemoval"}
-		if name == "type_and_unit.test" {
+		if script.Name == "type_and_unit.test" {
 			args = append(args, "-promql.typeAndUnitLabels")
 		}
 		s := &scriptRun{t: t, env: newEnv(t, args...), naive: &naive{}}
 		s.env.store.shift = 40 * 24 * 3600_000
-		for i := range commands {
-			s.run(&commands[i])
+		for i := range script.Commands {
+			s.run(&script.Commands[i])
 		}
-		t.Logf("%-28s %d of %d cases pass", name, s.passed, s.total)
+		t.Logf("%-28s %d of %d cases pass", script.Name, s.passed, s.total)
 		total, passed = total+s.total, passed+s.passed
 		excluded = append(excluded, s.excluded...)
 	}
@@ -95,12 +71,12 @@ type scriptRun struct {
 	excluded   []string
 }
 
-func (s *scriptRun) run(c *promCommand) {
+func (s *scriptRun) run(c *promscript.Command) {
 	switch {
-	case c.eval != nil:
-		s.eval(c.eval)
-	case c.load:
-		s.load(c)
+	case c.Eval != nil:
+		s.eval(&promCase{c.Eval})
+	case c.Load != nil:
+		s.load(c.Load)
 	default:
 		s.tenant++
 		s.naive = &naive{}
@@ -108,22 +84,15 @@ func (s *scriptRun) run(c *promCommand) {
 	}
 }
 
-func (s *scriptRun) load(c *promCommand) {
-	s.histograms = s.histograms || c.histograms
-	s.starts = s.starts || c.starts
+func (s *scriptRun) load(c *promscript.Load) {
+	s.histograms = s.histograms || c.Histograms
+	s.starts = s.starts || c.Starts
 	loaded := &naive{}
-	for i := range c.series {
-		x := &c.series[i]
-		s.histograms = s.histograms || x.histogram
-		var times []int64
-		var values []float64
-		for k, v := range x.values {
-			if x.present[k] {
-				times, values = append(times, int64(k)*c.step), append(values, v)
-			}
-		}
-		if len(times) > 0 {
-			loaded.add(s.t, x.labels, times, values) // of samples with one time the last counts
+	for i := range c.Series {
+		x := &c.Series[i]
+		s.histograms = s.histograms || x.Histogram
+		if times, values := x.Samples(c.Step); len(times) > 0 {
+			loaded.add(s.t, x.Labels, times, values) // of samples with one time the last counts
 		}
 	}
 	for _, x := range loaded.series {
@@ -131,6 +100,9 @@ func (s *scriptRun) load(c *promCommand) {
 		s.env.ingest(s.t, model.TenantID{AccountID: s.tenant}, x.labels.Map(), x.times, x.values)
 	}
 }
+
+// promCase compares answers with what a case expects.
+type promCase struct{ *promscript.Case }
 
 func (s *scriptRun) eval(c *promCase) {
 	s.total++
@@ -143,13 +115,13 @@ func (s *scriptRun) eval(c *promCase) {
 	switch {
 	case s.starts:
 		reason = "start timestamps are not stored"
-	case s.histograms || slices.ContainsFunc(c.series, func(x promSeries) bool { return x.histogram }):
+	case s.histograms || c.WantsHistogram():
 		reason = "native histograms are not stored"
 	default:
-		s.t.Errorf("%s: %s\n    %s", c.id, c.query, diff)
+		s.t.Errorf("%s: %s\n    %s", c.ID, c.Query, diff)
 		return
 	}
-	s.excluded = append(s.excluded, c.id+"\t"+reason+"\t"+c.query)
+	s.excluded = append(s.excluded, c.ID+"\t"+reason+"\t"+c.Query)
 }
 
 // promAnswer is the JSON of an answer.
@@ -174,37 +146,37 @@ type promResult struct {
 
 // check evaluates the case and returns what is wrong, or an empty string.
 func (s *scriptRun) check(c *promCase) string {
-	args := url.Values{"query": {c.query}}
+	args := url.Values{"query": {c.Query}}
 	path := fmt.Sprintf("/select/%d/promql/api/v1/query", s.tenant)
-	if c.instant {
-		args.Set("time", seconds(c.start))
+	if c.Instant {
+		args.Set("time", seconds(c.Start))
 	} else {
 		path += "_range"
-		args.Set("start", seconds(c.start))
-		args.Set("end", seconds(c.end))
-		args.Set("step", seconds(c.step))
+		args.Set("start", seconds(c.Start))
+		args.Set("end", seconds(c.End))
+		args.Set("step", seconds(c.Step))
 	}
 	status, body := s.env.ask(http.MethodPost, path, args)
 	var a promAnswer
 	if err := json.Unmarshal([]byte(body), &a); err != nil {
 		return fmt.Sprintf("status %d: %s: %s", status, err, body)
 	}
-	if want, err := s.naive.result(s.t, s.env.promql, c.query, c.start, c.end, c.step); (err != nil) != (a.Status != "success") || !slices.Equal(elements(string(a.Data.Result)), elements(want)) {
-		s.t.Errorf("%s: %s\n    over a naive store: %s %v\n    over ours: %s", c.id, c.query, want, err, body)
+	if want, err := s.naive.result(s.t, s.env.promql, c.Query, c.Start, c.End, c.Step); (err != nil) != (a.Status != "success") || !slices.Equal(elements(string(a.Data.Result)), elements(want)) {
+		s.t.Errorf("%s: %s\n    over a naive store: %s %v\n    over ours: %s", c.ID, c.Query, want, err, body)
 	}
-	if c.fails || a.Status != "success" {
+	if c.Fails || a.Status != "success" {
 		return c.compareFailure(status, &a)
 	}
-	if diff := c.notes.compare(a.Warnings, a.Infos); diff != "" {
+	if diff := c.Notes.Compare(a.Warnings, a.Infos); diff != "" {
 		return diff
 	}
 	list, diff := results(&a)
 	if diff != "" {
 		return diff
 	}
-	if c.text != nil {
-		if got := list[0].Metric["string"]; a.Data.ResultType != "string" || got != *c.text {
-			return fmt.Sprintf("got the %s %q, want the string %q", a.Data.ResultType, got, *c.text)
+	if c.Text != nil {
+		if got := list[0].Metric["string"]; a.Data.ResultType != "string" || got != *c.Text {
+			return fmt.Sprintf("got the %s %q, want the string %q", a.Data.ResultType, got, *c.Text)
 		}
 		return ""
 	}
@@ -247,25 +219,25 @@ func (c *promCase) compareFailure(status int, a *promAnswer) string {
 	switch {
 	case a.Status == "success":
 		return "a failure is expected"
-	case !c.fails:
+	case !c.Fails:
 		return fmt.Sprintf("status %d: %s", status, a.Error)
 	case status != http.StatusBadRequest && status != http.StatusUnprocessableEntity:
 		return fmt.Sprintf("status is %d for %s", status, a.Error)
-	case c.failText != "" && text != c.failText && !strings.HasSuffix(text, c.failText):
-		return fmt.Sprintf("the error is %q, want %q", text, c.failText)
-	case c.failPattern != nil && !c.failPattern.MatchString(text):
-		return fmt.Sprintf("the error is %q, which does not match %s", text, c.failPattern)
+	case c.FailText != "" && text != c.FailText && !strings.HasSuffix(text, c.FailText):
+		return fmt.Sprintf("the error is %q, want %q", text, c.FailText)
+	case c.FailPattern != nil && !c.FailPattern.MatchString(text):
+		return fmt.Sprintf("the error is %q, which does not match %s", text, c.FailPattern)
 	}
 	return ""
 }
 
 // compare compares series and points.
 func (c *promCase) compare(got []promResult) string {
-	want, order := map[string]*promSeries{}, []string{}
-	for i := range c.series {
-		if slices.Contains(c.series[i].present, true) || c.series[i].histogram {
-			key := labelKey(c.series[i].labels)
-			want[key] = &c.series[i]
+	want, order := map[string]*promscript.Series{}, []string{}
+	for i := range c.Series {
+		if slices.Contains(c.Series[i].Present, true) || c.Series[i].Histogram {
+			key := labelKey(c.Series[i].Labels)
+			want[key] = &c.Series[i]
 			order = append(order, key)
 		}
 	}
@@ -275,7 +247,7 @@ func (c *promCase) compare(got []promResult) string {
 	for i := range got {
 		key := labelKey(got[i].Metric)
 		w := want[key]
-		if w == nil || c.ordered && order[i] != key {
+		if w == nil || c.Ordered && order[i] != key {
 			return fmt.Sprintf("series %s is not wanted, or not here", key)
 		}
 		if diff := c.comparePoints(w, got[i].Values); diff != "" {
@@ -285,11 +257,11 @@ func (c *promCase) compare(got []promResult) string {
 	return ""
 }
 
-func (c *promCase) comparePoints(w *promSeries, got [][]any) string {
+func (c *promCase) comparePoints(w *promscript.Series, got [][]any) string {
 	points := map[int64]float64{}
-	for i, v := range w.values {
-		if w.present[i] {
-			points[c.timeOf(i)] = v
+	for i, v := range w.Values {
+		if w.Present[i] {
+			points[c.TimeOf(i)] = v
 		}
 	}
 	if len(points) != len(got) {
@@ -304,16 +276,6 @@ func (c *promCase) comparePoints(w *promSeries, got [][]any) string {
 		}
 	}
 	return ""
-}
-
-func (c *promCase) timeOf(i int) int64 {
-	if c.instant && c.rangeStep == 0 {
-		return c.start
-	}
-	if c.rangeStep > 0 {
-		return c.rangeStart + int64(i)*c.rangeStep
-	}
-	return c.start + int64(i)*c.step
 }
 
 func labelKey(labels map[string]string) string {

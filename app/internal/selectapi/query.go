@@ -26,6 +26,9 @@ func (a *API) query(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if r.Form.Get("step") == "" {
+		req.Step = a.o.Engine.InstantStep(req)
+	}
 	// Whole seconds, so that answers to the same dashboard line up.
 	at, err := timeArg(r.Request, "time", now.Unix()*1000, now)
 	if err != nil {

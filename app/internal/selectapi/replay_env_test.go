@@ -82,7 +82,7 @@ func startServers(t *testing.T) *servers {
 	s := &servers{t: t, bases: map[string]string{}, described: map[string]*metadata.Store{}}
 	stores := map[string]*storage.Storage{}
 	for name, extra := range map[string][]string{
-		"1": nil, "2": nil, "single": nil, "lim": {"-search.maxUniqueTimeseries=15"}, "single@lim": {"-retentionPeriod=1d"},
+		"1": nil, "2": nil, "single": nil, "lim": {"-search.maxUniqueTimeseries=15"}, "single@lim": {"-retentionPeriod=1d", "-denyQueriesOutsideRetention"},
 	} {
 		s.described[name] = metadata.New(metadata.Options{Metrics: metrics.NewSet()})
 		stores[name] = openStore(t, append([]string{"-retentionPeriod=100y"}, extra...))

@@ -96,18 +96,28 @@ func better(a, b float64, sign int) int {
 
 // keepPerPoint keeps at each point the k best values.
 func (a *aggregation) keepPerPoint(g *group, k []float64, sign int) []*Series {
-	order := slices.Clone(g.series)
+	type entry struct {
+		s     *Series
+		place int // of equal values the first by name and labels count, whatever the order of the input
+	}
+	Sort(g.series)
+	order := make([]entry, len(g.series))
+	for place, s := range g.series {
+		order[place] = entry{s, place}
+	}
 	for i := range g.series[0].Values {
 		if !a.goOn(len(order)) {
 			return nil
 		}
-		slices.SortStableFunc(order, func(a, b *Series) int { return better(a.Values[i], b.Values[i], sign) })
-		if i == len(k)-1 {
-			g.series = slices.Clone(order) // the best of the last point come first
+		slices.SortFunc(order, func(a, b entry) int {
+			return cmp.Or(better(a.s.Values[i], b.s.Values[i], sign), cmp.Compare(a.place, b.place))
+		})
+		for _, e := range order[min(toInt(k[i]), len(order)):] {
+			e.s.Values[i] = math.NaN()
 		}
-		for _, s := range order[min(toInt(k[i]), len(order)):] {
-			s.Values[i] = math.NaN()
-		}
+	}
+	for place, e := range order {
+		g.series[place] = e.s // the best of the last point come first
 	}
 	return g.series
 }

@@ -4,5 +4,6 @@ package transport
 
 import "net"
 
-// tryWriter is for unix only.
 func tryWriter(net.Conn) func(b []byte) int { return nil }
+
+func socketReader(conn net.Conn) func(b []byte) (int, error) { return conn.Read }
