@@ -56,13 +56,13 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	searcher, err := gather.New(gather.Options{Nodes: []gather.Node{{Name: local, Searcher: db, Catalog: db}}, Logger: env.Logger, Metrics: env.Metrics})
+	searcher, err := gather.New(gather.Options{Nodes: []gather.Node{{Name: local, Searcher: db, Catalog: db, Versioner: db}}, Logger: env.Logger, Metrics: env.Metrics})
 	if err != nil {
 		return err
 	}
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	reads := c.reads.Start(env, readside.Options{
-		Searcher: searcher, Catalog: searcher, Metadata: described, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
+		Searcher: searcher, Catalog: searcher, Metadata: described, Versions: searcher, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
 	})
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)

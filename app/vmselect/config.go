@@ -26,6 +26,7 @@ type component struct {
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	nodes     nodelist.Config
+	selects   flagvalue.Strings
 	gather    gather.Config
 	dedup     flagvalue.Duration
 	cachePath string
@@ -40,6 +41,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	c.nodes.RegisterFlags(fs, "vmselectAddr")
+	fs.Var(&c.selects, "selectNode", "Address of another vmselect, host:port of its -httpListenAddr, whose result cache /internal/resetRollupResultCache?propagate=1 resets, too; may be repeated")
 	c.gather.RegisterFlags(fs)
 	fs.Var(&c.dedup, "dedup.minScrapeInterval", "Leave the newest sample only in every interval of this length, per series; set it as at vmstorage; 0 keeps all samples of different timestamps")
 	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory for caches that survive a restart; accepted and not written to, since there are none yet")
@@ -59,7 +61,8 @@ func (c *component) Start(env *service.Env) error {
 	}
 	everyone := multitenant.New(multitenant.Options{Stores: searcher, Config: &c.tenants, Metrics: env.Metrics, Now: time.Now})
 	reads := c.reads.Start(env, readside.Options{
-		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Limits: limits, DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
+		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Versions: searcher, Limits: limits, SelectNodes: c.selects,
+		DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
 	})
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{

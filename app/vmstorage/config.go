@@ -68,7 +68,7 @@ func (c *component) Start(env *service.Env) error {
 	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
 	described := metadata.New(metadata.Options{Config: c.metadata, Budget: env.Budget, Metrics: env.Metrics})
 	selects := selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
+		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
 	})
 	if err := listen(env, peer{"vmselect", c.selectAddr, selects, searchStopTimeout}); err != nil {
 		return err

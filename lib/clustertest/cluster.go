@@ -28,6 +28,7 @@ type Cluster struct {
 	Ingester storageapi.Ingester
 	Searcher storageapi.Searcher
 	Reducer  storageapi.Reducer
+	Versions storageapi.Versioner
 	Catalog  storageapi.Catalog
 	Nodes    []*Node
 
@@ -79,7 +80,7 @@ func NewWith(t *testing.T, o Options) *Cluster {
 		t.Fatal(err)
 	}
 	g := c.NewGather(o.Gather, c.Nodes)
-	c.Searcher, c.Reducer, c.Catalog = g, g, g
+	c.Searcher, c.Reducer, c.Catalog, c.Versions = g, g, g, g
 	return c
 }
 
@@ -90,7 +91,7 @@ func (c *Cluster) NewGather(cfg gather.Config, nodes []*Node) *gather.Gather {
 	for _, node := range nodes {
 		client := selectrpc.NewClient(selectrpc.ClientOptions{Addr: node.selectAddr(), Dial: c.network.Dial})
 		c.clients = append(c.clients, client)
-		readFrom = append(readFrom, gather.Node{Name: node.Name, Group: node.Group, Searcher: client, Catalog: client, Reducer: client})
+		readFrom = append(readFrom, gather.Node{Name: node.Name, Group: node.Group, Searcher: client, Catalog: client, Reducer: client, Versioner: client})
 		waitFor(c.t, "connection to "+node.Name, client.Reachable)
 	}
 	g, err := gather.New(gather.Options{Nodes: readFrom, Config: cfg, Logger: logger.Discard(), Metrics: metrics.NewSet()})
@@ -140,7 +141,7 @@ func (n *Node) Start() {
 	}
 	n.inserts = insertrpc.NewServer(insertrpc.ServerOptions{Ingester: n.Storage})
 	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: n.Storage, Logger: logger.Discard(), Metrics: metrics.NewSet()})
-	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: n.Storage, Admin: n.Storage, Catalog: n.Storage, Reducer: reduce})
+	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: n.Storage, Admin: n.Storage, Catalog: n.Storage, Reducer: reduce, Versioner: n.Storage})
 	n.serving = make(chan struct{})
 	done := make(chan struct{}, 2)
 	n.serve(n.insertAddr(), n.inserts.Serve, done)

@@ -16,6 +16,8 @@ type Node struct {
 	Catalog  storageapi.Catalog        // nil: not offered
 	Reducer  storageapi.Reducer        // nil: not offered
 	Metadata storageapi.MetadataReader // nil: not offered
+
+	Versioner storageapi.Versioner // nil: not offered
 }
 
 // nodeSet is the nodes which a call asks. A call keeps its set when SetNodes brings another one.

@@ -110,7 +110,8 @@ type rollupRun struct {
 	c     *rollupCall
 	p     rollup.Params
 	r     model.TimeRange
-	size  int // of a batch
+	size  int   // of a batch
+	seam  *seam // nil: only results are wanted
 	found atomic.Int64
 
 	current *batch
@@ -133,6 +134,7 @@ type rollupRun struct {
 type batchResult struct {
 	series []*vector.Series
 	fold   *vector.Fold
+	noted  []keptSeries
 	done   bool
 }
 
@@ -257,6 +259,9 @@ func (r *rollupRun) newWorker() *rollupWorker {
 	if r.c.fold != nil {
 		w.evaluator.ReuseResults()
 	}
+	if r.seam != nil {
+		w.evaluator.Watch(r.seam.watch)
+	}
 	return w
 }
 
@@ -294,6 +299,9 @@ func (w *rollupWorker) evaluate(b *batch) {
 // encoded decodes and evaluates one series.
 func (w *rollupWorker) encoded(key []byte, blocks []tsblock.Block) error {
 	w.out.key = key
+	if err := w.run.encodedSeam(blocks); err != nil {
+		return err
+	}
 	held, err := w.run.ev.holdFor(blocks)
 	if err != nil {
 		return err
@@ -330,6 +338,11 @@ const checkEvery = 16
 func (w *rollupWorker) series(s *RawSeries) {
 	known := rollup.Known{NoStale: s.Facts.Has(tsblock.NoNaN), NoResets: s.Facts.Has(tsblock.NeverDecreases | tsblock.NoNaN)}
 	w.out.setLabels(s.Labels)
+	if w.run.seam != nil {
+		err := w.seamSeries(s, known)
+		w.out.err = cmp.Or(w.out.err, err, w.evaluator.Err())
+		return
+	}
 	w.evaluator.EvalKnown(s.Timestamps, s.Values, known, w.out.add)
 	w.out.err = cmp.Or(w.out.err, w.evaluator.Err())
 }
@@ -341,7 +354,7 @@ func (r *rollupRun) done(number int, out *rollupOutput) {
 	for len(r.mu.results) <= number {
 		r.mu.results = append(r.mu.results, batchResult{})
 	}
-	r.mu.results[number] = batchResult{series: out.series, fold: out.fold, done: true}
+	r.mu.results[number] = batchResult{series: out.series, fold: out.fold, noted: out.noted, done: true}
 	if r.mu.err == nil {
 		r.mu.err = out.err
 	}

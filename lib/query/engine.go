@@ -21,6 +21,7 @@ type Options struct {
 	Logger  *logger.Logger
 	Metrics *metrics.Set
 	Budget  *memory.Budget
+	Cache   *Cache // of results; nil for none
 	Now     func() time.Time
 }
 
@@ -38,12 +39,13 @@ type Engine struct {
 	seriesPerQuery   *metrics.Histogram
 	pushed           *metrics.Counter
 	notPushed        *metrics.Counter
+	cache            *Cache    // nil: results are not kept
 	batches          sync.Pool // of *batch
 }
 
 // New returns an engine. The configuration is used as it stands and must not change later.
 func New(cfg *Config, o Options) *Engine {
-	e := &Engine{cfg: cfg, source: o.Source, log: o.Logger, budget: o.Budget, now: o.Now}
+	e := &Engine{cfg: cfg, source: o.Source, log: o.Logger, budget: o.Budget, cache: o.Cache, now: o.Now}
 	if e.now == nil {
 		e.now = time.Now
 	}
@@ -185,6 +187,13 @@ func (e *Engine) evalRange(ctx context.Context, r *Request, expr metricsql.Expr)
 		holdBack(res.Series, g, now, offset)
 	}
 	return res, nil
+}
+
+// ResetCache forgets all results which are kept.
+func (e *Engine) ResetCache() {
+	if e.cache != nil {
+		e.cache.Reset()
+	}
 }
 
 func (e *Engine) latencyOffset(r *Request) int64 {

@@ -37,7 +37,11 @@ func (ev *evaluation) selectorCall(e metricsql.Expr, g vector.Grid) (*rollupCall
 // evalFolded evaluates the call and aggregates its results on the way.
 func (ev *evaluation) evalFolded(o *vector.AggregateOptions, c *rollupCall, g vector.Grid) ([]*vector.Series, error) {
 	c.fold = o
-	return ev.evalRollup(c, g)
+	series, err := ev.evalRollup(c, g)
+	if g.Start < g.End { // by first series, the order of groups would depend on the range
+		vector.Sort(series)
+	}
+	return series, err
 }
 
 // detailOf returns what a call needs of each series. At a single time, the value of a selector is that of its newest

@@ -233,6 +233,9 @@ func (ev *evaluation) rollupSelector(c *rollupCall, m *metricsql.MetricExpr, p r
 		return nil, nil
 	}
 	sel.aspect = c.aspect()
+	if series, ok, err := ev.fromCache(c, sel, p); ok || err != nil {
+		return series, err
+	}
 	if series, ok, err := ev.pushDown(c, sel, p); ok || err != nil {
 		return series, err
 	}
@@ -254,6 +257,7 @@ type rollupOutput struct {
 	lent   bool // labels belong to someone else
 	series []*vector.Series
 	fold   *vector.Fold // takes the results instead of series, if only their aggregate is wanted
+	noted  []keptSeries // by a run with a seam
 	err    error
 }
 
@@ -263,7 +267,7 @@ func newRollupOutput(ev *evaluation, c *rollupCall, p *rollup.Params) *rollupOut
 
 // begin starts with no results.
 func (o *rollupOutput) begin() {
-	o.series, o.fold, o.err = nil, nil, nil
+	o.series, o.fold, o.noted, o.err = nil, nil, nil, nil
 	if o.c.fold != nil {
 		o.fold = vector.NewFold(*o.c.fold, int((o.p.End-o.p.Start)/o.p.Step)+1)
 	}

@@ -30,7 +30,9 @@ const (
 
 	methodReduce method = 13
 
-	methods = 14
+	methodVersions method = 14
+
+	methods = 15
 )
 
 // String names the method as metrics do.
@@ -62,6 +64,8 @@ func (m method) String() string {
 		return "reduce"
 	case methodMetadata:
 		return "searchMetadata"
+	case methodVersions:
+		return "versions"
 	}
 	return "unknown"
 }

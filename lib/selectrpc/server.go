@@ -60,11 +60,14 @@ type ServerOptions struct {
 	Catalog  storageapi.Catalog        // nil: its requests are Unsupported
 	Reducer  storageapi.Reducer        // nil: fragments are Unsupported
 	Metadata storageapi.MetadataReader // nil: its requests are Unsupported
-	Addr     string                    // label of metrics: the listen address as given
-	Config   ServerConfig
-	Logger   *logger.Logger     // nil means none
-	Metrics  *metrics.Set       // nil means none
-	Limiter  *transport.Limiter // shared with other ways in; nil means one of its own, with metrics
+
+	Versioner storageapi.Versioner // nil: its requests are Unsupported
+
+	Addr    string // label of metrics: the listen address as given
+	Config  ServerConfig
+	Logger  *logger.Logger     // nil means none
+	Metrics *metrics.Set       // nil means none
+	Limiter *transport.Limiter // shared with other ways in; nil means one of its own, with metrics
 }
 
 // Server answers any number of clients.
@@ -198,6 +201,8 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 		return c.sendReduced(ctx, out)
 	case methodMetadata:
 		return c.metadata(ctx, out)
+	case methodVersions:
+		return c.versions(ctx, out)
 	}
 	if q.method >= methodDeleteSeries {
 		return c.catalog(ctx, out)

@@ -65,6 +65,7 @@ func (s *Storage) deleteIn(ctx context.Context, partitions []*partition.Partitio
 	if q.MaxSeries > 0 && keys.len() > q.MaxSeries {
 		return 0, errkind.New(errkind.Unprocessable, "cannot delete %d series at once: the limit is %d; narrow the filters, or raise -search.maxDeleteSeries", keys.len(), q.MaxSeries)
 	}
+	defer s.versions.changeAll() // after a failure some are deleted
 	for _, d := range found {
 		err := d.p.Index().Delete(d.ids)
 		if err != nil && s.table.Load().byMonth[d.p.Month()] != d.p {

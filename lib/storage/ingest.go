@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"hash/maphash"
+	"math"
 	"time"
 
 	"vmcluster/lib/errkind"
@@ -102,6 +103,7 @@ type writer struct {
 	finder  index.Finder
 	month   partition.Month // of the sample before
 	inMonth model.TimeRange
+	oldest  int64 // timestamp of the batch
 }
 
 // write puts the batch into the log and the heads, and returns the position up to which the log must
@@ -123,13 +125,16 @@ func (w *writer) write(b *model.Batch) (wal.Position, error) {
 	} else if p > 0 {
 		position = p
 	}
-	return position, w.append(b)
+	err = w.append(b)
+	w.noteLate(b)
+	return position, err
 }
 
 // split cuts the samples of the batch into runs and leaves out those which are not accepted. Runs of series
 // which have no slot in their month go to w.missing.
 func (w *writer) split(b *model.Batch) {
 	w.runs, w.missing = w.runs[:0], w.missing[:0]
+	w.oldest = math.MaxInt64
 	accepted := w.s.accepted()
 	for i := range b.Len() {
 		samples := b.Samples(i)
@@ -142,6 +147,7 @@ func (w *writer) split(b *model.Batch) {
 				open = false
 				continue
 			}
+			w.oldest = min(w.oldest, t)
 			if t < w.inMonth.Min || t > w.inMonth.Max {
 				w.month = partition.MonthOf(t)
 				w.inMonth = w.month.Range()

@@ -76,6 +76,7 @@ type Storage struct {
 	names         *nameStats    // nil: not counted
 	limits        *seriesLimits // nil: none
 	deleting      sync.Mutex
+	versions      *versions
 
 	indexes indexWatch // of watchLoop
 
@@ -165,6 +166,7 @@ func newStorage(cfg Config, o Options) *Storage {
 		s.names = newNameStats(maxBytes, o.Now().Unix())
 	}
 	s.limits = newSeriesLimits(&cfg, &o)
+	s.versions = newVersions()
 	s.startLogNewSeries()
 	s.writers.New = func() any { return &writer{s: s} }
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 	"vmcluster/app/internal/selectapi"
 	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/query"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/service"
 	"vmcluster/lib/storageapi"
 )
@@ -39,6 +40,9 @@ type Options struct {
 	Catalog  storageapi.Catalog
 	Reducer  storageapi.Reducer // over the same stores; nil reads all series
 	Metadata storageapi.MetadataReader
+	Versions storageapi.Versioner // of the stores, for the result cache
+	// SelectNodes are host:port of other select nodes, whose caches are reset with this one's.
+	SelectNodes []string
 	// DedupIntervalMs is -dedup.minScrapeInterval.
 	DedupIntervalMs int64
 	// Limits are those of tenants; nil has none.
@@ -54,6 +58,7 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 	source := selectapi.NewSource(o.Searcher, o.Reducer, o.DedupIntervalMs, env.Metrics)
 	engine := query.New(&c.query, query.Options{
 		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
+		Cache: query.NewCache(query.CacheOptions{Versions: querysource.Versioner(o.Versions), Budget: env.Budget, Metrics: env.Metrics}),
 	})
 	dialect := promqlapi.New(promqlapi.Options{
 		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
@@ -65,7 +70,7 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 	api := selectapi.New(selectapi.Options{
 		Config: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Metadata: o.Metadata, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
 		SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs, DisableCORS: o.DisableCORS,
-		Limits: o.Limits, PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve,
+		Limits: o.Limits, PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve, SelectNodes: o.SelectNodes,
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
 		Config: &c.graphite, Select: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Acquire: api.Acquire, Count: api.CountTenant, Limits: o.Limits, Logger: env.Logger, Metrics: env.Metrics,

@@ -14,6 +14,7 @@ import (
 const (
 	deletePath     = "/api/v1/admin/tsdb/delete_series"
 	resetNamesPath = "/api/v1/admin/status/metric_names_stats/reset"
+	resetCachePath = "/internal/resetRollupResultCache"
 )
 
 // adminRoute is a route for those who may change something.
@@ -39,6 +40,10 @@ func (a *API) adminRoutes() map[string]adminRoute {
 			route:   route{Endpoint: a.namedEndpoint(resetLabel), serve: a.resetNameStats, timeout: c.MaxStatusRequestDuration.D()},
 			keyFlag: "metricNamesStatsResetAuthKey", authKey: c.NameStatsResetAuthKey,
 		},
+		resetCachePath: {
+			route:   route{Endpoint: a.namedEndpoint(resetCachePath), serve: a.resetCache, timeout: c.MaxStatusRequestDuration.D()},
+			keyFlag: "search.resetCacheAuthKey", authKey: c.CacheResetAuthKey,
+		},
 	}
 }
 
@@ -52,6 +57,9 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 		return ok
 	}
 	switch path {
+	case resetCachePath, "/select" + resetCachePath:
+		a.serveAdmin(w, r, scope{}, a.admin[resetCachePath])
+		return true
 	case "/admin" + resetNamesPath:
 		a.serveAdmin(w, r, scope{}, a.admin[resetNamesPath])
 		return true

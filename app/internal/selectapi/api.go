@@ -41,6 +41,8 @@ type Options struct {
 	PromQL map[string]Handler
 	// Limits are those of tenants; nil has none.
 	Limits *tenantlimits.Limiter
+	// SelectNodes are host:port of other select nodes, for requests that all of them have to serve.
+	SelectNodes []string
 	// RemoteRead serves /api/v1/read; nil leaves it out.
 	RemoteRead Handler
 }

@@ -34,6 +34,7 @@ type Config struct {
 	MaxDeleteSeries          int
 	MaxDeleteDuration        flagvalue.Duration
 	NameStatsResetAuthKey    string
+	CacheResetAuthKey        string
 	MaxStatusRequestDuration flagvalue.Duration
 	MaxTSDBStatusSeries      int
 	MaxTSDBStatusTopN        int
@@ -82,6 +83,7 @@ func (c *Config) registerStatusFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxDeleteSeries, "search.maxDeleteSeries", 1_000_000, "Most series that one request may delete")
 	fs.Var(&c.MaxDeleteDuration, "search.maxDeleteDuration", "Longest run of a request which deletes series")
 	fs.StringVar(&c.NameStatsResetAuthKey, "metricNamesStatsResetAuthKey", "", "Value which the authKey argument of /api/v1/admin/status/metric_names_stats/reset must have")
+	fs.StringVar(&c.CacheResetAuthKey, "search.resetCacheAuthKey", "", "Value which the authKey argument of /internal/resetRollupResultCache must have")
 	fs.Var(&c.MaxStatusRequestDuration, "search.maxStatusRequestDuration", "Longest run of requests to /api/v1/status/tsdb, /api/v1/status/metric_names_stats and /api/v1/series/count")
 	fs.IntVar(&c.MaxTSDBStatusSeries, "search.maxTSDBStatusSeries", 10_000_000, "Most series that /api/v1/status/tsdb may count")
 	fs.IntVar(&c.MaxTSDBStatusTopN, "search.maxTSDBStatusTopNSeries", 1000, "Largest topN argument of /api/v1/status/tsdb; a larger one is lowered")

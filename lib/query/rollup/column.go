@@ -6,9 +6,14 @@ import "slices"
 // target are scraped together and share their timestamps, so what was worked out for one
 // series often holds for the next.
 type column struct {
-	times []int64
-	gap   int64
-	gaps  []float64 // scratch
+	times  []int64
+	recent []int64 // last ones of a series of which times are not all; else empty
+	gap    int64
+	gaps   []float64 // scratch
+
+	noted      bool // facts are those of times
+	facts      Facts
+	carryIndex int
 
 	valid bool // spans are those of times and width
 	width int64
@@ -23,22 +28,32 @@ type column struct {
 type span struct{ from, to int32 }
 
 // load makes the timestamps current and returns the longest tolerated gap between
-// samples: how far back the sample before a window may lie.
-func (c *column) load(p *Params, times []int64) int64 {
-	if slices.Equal(c.times, times) {
+// samples: how far back the sample before a window may lie. Recent are the last ones
+// of a series of which times are not all; else it is empty.
+func (c *column) load(p *Params, times, recent []int64) int64 {
+	if slices.Equal(c.times, times) && slices.Equal(c.recent, recent) {
 		return c.gap
 	}
 	c.times = append(c.times[:0], times...)
-	c.valid = false
-	c.gap = p.Step
-	if p.Start < p.End {
-		c.gap = inflate(c.scrapeInterval(p.Step))
+	c.recent = append(c.recent[:0], recent...)
+	c.valid, c.noted = false, false
+	if len(recent) == 0 {
+		recent = times
+	}
+	c.gap = c.gapOf(p, recent)
+	return c.gap
+}
+
+// gapOf returns the longest tolerated gap of a series with the given last timestamps.
+func (c *column) gapOf(p *Params, times []int64) int64 {
+	gap := p.Step
+	if p.Ranged || p.Start < p.End {
+		gap = inflate(c.scrapeInterval(times, p.Step))
 	}
 	if p.Lookback > 0 {
-		c.gap = min(c.gap, p.Lookback)
+		gap = min(gap, p.Lookback)
 	}
-	c.gap = max(c.gap, p.MinStaleness)
-	return c.gap
+	return max(gap, p.MinStaleness)
 }
 
 // windows returns the samples in the window of each evaluation time. With openRight, a
@@ -71,12 +86,11 @@ func (c *column) windows(p *Params, width int64, openRight bool) []span {
 // scrapeInterval guesses the interval of the samples from the last 20 gaps. A
 // quantile above the median makes single missed scrapes count little while
 // series with jitter are not cut off. Without a guess it is the fallback.
-func (c *column) scrapeInterval(fallback int64) int64 {
-	const gaps = 20
-	if len(c.times) < 2 {
+func (c *column) scrapeInterval(times []int64, fallback int64) int64 {
+	if len(times) < 2 {
 		return fallback
 	}
-	times := c.times[max(0, len(c.times)-gaps-1):]
+	times = times[max(0, len(times)-recentTimes):]
 	c.gaps = c.gaps[:0]
 	for i := 1; i < len(times); i++ {
 		c.gaps = append(c.gaps, float64(times[i]-times[i-1]))

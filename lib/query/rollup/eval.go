@@ -7,6 +7,8 @@ type Params struct {
 	Start int64
 	End   int64
 	Step  int64 // positive
+	// Ranged says that a single evaluation time is one of a range.
+	Ranged bool
 	// Window is the width as written in the query; 0 means not written.
 	Window int64
 	// Lookback limits how far values are carried; 0 means no limit.
@@ -31,12 +33,22 @@ type Evaluator struct {
 	w      window
 	times  []int64
 	values []float64
+	undone []float64 // values without resets
 	pre    [preKinds][]float64
 	dst    []float64 // result of the current output
 	reuse  bool      // dst, when emit does not own it
 	column column
 	work   int // samples and windows since the guard was asked last
 	err    error
+
+	watch        *Watch // nil: facts are not asked for
+	traits       traits
+	past         *Past // of the current series
+	facts        Facts
+	noted        bool // facts are those of the current series
+	recent       []int64
+	joinedTimes  []int64
+	joinedValues []float64
 }
 
 // workPerGuard is the number of samples in windows after which the guard is asked again.
@@ -78,11 +90,18 @@ func (e *Evaluator) EvalKnown(times []int64, values []float64, known Known, emit
 	if len(times) == 0 || e.err != nil {
 		return
 	}
-	gap := e.column.load(&e.p, times)
-	if e.f.undoResets && !known.NoResets && falls(values) {
-		e.values = append(e.values[:0], values...)
-		undoResets(times, e.values, e.p.Lookback, e.p.Window)
-		values = e.values
+	var recent []int64
+	if e.past != nil {
+		times, values, recent = e.join(times, values, &known)
+	}
+	gap := e.column.load(&e.p, times, recent)
+	raw, reset, correction := values, len(values), 0.0
+	if e.f.undoResets && !known.NoResets {
+		if reset = firstReset(times, values, e.p.Lookback+e.p.Window, e.p.Lookback > 0, e.carry()); reset < len(values) {
+			e.undone = append(e.undone[:0], values...) // values may be e.values
+			values = e.undone
+			correction = e.undoResets(times, values, reset)
+		}
 	}
 	if e.f.perValue != nil {
 		e.f.perValue(e, times, values, gap, emit)
@@ -98,6 +117,9 @@ func (e *Evaluator) EvalKnown(times []int64, values []float64, known Known, emit
 			return
 		}
 		emit(o.label, e.dst)
+	}
+	if e.watch != nil {
+		e.note(gap, raw, values, reset, correction)
 	}
 }
 
@@ -186,16 +208,6 @@ func (e *Evaluator) width(o *output, gap int64) int64 {
 		width = min(width, e.p.Lookback)
 	}
 	return width
-}
-
-// falls reports whether a value is below the one before.
-func falls(values []float64) bool {
-	for i := 1; i < len(values); i++ {
-		if values[i] < values[i-1] {
-			return true
-		}
-	}
-	return false
 }
 
 // IsStale reports whether v is the staleness marker.

@@ -1,27 +1,60 @@
 package rollup
 
-// undoResets makes a counter grow over its resets, in place. Small drops count
-// as rounding of a counter spread over several sources: the counter stays flat.
-// After a gap longer than the lookback plus the window the counter starts anew.
-func undoResets(times []int64, values []float64, lookback, window int64) {
-	if len(values) == 0 {
-		return
+// firstReset returns the index of the first sample that a counter falls to; the number of samples when there is none. A fall over a
+// gap longer than the longest, if gaps count, is none: the counter starts anew. After a reset which is known from before, all samples count.
+func firstReset(times []int64, values []float64, longest int64, gaps bool, past Carry) int {
+	if past.Known && past.Fell {
+		return 1
 	}
-	correction := 0.0
 	previous := values[0]
+	if past.Known {
+		previous = past.Raw
+	}
 	for i := 1; i < len(values); i++ {
 		v := values[i]
-		if lookback > 0 && times[i]-times[i-1] > lookback+window {
-			correction = 0
-			previous = v
-			continue
-		}
-		if v < previous {
-			correction += Drop(previous, v)
+		if v < previous && !(gaps && times[i]-times[i-1] > longest) {
+			return i
 		}
 		previous = v
-		values[i] = max(v+correction, values[i-1])
 	}
+	return len(values)
+}
+
+// undoResets makes a counter grow over its resets, in place, from the first one on. Small drops count
+// as rounding of a counter spread over several sources: the counter stays flat.
+// After a gap longer than the lookback plus the window the counter starts anew. It returns the
+// correction at the sample which facts are carried over from.
+func (e *Evaluator) undoResets(times []int64, values []float64, first int) (carried float64) {
+	past := e.carry()
+	correction, previous := past.correction, values[first-1]
+	if past.Known && first == 1 {
+		previous = past.Raw
+	}
+	at := -1
+	if e.watch != nil {
+		at = before(times, e.watch.From)
+	}
+	if at < first {
+		carried = correction
+	}
+	lookback := e.p.Lookback
+	for i := first; i < len(values); i++ {
+		v := values[i]
+		switch {
+		case lookback > 0 && times[i]-times[i-1] > lookback+e.p.Window:
+			correction = 0
+		default:
+			if v < previous {
+				correction += Drop(previous, v)
+			}
+			values[i] = max(v+correction, values[i-1])
+		}
+		previous = v
+		if i == at {
+			carried = correction
+		}
+	}
+	return carried
 }
 
 // Drop returns what has to be added to a counter that fell from previous to v: a

@@ -153,7 +153,10 @@ func TestUndoResetsIsPiecewise(t *testing.T) {
 		times := minutes(len(tc.values))
 		times[len(times)-1] = times[len(times)-2] + tc.gap
 		got := slices.Clone(tc.values)
-		undoResets(times, got, tc.lookback, tc.window)
+		e := NewEvaluator(&Func{}, Params{Lookback: tc.lookback, Window: tc.window})
+		if first := firstReset(times, got, tc.lookback+tc.window, tc.lookback > 0, Carry{}); first < len(got) {
+			e.undoResets(times, got, first)
+		}
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%v became %v; want %v", tc.values, got, tc.want)
 		}
@@ -170,7 +173,7 @@ func TestScrapeInterval(t *testing.T) {
 		{nil, 7000},
 		{at(0, 1, 2, 3), 1000},
 	} {
-		if got := (&column{times: tc.times}).scrapeInterval(7000); got != tc.want {
+		if got := (&column{}).scrapeInterval(tc.times, 7000); got != tc.want {
 			t.Errorf("%v: got %d; want %d", tc.times, got, tc.want)
 		}
 	}
@@ -347,7 +350,7 @@ func TestWindowsAgainstSearch(t *testing.T) {
 		}
 		p := Params{Start: base, End: base + 1800000, Step: 1 + rng.Int64N(200000), Window: 1 + rng.Int64N(200000)}
 		e := NewEvaluator(&Func{}, p)
-		gap := e.column.load(&e.p, times)
+		gap := e.column.load(&e.p, times, nil)
 		e.run(&output{}, times, values, gap, func(k int, w *window) {
 			t1 := p.Start + int64(k)*p.Step
 			var inside []int64

@@ -19,6 +19,7 @@ type Fold struct {
 	byKey  map[string]*foldGroup
 	groups []*foldGroup // in the order in which they were met
 	single *foldGroup   // the only one, without grouping
+	hides  bool
 	key    []byte
 	bytes  int64
 	free   [][]float64 // memory of groups that were merged away
@@ -284,6 +285,9 @@ func (g *foldGroup) size() int64 {
 	return int64(len(g.acc)+len(g.counts)+len(g.rest))*8 + groupBytes + int64(len(g.key)) + SeriesSize(g.labels)
 }
 
+// Hides reports, once Series was called, whether a point is missing although there were values, such as infinite ones which cancel out.
+func (f *Fold) Hides() bool { return f.hides }
+
 // Series returns the results. The fold must not be used any longer.
 func (f *Fold) Series() []*Series {
 	out := make([]*Series, 0, len(f.groups))
@@ -299,6 +303,7 @@ func (f *Fold) Series() []*Series {
 			case f.kind == foldAvg:
 				g.acc[i] /= n
 			}
+			f.hides = f.hides || n != 0 && g.acc[i] != g.acc[i]
 		}
 		out = append(out, &Series{Name: g.name, Labels: g.labels, Values: g.acc})
 	}

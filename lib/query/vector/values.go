@@ -49,6 +49,9 @@ func DropEmpty(series []*Series) []*Series { return slices.DeleteFunc(series, is
 // Sort puts series in the order of answers: by name, then label by label.
 func Sort(series []*Series) { slices.SortStableFunc(series, compareKeys) }
 
+// Compare is the order of Sort.
+func Compare(a, b *Series) int { return compareKeys(a, b) }
+
 // CheckDuplicates fails with kind Unprocessable if two series have the same name and labels.
 func CheckDuplicates(series []*Series) error {
 	seen := make(map[string]struct{}, len(series))

@@ -1,0 +1,31 @@
+package gather
+
+import (
+	"context"
+	"slices"
+
+	"vmcluster/lib/model"
+	"vmcluster/lib/storageapi"
+)
+
+var _ storageapi.Versioner = (*Gather)(nil)
+
+// Versions implements storageapi.Versioner: those of all nodes, in the order of the nodes. All of them must answer, whatever the
+// replication factor: nobody knows what the one that does not has seen meanwhile.
+func (g *Gather) Versions(ctx context.Context, tenant model.TenantID, r model.TimeRange) ([]storageapi.Version, error) {
+	set := g.acquire()
+	defer g.release(set)
+	lists, answers := fanOut(ctx, set, nil, func(ctx context.Context, n *Node) ([]storageapi.Version, storageapi.Coverage, error) {
+		if n.Versioner == nil {
+			return nil, storageapi.Coverage{}, n.unsupported()
+		}
+		list, err := n.Versioner.Versions(ctx, tenant, r)
+		return list, storageapi.Coverage{}, err
+	})
+	for _, a := range answers {
+		if a.err != nil {
+			return nil, a.err
+		}
+	}
+	return slices.Concat(lists...), nil
+}
