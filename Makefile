@@ -124,7 +124,7 @@ props-long:
 faults:
 	$(GO) test -count=1 -timeout 20m -run 'TestKilled|TestReadersWhile|TestFullDisk|TestDiskFails|TestFrozen' ./app/apptest
 
-# Requests that ask for far too much, over SERIES series, with 256 MiB for each process.
+# Requests that ask for far too much, over SERIES series, with 512 MiB for each process.
 SERIES ?= 1000000
 limits:
 	VMCLUSTER_LIMITS_SERIES=$(SERIES) $(GO) test -v -count=1 -timeout 0 -run 'TestGreedy|TestHangUp' ./app/apptest

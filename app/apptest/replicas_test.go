@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,8 +52,8 @@ func (r *replicas) write(metric string, nodes func(i int) []int) {
 	}
 }
 
-// reader starts a vmselect that knows the nodes in the given order and waits until it is connected. It returns the root of its read paths.
-func (r *replicas) reader(order []int, args ...string) string {
+// reader starts a vmselect that knows the nodes in the given order and waits until it is connected.
+func (r *replicas) reader(order []int, args ...string) *process {
 	r.t.Helper()
 	for _, i := range order {
 		args = append(args, "-storageNode="+r.storage[i].sel)
@@ -61,10 +62,13 @@ func (r *replicas) reader(order []int, args ...string) string {
 	for _, i := range order {
 		p.waitLog(dialed(r.storage[i].sel))
 	}
-	return "http://" + p.httpAddr() + "/select/0/prometheus"
+	return p
 }
 
-// reads are reads of all kinds, with their arguments.
+// readBase returns the root of the read paths of a vmselect.
+func readBase(p *process) string { return "http://" + p.httpAddr() + "/select/0/prometheus" }
+
+// replicaReads are reads of all kinds, with their arguments.
 func replicaReads() map[string][]string {
 	day := dayArgs()
 	return map[string][]string{
@@ -91,8 +95,9 @@ func ask(t *testing.T, base, path string, args []string) answer {
 func TestReplicasAndLostNodes(t *testing.T) {
 	t.Parallel()
 	r := startReplicas(t)
-	plain := r.reader([]int{0, 1, 2}, "-replicationFactor=2")
-	readers := []string{plain, r.reader([]int{2, 0, 1}, "-replicationFactor=2", "-search.skipSlowReplicas"), r.reader([]int{1, 2, 0}, "-replicationFactor=2", "-search.denyPartialResponse")}
+	first := r.reader([]int{0, 1, 2}, "-replicationFactor=2")
+	plain := readBase(first)
+	readers := []string{plain, readBase(r.reader([]int{2, 0, 1}, "-replicationFactor=2", "-search.skipSlowReplicas")), readBase(r.reader([]int{1, 2, 0}, "-replicationFactor=2", "-search.denyPartialResponse"))}
 	whole := map[string]string{}
 	for path, args := range replicaReads() {
 		whole[path] = ask(t, plain, path, args).want(t, http.StatusOK).body
@@ -115,6 +120,7 @@ func TestReplicasAndLostNodes(t *testing.T) {
 	for range 3 {
 		check("one of three nodes is gone")
 	}
+	first.waitLog(`storage nodes are missing: ` + regexp.QuoteMeta(r.storage[1].sel) + `: .*are whole nevertheless`)
 	get(t, plain+"/api/v1/query", "query", "count(m)", "time", seconds(fixed), "trace", "1").want(t, http.StatusOK, "without storage nodes "+r.storage[1].sel, "hold copies of each other's series")
 	get(t, plain+"/api/v1/status/tsdb").want(t, http.StatusOK, `"isPartial":true`) // sums lack a node
 	r.storage[0].kill()
@@ -134,7 +140,7 @@ func TestFrozenReplica(t *testing.T) {
 	t.Parallel()
 	r := startReplicas(t)
 	// Its connections count as alive for the whole test.
-	base := r.reader([]int{0, 1, 2}, "-replicationFactor=2", "-search.skipSlowReplicas", "-vmstorageUserTimeout=1h")
+	base := readBase(r.reader([]int{0, 1, 2}, "-replicationFactor=2", "-search.skipSlowReplicas", "-vmstorageUserTimeout=1h"))
 	whole := map[string]string{}
 	for path, args := range replicaReads() {
 		whole[path] = ask(t, base, path, args).want(t, http.StatusOK).body
@@ -157,7 +163,7 @@ func TestGroups(t *testing.T) {
 	for _, n := range r.storage {
 		p.waitLog(dialed(n.sel))
 	}
-	base := "http://" + p.httpAddr() + "/select/0/prometheus"
+	base := readBase(p)
 	check := func(when string, want int, partial bool) {
 		t.Helper()
 		q := parseQuery(t, get(t, base+"/api/v1/query", "query", "count(g)", "time", seconds(fixed)))
@@ -200,7 +206,7 @@ func TestDiscovery(t *testing.T) {
 	list(0)
 	p := start(t, spec{binary: "vmselect", args: []string{"-httpListenAddr=127.0.0.1:0", "-storageNode=file:" + file, "-storageNode.discoveryInterval=50ms",
 		"-storageNode.filter=^(" + strings.Join(ports, "|") + ")$"}})
-	base := "http://" + p.httpAddr() + "/select/0/prometheus"
+	base := readBase(p)
 	waitCount := func(nodes, want int) {
 		t.Helper()
 		eventually(t, patience, fmt.Sprintf("%d series of %d nodes", want, nodes), func() error {
@@ -230,6 +236,52 @@ func TestDiscovery(t *testing.T) {
 	waitCount(2, replicaSeries)
 }
 
+// TestCopiesOfVminsert: what vminsert has written twice is whole without any one node, also what was written while one was gone.
+func TestCopiesOfVminsert(t *testing.T) {
+	t.Parallel()
+	r := startReplicas(t)
+	args := []string{"-httpListenAddr=127.0.0.1:0", "-replicationFactor=2"}
+	for _, n := range r.storage {
+		args = append(args, "-storageNode="+n.insert)
+	}
+	p := start(t, spec{binary: "vminsert", args: args})
+	for _, n := range r.storage {
+		p.waitLog(dialed(n.insert))
+	}
+	base := readBase(r.reader([]int{0, 1, 2}, "-replicationFactor=2"))
+	write := func(metric string) {
+		t.Helper()
+		var batch []ts
+		for i := range replicaSeries {
+			batch = append(batch, series("__name__", metric, "i", fmt.Sprint(i)).at(fixed, float64(i)))
+		}
+		mustWrite(t, "http://"+p.httpAddr()+"/insert/0/prometheus/api/v1/write", batch...)
+	}
+	check := func(metric string) {
+		t.Helper()
+		q := parseQuery(t, get(t, base+"/api/v1/query", "query", "count("+metric+")", "time", seconds(fixed)))
+		if got := fmt.Sprint(vector(t, q)); q.IsPartial || got != fmt.Sprintf("[{} %d]", replicaSeries) {
+			t.Errorf("the count of %s is %s, partial: %t; want %d", metric, got, q.IsPartial, replicaSeries)
+		}
+	}
+	write("before")
+	r.storage[0].kill()
+	check("before")
+	write("during")
+	check("during")
+	r.storage[0].restart()
+	eventually(t, patience, "whole answers without a failed node", func() error {
+		a := get(t, base+"/api/v1/labels", append(dayArgs(), "trace", "1")...).want(t, http.StatusOK)
+		if strings.Contains(a.body, "without storage nodes") {
+			return fmt.Errorf("%s", a)
+		}
+		return nil
+	})
+	r.storage[1].kill()
+	check("before")
+	check("during") // on nodes 1 and 2
+}
+
 // TestDiscoveryByWriters: vminsert follows a list as vmselect does, and loses nothing.
 func TestDiscoveryByWriters(t *testing.T) {
 	t.Parallel()
@@ -244,7 +296,7 @@ func TestDiscoveryByWriters(t *testing.T) {
 	}
 	list(0, 1)
 	p := start(t, spec{binary: "vminsert", args: []string{"-httpListenAddr=127.0.0.1:0", "-replicationFactor=2", "-storageNode=file:" + file, "-storageNode.discoveryInterval=50ms"}})
-	base := r.reader([]int{0, 1, 2}, "-replicationFactor=2")
+	base := readBase(r.reader([]int{0, 1, 2}, "-replicationFactor=2"))
 	target := "http://" + p.httpAddr() + "/insert/0/prometheus/api/v1/write"
 	for _, i := range []int{0, 1} {
 		p.waitLog(dialed(r.storage[i].insert))

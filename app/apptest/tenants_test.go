@@ -192,7 +192,7 @@ func (w *walk) ask(t *testing.T, c *cluster, endpoint, tenant, marker string) an
 		a = get(t, target, args...)
 	}
 	if w.dump && a.status == http.StatusOK {
-		into := map[string]string{"11": "9011", "12": "9012", "11:5": "9115", "multitenant": "9000"}[tenant]
+		into := map[string]string{"11": "9011", "12": "9012", "11:5": "9115", "0": "9900", "multitenant": "9000"}[tenant]
 		request(t, http.MethodPost, c.writeURL(into)+"/api/v1/import/native", []byte(a.body)).want(t, http.StatusNoContent)
 		c.flush()
 		a.body = export(t, c.readURL(into), `{__name__!=""}`).String()
@@ -231,6 +231,8 @@ func TestTenantsAreApart(t *testing.T) {
 		checkMarkers(t, tenant, met[tenant])
 	}
 	checkUnchanged(t, alone, met["11"])
+	// Tenant 0:0, which has nothing, is what a request about all tenants would be taken for by mistake: before it and after.
+	checkEmpty(t, stroll(t, c, "0", "nobody"))
 	for name, a := range stroll(t, c, "multitenant", "marker") {
 		for _, marker := range neighbours() {
 			if strings.Contains(met["11"][name].body, "markera") && a.status == http.StatusOK && !strings.Contains(a.body, marker) {
@@ -238,6 +240,7 @@ func TestTenantsAreApart(t *testing.T) {
 			}
 		}
 	}
+	checkEmpty(t, stroll(t, c, "0", "nobody"))
 	checkHeaders(t, c, met["12"])
 	checkDeletions(t, c)
 }
@@ -253,6 +256,16 @@ func checkMarkers(t *testing.T, tenant string, answers map[string]answer) {
 			}
 		}
 	})
+}
+
+// checkEmpty fails the test if answers to a tenant without data have anything of the others.
+func checkEmpty(t *testing.T, answers map[string]answer) {
+	t.Helper()
+	for name, a := range answers {
+		if strings.Contains(a.body, "marker") {
+			t.Errorf("a tenant without data, %s: %s", name, a)
+		}
+	}
 }
 
 // checkUnchanged fails the test if the answers to a tenant depend on whether there are others.

@@ -83,6 +83,7 @@ func testWriteTogether(t *testing.T, c *cluster) {
 	if got := export(t, c.readURL("0"), "odd"); len(got) != 6 || strings.Contains(got.String(), "vm_account_id") {
 		t.Errorf("tenants which are none stand for 0: %s", got)
 	}
+	c.insert.waitLog(`series odd\{.*\} has no number in 0\.\.4294967295 as vm_account_id, which counts as 0`)
 }
 
 // wantOnly fails the test unless the tenant has this series only.

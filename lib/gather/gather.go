@@ -3,6 +3,7 @@ package gather
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,6 +80,11 @@ func New(o Options) (*Gather, error) {
 	var err error
 	if g.mu.set, err = newNodeSet(o.Nodes, &g.config); err != nil {
 		return nil, err
+	}
+	for group := range g.config.ReplicationFactor.Groups {
+		if !slices.ContainsFunc(o.Nodes, func(n Node) bool { return n.Group == group }) {
+			o.Logger.Warnf("-replicationFactor names group %q, of which there is no storage node; name nodes as in -storageNode=%s/host:port", group, group)
+		}
 	}
 	g.warn, g.tolerated = logger.NewThrottle(o.Logger, warnInterval), logger.NewThrottle(o.Logger, toleratedInterval)
 	if g.reducing.now == nil {

@@ -42,7 +42,7 @@ func otherLanguage(e promparser.Expr) bool {
 
 func TestPromQLIsAccepted(t *testing.T) {
 	tried, skipped := 0, 0
-	p := promparser.NewParser(promparser.Options{})
+	p := promparser.NewParser(promparser.Options{EnableExperimentalFunctions: true, EnableBinopFillModifiers: true})
 	for _, q := range promqlCorpus(t) {
 		e, err := p.ParseExpr(q)
 		if err != nil {

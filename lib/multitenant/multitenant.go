@@ -138,7 +138,7 @@ func (s *Searcher) strings(ctx context.Context, q *model.SearchQuery, limit int,
 // Reduce implements storageapi.Reducer. The series of all tenants have to be read: stores aggregate by the labels which they know.
 func (s *Searcher) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
 	if f.Search.AllTenants {
-		return storageapi.Reduction{}, nil
+		return storageapi.Reduction{Declined: "stores do not know the labels of tenants"}, nil
 	}
 	return s.Stores.Reduce(ctx, f)
 }

@@ -105,6 +105,9 @@ func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
 	if rows == 0 || !c.makeRoom() {
 		return false
 	}
+	if c.req.TenantFromLabels {
+		c.warnOddTenant(labels)
+	}
 	var tenant model.TenantID
 	tenant, labels, c.labels = c.req.apply(labels, c.labels)
 	if c.intake.config.PromNaming {
@@ -119,6 +122,18 @@ func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
 		return false
 	}
 	return true
+}
+
+// warnOddTenant logs that a series, which is not known yet, names a tenant that cannot be.
+func (c *Collector) warnOddTenant(labels []model.Label) {
+	for _, l := range labels {
+		if l.Name != model.AccountLabel && l.Name != model.ProjectLabel || l.Value == "" {
+			continue
+		}
+		if _, err := strconv.ParseUint(l.Value, 10, 32); err != nil {
+			c.intake.Warnf("series %s has no number in 0..4294967295 as %s, which counts as 0; its samples go to another tenant than its sender may think", describe(labels), l.Name)
+		}
+	}
 }
 
 // makeRoom gets the batch ready for one more series; false when the sink has failed.

@@ -3,9 +3,12 @@ package query
 import (
 	"container/list"
 	"context"
+	"errors"
 	"hash/maphash"
 	"sync"
+	"time"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
@@ -50,7 +53,8 @@ type Cache struct {
 		byKey map[string]*list.Element // of *cacheEntry
 		used  list.List                // last used ones first
 		bytes int64
-		epoch uint64 // number of resets
+		epoch uint64    // number of resets
+		pause time.Time // until then stores are not asked for versions
 	}
 }
 
@@ -115,6 +119,32 @@ type lookup struct {
 	epoch  uint64
 }
 
+const (
+	// versionsWait is how long stores may take to tell versions: a store which stands still must not hold up queries that can do without it.
+	versionsWait = 500 * time.Millisecond
+	// versionsPause is how long nobody is asked when a store took longer.
+	versionsPause = 10 * time.Second
+)
+
+// ask asks the stores for versions.
+func (c *Cache) ask(ctx context.Context, now time.Time, tenant model.TenantID, r model.TimeRange) ([]Version, error) {
+	c.mu.Lock()
+	paused := now.Before(c.mu.pause)
+	c.mu.Unlock()
+	if paused {
+		return nil, errkind.New(errkind.Timeout, "one of them did not answer within %s", versionsWait)
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionsWait)
+	defer cancel()
+	list, err := c.versions.Versions(ctx, tenant, r)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		c.mu.Lock()
+		c.mu.pause = now.Add(versionsPause)
+		c.mu.Unlock()
+	}
+	return list, err
+}
+
 // get returns what is kept under a key.
 func (c *Cache) get(key string) lookup {
 	c.mu.Lock()
@@ -166,7 +196,7 @@ func (c *Cache) put(key string, k *kept, epoch uint64) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.epoch != epoch || entry.bytes > c.max/4 {
+	if c.mu.epoch != epoch || entry.bytes > c.largest() {
 		return false
 	}
 	if old := c.mu.byKey[key]; old != nil {
@@ -187,6 +217,9 @@ func (c *Cache) put(key string, k *kept, epoch uint64) bool {
 	c.mu.byKey[key] = c.mu.used.PushFront(entry)
 	return true
 }
+
+// largest returns how many bytes one entry may take.
+func (c *Cache) largest() int64 { return c.max / 4 }
 
 // entryBytes is what an entry takes besides its key and what it keeps.
 const entryBytes = 256

@@ -28,6 +28,7 @@ type liveFleet struct {
 	promised int64
 	changes  []change
 	err      error // of Versions
+	dedup    int64
 }
 
 type change struct {
@@ -53,6 +54,9 @@ func newLiveFleet(rng *rand.Rand, targets int) *liveFleet {
 	}
 	return f
 }
+
+// Reading implements Source.
+func (f *liveFleet) Reading() Reading { return Reading{KeepNaN: true, DedupIntervalMs: f.dedup} }
 
 func (f *liveFleet) begin() {
 	intervals := []int64{5_000, 15_000, 15_000, 15_000, 30_000, 60_000, 60_000, 61_000, 120_000, 400_000}
@@ -215,6 +219,9 @@ func TestCacheOnIsCacheOff(t *testing.T) {
 	for range 12 {
 		f := newLiveFleet(rng, 5+rng.IntN(20))
 		f.advance(3600_000)
+		if rng.IntN(4) == 0 {
+			f.dedup = []int64{1000, 20_000, 60_000, 400_000}[rng.IntN(4)]
+		}
 		with, without, set := cachedEngines(t, f, oneFlag(rng)...)
 		for range 25 {
 			f.dashboard(t, likely(g), with, without, reasons)
@@ -282,7 +289,7 @@ func oneFlag(rng *rand.Rand) []string {
 func likely(g *queryGen) string {
 	f := g.oneOf("rate", "increase", "irate", "delta", "idelta", "changes", "max_over_time", "avg_over_time", "count_over_time", "last_over_time", "default_rollup", "increase_pure",
 		"lag", "resets", "deriv", "stddev_over_time", "rate_prometheus", "tlast_change_over_time", "lifetime", "timestamp", "present_over_time", "deriv_fast", "ascent_over_time")
-	leaf := f + "(" + g.selector() + g.oneOf("[1m]", "[5m]", "[5m]", "[3m]", "[2i]", "", "[45s]") + g.oneOf("", "", "", " offset 1m", " offset -45s") + ")"
+	leaf := f + "(" + g.selector() + g.oneOf("[1m]", "[5m]", "[5m]", "[3m]", "[2i]", "", "[45s]", "[20m]") + g.oneOf("", "", "", " offset 1m", " offset -45s") + ")"
 	switch g.rng.IntN(8) {
 	case 0:
 		return g.query()
@@ -461,6 +468,28 @@ func TestCacheIsBypassed(t *testing.T) {
 	}
 	with.ResetCache()
 	wantNote(t, askBoth(t, with, without, lastHour(f, "sum(rate(x[5m]))")), "asked for the first time")
+}
+
+// With the flag, what is kept is used although samples have changed, until a reset.
+func TestCacheWithoutAutoReset(t *testing.T) {
+	f := steady(t, 2)
+	with, without, _ := cachedEngines(t, f, "-search.disableAutoCacheReset")
+	const query = "min(min_over_time(x[1m]))"
+	warm(t, f, with, without, query)
+	f.lateAt(f.targets[0], f.now-1800_001)
+	for _, reset := range []bool{false, true} {
+		if reset {
+			with.ResetCache()
+		}
+		want, err := without.QueryRange(context.Background(), lastHour(f, query))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := with.QueryRange(context.Background(), lastHour(f, query))
+		if err != nil || sameBits(got, want) != reset {
+			t.Errorf("reset %v: %v; the answers are the same: %v", reset, err, sameBits(got, want))
+		}
+	}
 }
 
 // Filters, tenants and arguments are told apart.

@@ -14,5 +14,7 @@
 //  3. Series pass through encoded, in batches; workers decode one at a time. Decoded samples are kept only for selectors that
 //     occur more than once in a query. Simple aggregates keep a series per group, not one per input. What is large is reserved from the budget.
 //  4. Every limit that is exceeded is an error of kind Unprocessable which names the limit, the figure and the flag.
-//  5. Errors in the text, its functions or arguments are of kind BadRequest when they can be seen without evaluation.
+//  5. With a Cache the result is the same to the last bit as without, whatever is written, late or not, and deleted meanwhile. Results for a time are
+//     a function of the samples in the window and of what rollup.Facts tells: a faster rollup must not make them depend on more.
+//  6. Errors in the text, its functions or arguments are of kind BadRequest when they can be seen without evaluation.
 package query

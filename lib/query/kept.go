@@ -56,8 +56,12 @@ func (k *kept) index() {
 	}
 }
 
-// keptBytes is the size of a keptSeries.
-const keptBytes = 240
+const (
+	// keptBytes is the size of a keptSeries.
+	keptBytes = 240
+	// factBytes is that of the timestamps among its facts, if no other series shares them.
+	factBytes = 21 * 8
+)
 
 // add takes the leaf-wide facts of a series.
 func (k *kept) add(f *rollup.Facts) {

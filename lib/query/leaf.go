@@ -82,9 +82,9 @@ func (l *leaf) miss(why string) ([]*vector.Series, bool, error) {
 // plan settles which results may be kept, and returns why none may be.
 func (l *leaf) plan() string {
 	ev, p := l.ev, &l.p
-	end := min(ev.e.now().UnixMilli()-millis(ev.e.cfg.CacheTimestampOffset), p.End-ev.reading.DedupIntervalMs)
+	end := min(ev.e.now().UnixMilli()-millis(ev.e.cfg.CacheTimestampOffset), p.End)
 	var err error
-	if l.versions, err = ev.e.cache.versions.Versions(ev.ctx, ev.req.Tenant, model.TimeRange{Min: l.s.r.Min, Max: max(l.s.r.Min, end) + 1}); err != nil {
+	if l.versions, err = ev.e.cache.ask(ev.ctx, ev.e.now(), ev.req.Tenant, model.TimeRange{Min: l.s.r.Min, Max: max(l.s.r.Min, end) + 1}); err != nil {
 		return "not all stores tell whether samples have changed: " + err.Error()
 	}
 	l.settled = end
@@ -98,6 +98,7 @@ func (l *leaf) plan() string {
 			return "the range has samples which are left out or downsampled as they grow older"
 		}
 	}
+	l.settled -= max(0, ev.reading.DedupIntervalMs) // later samples of a bucket take the place of earlier ones
 	l.widens = rollup.Widens(l.c.f.Name, p.Window)
 	l.reach = max(p.Window, p.Step)
 	if l.widens {
@@ -157,12 +158,13 @@ func (l *leaf) all(old *kept) ([]*vector.Series, error) {
 	return list, l.reserve(list)
 }
 
-func (l *leaf) reserve(list []*vector.Series) error {
-	n := int64(0)
+func (l *leaf) reserve(list []*vector.Series) error { return l.ev.reserve(resultBytes(list)) }
+
+func resultBytes(list []*vector.Series) (n int64) {
 	for _, s := range list {
 		n += int64(len(s.Values))*8 + vector.SeriesSize(s.Labels)
 	}
-	return l.ev.reserve(n)
+	return n
 }
 
 // run evaluates points of the leaf. A partial answer says so, whatever was read before for the query.
@@ -186,6 +188,10 @@ func (l *leaf) newSeam(old *kept) *seam {
 	s := &seam{seed: l.ev.e.cache.seed, from: l.s.r.Min, old: old, names: l.c.fold == nil, reach: l.reach}
 	s.watch = rollup.Watch{Until: l.until, Settled: l.settled, From: l.until + l.p.Step - l.reach}
 	s.width = l.widens && l.c.f.Name != "default_rollup" // of which only the last sample counts
+	s.each, s.room = keptBytes+factBytes, l.ev.e.cache.largest()
+	if s.names {
+		s.each += int64(points(&l.p)) * 8
+	}
 	if old != nil {
 		s.seen = make([]bool, len(old.series))
 	}
@@ -207,6 +213,8 @@ func (l *leaf) fill() ([]*vector.Series, bool, error) {
 		l.giveUp("samples are downsampled")
 	case run.hides():
 		l.giveUp("infinite values cancel out")
+	case seam.full.Load():
+		l.giveUp("there is no room for so many series")
 	default:
 		if l.c.fold == nil {
 			for i := range noted {
@@ -293,6 +301,10 @@ func (l *leaf) keep(series []*vector.Series, noted []keptSeries, old *kept) {
 	}
 	if old != nil {
 		k.reach, k.needs = old.reach, old.needs
+	}
+	if n := int64(len(noted))*keptBytes + resultBytes(series); n > l.ev.e.cache.largest() {
+		l.giveUp(fmt.Sprintf("there is no room for %d bytes", n))
+		return
 	}
 	for i := range k.series {
 		s := &k.series[i]

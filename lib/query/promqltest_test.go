@@ -31,22 +31,28 @@ var _ = flag.Bool("update", false, "rewrite the lists of passing cases under tes
 type promCase struct {
 	*promscript.Case
 	source     *memSource
-	histograms bool // a native histogram is expected or loaded
+	histograms bool // native histograms are expected, or loaded for a metric which the query names
 }
 
 // promCases returns the cases of a script.
 func promCases(script *promscript.Script) []promCase {
-	source, histograms := newMemSource(), false
+	source := newMemSource()
+	var histograms []string // metrics with native ones
 	var cases []promCase
 	for _, c := range script.Commands {
 		switch {
 		case c.Eval != nil:
-			cases = append(cases, promCase{c.Eval, source, histograms || c.Eval.WantsHistogram()})
+			named := slices.ContainsFunc(histograms, func(name string) bool { return strings.Contains(c.Eval.Query, name) })
+			cases = append(cases, promCase{c.Eval, source, named || c.Eval.WantsHistogram()})
 		case c.Load == nil:
-			source, histograms = newMemSource(), false
+			source, histograms = newMemSource(), nil
 		default:
 			source = loaded(source, c.Load)
-			histograms = histograms || c.Load.Histograms || slices.ContainsFunc(c.Load.Series, func(s promscript.Series) bool { return s.Histogram })
+			for _, s := range c.Load.Series {
+				if name := s.Labels[model.MetricNameLabel]; s.Histogram || c.Load.Histograms {
+					histograms = append(histograms, name, strings.TrimSuffix(name, "_bucket"))
+				}
+			}
 		}
 	}
 	return cases
@@ -67,7 +73,7 @@ func loaded(old *memSource, load *promscript.Load) *memSource {
 
 // promReason says why cases are left out. Lines of the file are a pattern of the case, a pattern of the
 // query and the reason, separated by tabs. The pattern of the case matches file:line as a whole, followed by
-// " histograms" if native histograms are loaded or expected.
+// " histograms" if native histograms are expected, or loaded for a metric which the query names.
 type promReason struct {
 	file, query *regexp.Regexp
 	reason      string

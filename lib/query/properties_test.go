@@ -49,6 +49,9 @@ func eachRound(t *testing.T, rounds int, round func(rng *rand.Rand)) (done int) 
 		}
 		limit = time.Duration(minutes * float64(time.Minute))
 	}
+	if testing.Short() {
+		rounds = max(1, rounds/4)
+	}
 	for start := time.Now(); done < rounds || time.Since(start) < limit; done++ {
 		run(rand.Uint64())
 	}

@@ -37,6 +37,11 @@ type seam struct {
 
 	seen    []bool // by index in old.series; one worker each
 	spoiled atomic.Bool
+
+	// What is noted takes memory, and results which the cache has no room for need no notes.
+	each, room int64 // bytes of a series; of all that may be noted
+	noted      atomic.Int64
+	full       atomic.Bool
 }
 
 // seamError ends an evaluation of the points after the seam, because points before it would come out differently.
@@ -79,11 +84,29 @@ func (w *rollupWorker) seamSeries(s *RawSeries, known rollup.Known) error {
 			return err
 		}
 	}
+	if !seam.hasRoom(w.run.ev) {
+		if seam.old != nil {
+			return brokenSeam("there is no room for more series")
+		}
+		return nil
+	}
 	if seam.names {
 		n.key = string(w.out.key)
 	}
 	w.out.noted = append(w.out.noted, n)
 	return nil
+}
+
+// hasRoom reports whether one more series can be noted, and reserves its memory.
+func (s *seam) hasRoom(ev *evaluation) bool {
+	if s.full.Load() {
+		return false
+	}
+	if s.noted.Add(s.each) > s.room || ev.reserve(s.each) != nil {
+		s.full.Store(true)
+		return false
+	}
+	return true
 }
 
 // follow checks the results that are kept of a series and joins its facts.

@@ -172,7 +172,7 @@ func (r *Router) newSet(nodes []Node) (*nodeSet, error) {
 // windowOf returns what may be under way to each of n nodes before they are full. Half of the calls an insert node works on may
 // wait for one node, and an eighth of the memory is for all nodes.
 func (r *Router) windowOf(n int) window {
-	w := window{pieces: runtime.GOMAXPROCS(0), bytes: 64 << 20}
+	w := window{pieces: max(2, runtime.GOMAXPROCS(0)), bytes: 64 << 20}
 	if r.budget != nil {
 		w.bytes = min(max(r.budget.Limit()/8/int64(n), 1<<20), w.bytes)
 	}

@@ -43,7 +43,7 @@ func TestSocketReader(t *testing.T) {
 	if err := errors.Join(b.SetReadDeadline(time.Time{}), a.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := read(buf); n != 0 || err != io.EOF {
+	if n, err := read(buf); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %d, %v", n, err)
 	}
 	_ = b.Close()

@@ -89,7 +89,7 @@ func (s *Scratch) addFacts(values []float64, start int, facts Facts) {
 	}
 }
 
-// inRange returns the blocks that overlap r, sorted by MinTimestamp.
+// inRange returns the blocks that overlap r, sorted by MinTimestamp. Of equal blocks, as replicas on several nodes often are, one is returned.
 func (s *Scratch) inRange(blocks []Block, r model.TimeRange) []Block {
 	s.blocks = s.blocks[:0]
 	sorted := true
@@ -98,15 +98,27 @@ func (s *Scratch) inRange(blocks []Block, r model.TimeRange) []Block {
 		if b.MinTimestamp > r.Max || b.MaxTimestamp < r.Min {
 			continue
 		}
-		if n := len(s.blocks); n > 0 && s.blocks[n-1].MinTimestamp > b.MinTimestamp {
-			sorted = false
+		if n := len(s.blocks); n > 0 {
+			if s.blocks[n-1].equal(b) {
+				continue // a copy, from another node
+			}
+			if s.blocks[n-1].MinTimestamp > b.MinTimestamp {
+				sorted = false
+			}
 		}
 		s.blocks = append(s.blocks, *b)
 	}
 	if !sorted {
 		SortBlocks(s.blocks)
+		s.blocks = slices.CompactFunc(s.blocks, func(a, b Block) bool { return a.equal(&b) })
 	}
 	return s.blocks
+}
+
+// equal reports whether two blocks hold the same samples in the same form.
+func (b *Block) equal(other *Block) bool {
+	return b.MinTimestamp == other.MinTimestamp && b.MaxTimestamp == other.MaxTimestamp && b.Count == other.Count &&
+		bytes.Equal(b.Values, other.Values) && bytes.Equal(b.Timestamps, other.Timestamps)
 }
 
 // SortBlocks sorts blocks by MinTimestamp.

@@ -168,6 +168,13 @@ func TestReadRangeAgainstModel(t *testing.T) {
 			_, b := AppendEncode(nil, &s)
 			sources, blocks = append(sources, s), append(blocks, b)
 		}
+		if len(blocks) > 0 && r.IntN(2) == 0 { // copies, as other nodes have them
+			i := r.IntN(len(blocks))
+			sources, blocks = append(sources, sources[i:]...), append(blocks, blocks[i:]...)
+			if r.IntN(2) == 0 {
+				SortBlocks(blocks)
+			}
+		}
 		tr := everything()
 		if r.IntN(3) > 0 {
 			tr.Min = r.Int64N(spread)

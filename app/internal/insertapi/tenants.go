@@ -83,17 +83,15 @@ func (l *tenantList) add(t model.TenantID, rows int) {
 
 // find returns the place of a tenant, which is added if it is not there.
 func (l *tenantList) find(t model.TenantID) int {
-	place, found := -1, false
-	if l.places != nil {
-		place, found = l.places[t]
-	} else {
-		place = slices.IndexFunc(l.tenants, func(r tenantRows) bool { return r.tenant == t })
-		found = place >= 0
-	}
-	if found {
+	if place, ok := l.places[t]; ok {
 		return place
 	}
-	place = len(l.tenants)
+	if l.places == nil {
+		if place := slices.IndexFunc(l.tenants, func(r tenantRows) bool { return r.tenant == t }); place >= 0 {
+			return place
+		}
+	}
+	place := len(l.tenants)
 	l.tenants = append(l.tenants, tenantRows{tenant: t})
 	switch {
 	case l.places != nil:

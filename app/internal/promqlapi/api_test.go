@@ -265,6 +265,26 @@ func TestMoreLimits(t *testing.T) {
 	}
 }
 
+// TestPointsAreReserved: what a selector will make of its series is reserved before the engine makes it, a point for each evaluation time.
+func TestPointsAreReserved(t *testing.T) {
+	const limit = 20_000 // bytes; two series take a few thousand with one point each
+	e := newRoom(t, fmt.Sprintf("-search.maxMemoryPerQuery=%d", limit))
+	for query, fits := range map[string]bool{
+		"max_over_time(steps_total[10m])": true, "sum(steps_total)": true, "max_over_time(steps_total[10m:1m])": true, "max_over_time(steps_total[10m:1s])": false,
+	} {
+		status, body := e.ask(http.MethodGet, root+"/api/v1/query", pairs("query", query, "time", seconds(t0+600_000)))
+		if (status == http.StatusOK) != fits || !fits && !strings.Contains(body, "-search.maxMemoryPerQuery") {
+			t.Errorf("%s: status %d %s", query, status, body)
+		}
+	}
+	for step, fits := range map[string]bool{"60": true, "1": false} {
+		status, body := e.ask(http.MethodGet, root+"/api/v1/query_range", pairs("query", "sum(steps_total)", "start", seconds(t0), "end", seconds(t0+600_000), "step", step))
+		if (status == http.StatusOK) != fits {
+			t.Errorf("step %s: status %d %s", step, status, body)
+		}
+	}
+}
+
 // TestBudget: a query takes no more memory than there is.
 func TestBudget(t *testing.T) {
 	e := newRoom(t, "-budget=100000")
@@ -275,7 +295,7 @@ func TestBudget(t *testing.T) {
 }
 
 func TestListsOfQueries(t *testing.T) {
-	e := newRoom(t)
+	e := newRoom(t, "-search.queryStats.minQueryDuration=0")
 	active := ""
 	e.store.onSearch = func() {
 		_, active = e.ask(http.MethodGet, "/select/7:9/prometheus/api/v1/status/active_queries", nil)
@@ -283,6 +303,11 @@ func TestListsOfQueries(t *testing.T) {
 	e.ask(http.MethodGet, root+"/api/v1/query_range", pairs("query", "sum(steps_total)", "start", "1", "end", "2", "step", "0.5"))
 	if !strings.Contains(active, `"query":"sum(steps_total)","start":1000,"end":2000,"step":500`) || !strings.Contains(active, `"account_id":"7"`) {
 		t.Errorf("running queries are %s", active)
+	}
+	e.store.onSearch = nil
+	e.ask(http.MethodGet, root+"/api/v1/query", pairs("query", "steps_total", "time", seconds(t0+60_000)))
+	if _, top := e.ask(http.MethodGet, "/select/7:9/prometheus/api/v1/status/top_queries", nil); !strings.Contains(top, `"topByAvgMemoryUsage":[{"accountID":7,"projectID":9,"query":"steps_total"`) {
+		t.Errorf("the last queries are %s", top)
 	}
 }
 

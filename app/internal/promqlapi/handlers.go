@@ -231,7 +231,7 @@ func (h *Handlers) serve(w http.ResponseWriter, c *selectapi.Call, a *evalArgs) 
 	step := c.Trace().Begin("evaluate in the engine of Prometheus")
 	res := q.Exec(step.Within(c.Context()))
 	step.End(": %d samples decoded, %d searches with %d bytes held", r.samples, len(r.sets), r.inSets)
-	done()
+	done(r.figures(), res.Err)
 	if res.Err != nil {
 		return h.evalError(res.Err)
 	}

@@ -38,6 +38,15 @@ func (r *run) release() {
 	r.h.o.Budget.Release(r.bytes)
 }
 
+// figures tells what has been read.
+func (r *run) figures() *query.Result {
+	read := &query.Result{SamplesRead: r.samples, MemoryBytes: r.inSets + r.bytes}
+	for _, s := range r.sets {
+		read.SeriesFetched += s.Len()
+	}
+	return read
+}
+
 func (r *run) reserve(n int64) error {
 	limit := r.h.memoryPerQuery()
 	if r.inSets+r.bytes+n > limit {

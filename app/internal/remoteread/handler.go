@@ -98,8 +98,9 @@ func readBody(r io.Reader) ([]byte, error) {
 }
 
 // collect finds the series of a query.
-func (h *Handler) collect(c *selectapi.Call, q *readQuery) (*held.Set, error) {
-	defer c.Running("remote read "+selectorText(q.matchers), q.timeRange.Min, q.timeRange.Max, 0)()
+func (h *Handler) collect(c *selectapi.Call, q *readQuery) (s *held.Set, err error) {
+	done := c.Running("remote read "+selectorText(q.matchers), q.timeRange.Min, q.timeRange.Max, 0)
+	defer func() { done(nil, err) }()
 	filters, err := c.Filters(q.matchers)
 	if err != nil {
 		return nil, err
@@ -113,7 +114,7 @@ func (h *Handler) collect(c *selectapi.Call, q *readQuery) (*held.Set, error) {
 			h.o.Logger.Warnf("cannot close the search: %s", err)
 		}
 	}()
-	s, err := held.Collect(it, held.Options{Budget: h.o.Budget, What: "the series of a remote read", MaxSeries: h.o.MaxSeries, MaxBytes: h.o.MaxBytes})
+	s, err = held.Collect(it, held.Options{Budget: h.o.Budget, What: "the series of a remote read", MaxSeries: h.o.MaxSeries, MaxBytes: h.o.MaxBytes})
 	if err != nil {
 		return nil, err
 	}

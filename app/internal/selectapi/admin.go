@@ -57,7 +57,7 @@ func (a *API) handleAdmin(w http.ResponseWriter, r *http.Request, path string) b
 		return ok
 	}
 	switch path {
-	case resetCachePath, "/select" + resetCachePath:
+	case resetCachePath:
 		a.serveAdmin(w, r, scope{}, a.admin[resetCachePath])
 		return true
 	case "/admin" + resetNamesPath:

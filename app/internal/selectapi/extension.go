@@ -198,14 +198,20 @@ func (n *noted) Close() error {
 	return err
 }
 
-// Running lists a query among those which run, until the result is called; then it counts among the last ones, and is
-// logged if it was slow. Times are in milliseconds.
-func (c *Call) Running(text string, start, end, step int64) (done func()) {
+// Running lists a query among those which run, until the result is called, with what the query has read, if that is known, and why it
+// failed; then it counts among the last ones, and is logged if it was slow. Times are in milliseconds.
+func (c *Call) Running(text string, start, end, step int64) (done func(read *query.Result, err error)) {
 	q := &query.Request{Tenant: c.request.tenant, AllTenants: c.request.all, Query: text, Start: start, End: end, Step: step}
 	ended := c.api.queries.begin(c.request, q)
-	return func() {
-		ended(0) // which is not known here
-		c.api.logSlow(c.request, q, c.api.o.Now().Sub(c.request.started))
+	return func(read *query.Result, err error) {
+		memory := int64(0)
+		if read != nil {
+			memory = read.MemoryBytes
+		}
+		ended(memory)
+		elapsed := c.api.o.Now().Sub(c.request.started)
+		c.api.logSlow(c.request, q, elapsed)
+		c.api.logStats(c.request, q, &queryStats{elapsed, read, err})
 	}
 }
 

@@ -115,7 +115,7 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	step.End("%s", failedText(failures.Coverage().Failed))
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
-	a.logStats(r, req, &queryStats{elapsed: elapsed, result: result})
+	a.logStats(r, req, &queryStats{elapsed, result, err})
 	if err != nil {
 		return err
 	}

@@ -37,17 +37,20 @@ func (e *Evaluator) undoResets(times []int64, values []float64, first int) (carr
 	if at < first {
 		carried = correction
 	}
-	lookback := e.p.Lookback
+	lookback, last := e.p.Lookback, values[first-1] // as it is without resets; previous as it was
 	for i := first; i < len(values); i++ {
 		v := values[i]
-		switch {
-		case lookback > 0 && times[i]-times[i-1] > lookback+e.p.Window:
-			correction = 0
-		default:
+		if lookback > 0 && times[i]-times[i-1] > lookback+e.p.Window {
+			correction, last = 0, v
+		} else {
 			if v < previous {
 				correction += Drop(previous, v)
 			}
-			values[i] = max(v+correction, values[i-1])
+			x := v + correction
+			if !(x > last) { // nearly always it is, and then nothing has to wait for last
+				x = max(x, last)
+			}
+			values[i], last = x, x
 		}
 		previous = v
 		if i == at {

@@ -153,12 +153,65 @@ func TestUndoResetsIsPiecewise(t *testing.T) {
 		times := minutes(len(tc.values))
 		times[len(times)-1] = times[len(times)-2] + tc.gap
 		got := slices.Clone(tc.values)
-		e := NewEvaluator(&Func{}, Params{Lookback: tc.lookback, Window: tc.window})
-		if first := firstReset(times, got, tc.lookback+tc.window, tc.lookback > 0, Carry{}); first < len(got) {
-			e.undoResets(times, got, first)
-		}
+		undoResets(times, got, tc.lookback, tc.window)
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%v became %v; want %v", tc.values, got, tc.want)
+		}
+	}
+}
+
+// undoResets undoes the resets of a series of which nothing else is known.
+func undoResets(times []int64, values []float64, lookback, window int64) {
+	e := NewEvaluator(&Func{}, Params{Lookback: lookback, Window: window})
+	if first := firstReset(times, values, lookback+window, lookback > 0, Carry{}); first < len(values) {
+		e.undoResets(times, values, first)
+	}
+}
+
+// TestUndoResetsBits compares random values, strange ones among them, with what the rule says word for word. Up to the first reset values
+// stay as they are, so that they do not depend on what comes later.
+func TestUndoResetsBits(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	strange := []float64{0, math.Copysign(0, -1), math.NaN(), math.Inf(1), math.Inf(-1), -7, 5e-324}
+	for range 3000 {
+		values := make([]float64, 1+rng.IntN(30))
+		for i := range values {
+			if values[i] = rng.Float64() * 100; rng.IntN(3) == 0 && i > 0 {
+				values[i] = values[i-1]
+			} else if rng.IntN(12) == 0 {
+				values[i] = strange[rng.IntN(len(strange))]
+			}
+		}
+		times := minutes(len(values))
+		if rng.IntN(3) == 0 {
+			for i := rng.IntN(len(times)); i < len(times); i++ {
+				times[i] += 600_000
+			}
+		}
+		lookback := int64(rng.IntN(2)) * 300_000
+		want := slices.Clone(values)
+		correction, fell := 0.0, false
+		for i := 1; i < len(values); i++ {
+			switch {
+			case lookback > 0 && times[i]-times[i-1] > lookback:
+				correction = 0
+				continue
+			case values[i] < values[i-1]:
+				correction += Drop(values[i-1], values[i])
+				fell = true
+			}
+			if fell {
+				want[i] = max(values[i]+correction, want[i-1])
+			}
+		}
+		got := slices.Clone(values)
+		undoResets(times, got, lookback, 0)
+		for i := range want {
+			if math.Float64bits(got[i]) != math.Float64bits(want[i]) && (got[i] == got[i] || want[i] == want[i]) {
+				t.Fatalf("%v became %v; want %v", values, got, want)
+			}
 		}
 	}
 }

@@ -47,6 +47,7 @@ type foldGroup struct {
 	acc    []float64
 	rest   []float64 // of sums: what they lack to the exact ones
 	counts []float64
+	fresh  bool    // all columns are zero
 	dense  float64 // series without a gap, which are not in counts yet
 	first  []byte  // see SetFirst
 }
@@ -131,7 +132,7 @@ func (f *Fold) create(key string) *foldGroup {
 		columns = 3
 	}
 	memory := f.newMemory(columns * n)
-	g := &foldGroup{key: key, memory: memory, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:]}
+	g := &foldGroup{key: key, fresh: true, memory: memory, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:]}
 	f.byKey[key] = g
 	f.groups = append(f.groups, g)
 	return g
@@ -161,8 +162,16 @@ func (f *Fold) Reuse(free [][]float64) { f.free = free }
 
 func (g *foldGroup) sum(values []float64) {
 	acc, rest, counts := g.acc[:len(values)], g.rest[:len(values)], g.counts[:len(values)]
+	first := g.fresh
+	g.fresh = false
 	if !hasGap(values) { // most have none
 		g.dense++
+		if first { // nothing is added to, so nothing gets lost, and rest is not even touched
+			for i, v := range values {
+				acc[i] = 0 + v // as sums do, this makes -0 a 0
+			}
+			return
+		}
 		for i, v := range values {
 			var lost float64
 			acc[i], lost = twoSum(acc[i], v)
@@ -250,8 +259,31 @@ func (f *Fold) Merge(other *Fold) {
 	}
 }
 
+// mergeSum adds the sums of another group.
+func (g *foldGroup) mergeSum(o *foldGroup) {
+	n := len(o.counts)
+	acc, rest, counts := g.acc[:n], g.rest[:n], g.counts[:n]
+	values, rests := o.acc[:n], o.rest[:n]
+	for i, more := range o.counts {
+		switch {
+		case more == 0:
+		case counts[i] == 0:
+			acc[i], rest[i], counts[i] = values[i], rests[i], more
+		default:
+			var lost float64
+			acc[i], lost = twoSum(acc[i], values[i])
+			rest[i] += lost + rests[i]
+			counts[i] += more
+		}
+	}
+}
+
 // merge adds what another group has come to.
 func (g *foldGroup) merge(kind foldKind, o *foldGroup) {
+	if kind.isSum() {
+		g.mergeSum(o)
+		return
+	}
 	for i, n := range o.counts {
 		if n == 0 {
 			continue
@@ -261,13 +293,6 @@ func (g *foldGroup) merge(kind foldKind, o *foldGroup) {
 		case kind == foldMin && !empty && !(v < g.acc[i]), kind == foldMax && !empty && !(v > g.acc[i]):
 		case empty || kind == foldMin || kind == foldMax || kind == foldGroupOp:
 			g.acc[i] = v
-			if kind.isSum() {
-				g.rest[i] = o.rest[i]
-			}
-		case kind.isSum():
-			var lost float64
-			g.acc[i], lost = twoSum(g.acc[i], v)
-			g.rest[i] += lost + o.rest[i]
 		default: // a count
 			g.acc[i] += v
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"vmcluster/lib/model"
@@ -66,6 +67,23 @@ func compareFold(t *testing.T, rng *rand.Rand, o AggregateOptions) {
 		for k, v := range want[i].Values { // small whole numbers: sums are exact in any order
 			if g := got[i].Values[k]; g != v && !(g != g && v != v) {
 				t.Fatalf("%+v: point %d of %s is %v; want %v", o, k, seriesString(want[i]), g, v)
+			}
+		}
+	}
+}
+
+// TestFirstOfSum compares the sum of a single series, whose values are taken as they are, with that of the series and zeros.
+func TestFirstOfSum(t *testing.T) {
+	values := []float64{1.5, 0, math.Copysign(0, -1), math.Inf(1), math.Inf(-1), 5e-324, math.MaxFloat64}
+	for _, name := range []string{"sum", "avg"} {
+		one, two := NewFold(AggregateOptions{Name: name}, len(values)), NewFold(AggregateOptions{Name: "sum"}, len(values))
+		one.Add("m", nil, slices.Clone(values))
+		two.Add("m", nil, make([]float64, len(values)))
+		two.Add("m", nil, slices.Clone(values))
+		got, want := one.Series()[0].Values, two.Series()[0].Values
+		for i := range want {
+			if math.Float64bits(got[i]) != math.Float64bits(want[i]) {
+				t.Errorf("%s: point %d is %v; want %v", name, i, got[i], want[i])
 			}
 		}
 	}

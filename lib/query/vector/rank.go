@@ -94,32 +94,70 @@ func better(a, b float64, sign int) int {
 	return -sign * cmp.Compare(a, b)
 }
 
-// keepPerPoint keeps at each point the k best values.
+// ranked is a value at one point, and the place of its series by name and labels.
+type ranked struct {
+	v     float64
+	place int
+}
+
+// compare orders the better value first, and of equal ones the first by place, so that it does not depend on the order of the input.
+func (a ranked) compare(b ranked, sign int) int {
+	if c := better(a.v, b.v, sign); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.place, b.place)
+}
+
+// keepPerPoint keeps at each point the k best values. The best of the last point come first.
 func (a *aggregation) keepPerPoint(g *group, k []float64, sign int) []*Series {
-	type entry struct {
-		s     *Series
-		place int // of equal values the first by name and labels count, whatever the order of the input
-	}
 	Sort(g.series)
-	order := make([]entry, len(g.series))
-	for place, s := range g.series {
-		order[place] = entry{s, place}
-	}
-	for i := range g.series[0].Values {
-		if !a.goOn(len(order)) {
+	last := len(k) - 1
+	order := make([]ranked, 0, len(g.series))
+	for i := range k {
+		if !a.goOn(len(g.series)) {
 			return nil
 		}
-		slices.SortFunc(order, func(a, b entry) int {
-			return cmp.Or(better(a.s.Values[i], b.s.Values[i], sign), cmp.Compare(a.place, b.place))
-		})
-		for _, e := range order[min(toInt(k[i]), len(order)):] {
-			e.s.Values[i] = math.NaN()
+		most := min(toInt(k[i]), len(g.series))
+		order = order[:0]
+		if i == last || most > fewBest {
+			for place, s := range g.series {
+				order = append(order, ranked{s.Values[i], place})
+			}
+			slices.SortFunc(order, func(a, b ranked) int { return a.compare(b, sign) })
+		} else {
+			order = appendBest(order, g.series, i, most, sign)
+		}
+		for _, s := range g.series {
+			s.Values[i] = math.NaN()
+		}
+		for _, e := range order[:most] {
+			g.series[e.place].Values[i] = e.v
 		}
 	}
-	for place, e := range order {
-		g.series[place] = e.s // the best of the last point come first
+	best := make([]*Series, len(order))
+	for n, e := range order {
+		best[n] = g.series[e.place]
 	}
-	return g.series
+	return best
+}
+
+// fewBest is up to how many best values are kept in order while looking at the others; for more, all are sorted.
+const fewBest = 32
+
+// appendBest appends the most best values at a point, in their order.
+func appendBest(top []ranked, series []*Series, point, most, sign int) []ranked {
+	for place, s := range series {
+		e := ranked{s.Values[point], place}
+		if len(top) == most {
+			if most == 0 || e.compare(top[most-1], sign) > 0 {
+				continue
+			}
+			top = top[:most-1]
+		}
+		n, _ := slices.BinarySearchFunc(top, e, func(a, b ranked) int { return a.compare(b, sign) })
+		top = slices.Insert(top, n, e)
+	}
+	return top
 }
 
 // ranking returns the series ordered by f of their points, the best first.
