@@ -16,6 +16,7 @@ import (
 	"vmcluster/lib/query"
 	"vmcluster/lib/querysource"
 	"vmcluster/lib/storageapi/apitest"
+	"vmcluster/lib/trace"
 )
 
 // cachedCluster is a cluster to which samples are written while time goes by, with engines with and without a result cache.
@@ -94,15 +95,18 @@ func (c *cachedCluster) ask(t *testing.T, text string) (answer, note string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.with.QueryRange(context.Background(), r)
+	span := trace.New(time.Now, time.Now(), "")
+	got, err := c.with.QueryRange(span.Within(context.Background()), r)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, n := range span.Node().Children {
+		note += n.Message + "; "
+	}
 	answer = describeResult(got)
 	if answer != describeResult(want) || got.Partial != want.Partial {
-		t.Fatalf("%s differs:\n%s\nwithout cache\n%s\n%s", text, answer, describeResult(want), got.CacheNotes)
+		t.Fatalf("%s differs:\n%s\nwithout cache\n%s\n%s", text, answer, describeResult(want), note)
 	}
-	note = strings.Join(got.CacheNotes, "; ")
 	switch {
 	case strings.Contains(note, "partial hit"):
 		c.notes["hit"]++

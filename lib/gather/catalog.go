@@ -89,14 +89,11 @@ func (g *Gather) SeriesCount(ctx context.Context, tenant model.TenantID) (storag
 	return out, nil
 }
 
-// statusMargin is how much longer the lists are which nodes are asked for, since a name may be on top of the sum and of no list.
-const statusMargin = 1000
-
 // Status implements storageapi.Catalog: sums over the nodes, as those of SeriesCount. Values of a label which several nodes have
 // count as often, too.
 func (g *Gather) Status(ctx context.Context, q *storageapi.StatusQuery) (storageapi.Status, error) {
 	wide := *q
-	wide.TopN = max(q.TopN, statusMargin)
+	wide.TopN = max(q.TopN, storageapi.StatusMargin)
 	list, cov, err := ask(ctx, g, actionStatus, ofCatalog(func(ctx context.Context, c storageapi.Catalog) (storageapi.Status, storageapi.Coverage, error) {
 		s, err := c.Status(ctx, &wide)
 		return s, s.Coverage, err

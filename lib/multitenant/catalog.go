@@ -8,9 +8,6 @@ import (
 	"vmcluster/lib/storageapi"
 )
 
-// statusMargin is how much longer the lists are which tenants are asked for, since a name may be on top of the sum and of no list.
-const statusMargin = 1000
-
 // Status implements storageapi.Catalog: sums over the tenants, whose own labels are not counted. A value of a label counts once
 // for each tenant that has it.
 func (s *Searcher) Status(ctx context.Context, q *storageapi.StatusQuery) (storageapi.Status, error) {
@@ -21,7 +18,7 @@ func (s *Searcher) Status(ctx context.Context, q *storageapi.StatusQuery) (stora
 	if err != nil {
 		return storageapi.Status{}, err
 	}
-	topN := max(q.TopN, statusMargin)
+	topN := max(q.TopN, storageapi.StatusMargin)
 	var out storageapi.Status
 	usage := map[string]storageapi.Usage{}
 	err = inWaves(parts, func(p *part) (storageapi.Status, error) {
@@ -29,7 +26,7 @@ func (s *Searcher) Status(ctx context.Context, q *storageapi.StatusQuery) (stora
 		own.Search, own.TopN = *p.query(&q.Search), topN
 		return s.Stores.Status(ctx, &own)
 	}, func(answer storageapi.Status) {
-		merge(&coverage, answer.Coverage)
+		coverage.Merge(answer.Coverage)
 		for _, e := range answer.SeriesByMetricName {
 			addUsage(usage, e.Name, e.Usage)
 		}
@@ -161,7 +158,7 @@ func (s *Searcher) Metadata(ctx context.Context, q *storageapi.MetadataQuery) (s
 		own.Tenant, own.AllTenants = p.tenant, false
 		return s.Stores.Metadata(ctx, &own)
 	}, func(answer storageapi.MetadataList) {
-		merge(&coverage, answer.Coverage)
+		coverage.Merge(answer.Coverage)
 		for _, m := range answer.Items {
 			m.Tenant = model.TenantID{} // the same words of two tenants are said once
 			all = append(all, m)

@@ -65,16 +65,6 @@ func inWaves[T any](parts []part, ask func(p *part) (T, error), take func(answer
 	return nil
 }
 
-// merge adds a coverage to another, each node once.
-func merge(c *storageapi.Coverage, other storageapi.Coverage) {
-	c.Partial = c.Partial || other.Partial
-	for _, f := range other.Failed {
-		if !slices.ContainsFunc(c.Failed, func(known storageapi.NodeFailure) bool { return known.Node == f.Node }) {
-			c.Failed = append(c.Failed, f)
-		}
-	}
-}
-
 // LabelNames implements storageapi.Searcher. Where there are series, the labels of their tenants are among the names.
 func (s *Searcher) LabelNames(ctx context.Context, q *model.SearchQuery, limit int) (storageapi.Strings, error) {
 	if !q.AllTenants {
@@ -120,7 +110,7 @@ func (s *Searcher) strings(ctx context.Context, q *model.SearchQuery, limit int,
 	}
 	found := map[string]struct{}{}
 	err = inWaves(parts, ask, func(answer storageapi.Strings) {
-		merge(&coverage, answer.Coverage)
+		coverage.Merge(answer.Coverage)
 		for _, text := range answer.Values {
 			found[text] = struct{}{}
 		}

@@ -119,7 +119,7 @@ func (it *iterator) endTenant() {
 	s := it.streams[0]
 	it.streams = it.streams[1:]
 	err := s.Err()
-	merge(&it.coverage, s.Coverage())
+	it.coverage.Merge(s.Coverage())
 	if closeErr := s.Close(); err == nil {
 		err = closeErr
 	}
@@ -143,7 +143,7 @@ func (it *iterator) stop(err error) {
 
 func (it *iterator) closeStreams() {
 	for _, s := range it.streams {
-		merge(&it.coverage, s.Coverage())
+		it.coverage.Merge(s.Coverage())
 		_ = s.Close() // what it could say comes too late
 	}
 	it.streams, it.parts = nil, nil
@@ -159,7 +159,7 @@ func (it *iterator) Err() error { return it.err }
 func (it *iterator) Coverage() storageapi.Coverage {
 	c := storageapi.Coverage{Partial: it.coverage.Partial, Failed: slices.Clone(it.coverage.Failed)}
 	for _, s := range it.streams {
-		merge(&c, s.Coverage())
+		c.Merge(s.Coverage())
 	}
 	return c
 }

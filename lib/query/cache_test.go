@@ -15,6 +15,7 @@ import (
 
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/trace"
 )
 
 // liveFleet is a source to which samples are added while time goes by: of targets which are scraped at intervals of their own, begin, end,
@@ -176,20 +177,29 @@ func cachedEngines(t testing.TB, f *liveFleet, flags ...string) (with, without *
 	return with, without, set
 }
 
-// askBoth evaluates a range query with both engines and compares the answers.
-func askBoth(t *testing.T, with, without *Engine, r *Request) *Result {
+// answer is what an engine with a cache answers and what it says came of the cache.
+type answer struct {
+	*Result
+	notes []string
+}
+
+// askBoth evaluates a range query with both engines, compares the answers, and returns that of the engine with a cache.
+func askBoth(t *testing.T, with, without *Engine, r *Request) answer {
 	t.Helper()
 	want, wantErr := without.QueryRange(context.Background(), r)
-	got, err := with.QueryRange(context.Background(), r)
+	span := trace.New(time.Now, time.Now(), "")
+	got, err := with.QueryRange(span.Within(context.Background()), r)
+	var notes []string
+	for _, n := range span.Node().Children {
+		notes = append(notes, n.Message)
+	}
 	switch {
 	case (err == nil) != (wantErr == nil):
 		t.Fatalf("%s: error %v; without cache %v", r.Query, err, wantErr)
-	case err != nil:
-		return &Result{}
-	case !sameBits(got, want):
-		t.Fatalf("%s from %d to %d step %d differs: %s\n%s", r.Query, r.Start, r.End, r.Step, difference(got, want), strings.Join(got.CacheNotes, "\n"))
+	case err == nil && !sameBits(got, want):
+		t.Fatalf("%s from %d to %d step %d differs: %s\n%s", r.Query, r.Start, r.End, r.Step, difference(got, want), strings.Join(notes, "\n"))
 	}
-	return got
+	return answer{got, notes}
 }
 
 // difference tells where two answers differ first.
@@ -247,7 +257,7 @@ func (f *liveFleet) dashboard(t *testing.T, query string, with, without *Engine,
 	r.End = f.now
 	r.Start = r.End - (30+rng.Int64N(80))*r.Step
 	for range 4 + rng.IntN(12) {
-		for _, note := range askBoth(t, with, without, r).CacheNotes {
+		for _, note := range askBoth(t, with, without, r).notes {
 			_, why, _ := strings.Cut(digits.ReplaceAllString(note, "N"), "): ")
 			words := strings.Fields(why)
 			reasons[strings.Join(words[:min(4, len(words))], " ")]++
@@ -335,17 +345,17 @@ func lastHour(f *liveFleet, query string) *Request {
 }
 
 // noteOf returns what came of the cache for a query of one rollup.
-func noteOf(t *testing.T, r *Result) string {
+func noteOf(t *testing.T, a answer) string {
 	t.Helper()
-	if len(r.CacheNotes) == 0 {
+	if len(a.notes) == 0 {
 		t.Fatal("the cache is not mentioned")
 	}
-	return strings.Join(r.CacheNotes, "; ")
+	return strings.Join(a.notes, "; ")
 }
 
-func wantNote(t *testing.T, r *Result, want string) {
+func wantNote(t *testing.T, a answer, want string) {
 	t.Helper()
-	if got := noteOf(t, r); !strings.Contains(got, want) {
+	if got := noteOf(t, a); !strings.Contains(got, want) {
 		t.Errorf("%q; want %q", got, want)
 	}
 }
@@ -453,8 +463,8 @@ func TestCacheIsBypassed(t *testing.T) {
 	warm(t, f, with, without, "sum(rate(x[5m]))")
 	r := lastHour(f, "sum(rate(x[5m]))")
 	r.NoCache = true
-	if res := askBoth(t, with, without, r); len(res.CacheNotes) != 0 {
-		t.Errorf("nocache: %s", res.CacheNotes)
+	if a := askBoth(t, with, without, r); len(a.notes) != 0 {
+		t.Errorf("nocache: %s", a.notes)
 	}
 	for query, want := range map[string]string{
 		"x - x":                          "occurs more than once",

@@ -24,8 +24,6 @@ type evaluation struct {
 	// keptBytes are reserved for fetched until the end.
 	keptBytes int64
 
-	cacheNotes []string // what came of the cache
-
 	added []string // labels which functions added to series, in the order they first did
 
 	seriesFetched atomic.Int64

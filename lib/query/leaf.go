@@ -10,6 +10,7 @@ import (
 	"vmcluster/lib/model"
 	"vmcluster/lib/query/rollup"
 	"vmcluster/lib/query/vector"
+	"vmcluster/lib/trace"
 )
 
 // leaf is a rollup over a selector, or an aggregate of it, which is answered with help of the cache.
@@ -70,7 +71,9 @@ func (ev *evaluation) fromCache(c *rollupCall, s *selection, p rollup.Params) ([
 
 // note adds to the trace.
 func (l *leaf) note(format string, args ...any) {
-	l.ev.cacheNotes = append(l.ev.cacheNotes, fmt.Sprintf("result cache, %s(%s): ", l.c.f.Name, l.s.text)+fmt.Sprintf(format, args...))
+	if parent := trace.From(l.ev.ctx); parent != nil {
+		parent.Begin("result cache, %s(%s): %s", l.c.f.Name, l.s.text, fmt.Sprintf(format, args...)).End("")
+	}
 }
 
 func (l *leaf) miss(why string) ([]*vector.Series, bool, error) {

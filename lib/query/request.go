@@ -69,8 +69,6 @@ type Result struct {
 	SamplesRead int
 	// MemoryBytes is the most memory for samples and results that the query had reserved at a time.
 	MemoryBytes int64
-	// CacheNotes tell what came of the result cache, for each rollup.
-	CacheNotes []string
 	// Grid is the evaluated range after alignment.
 	Grid vector.Grid
 

@@ -47,7 +47,6 @@ func (ev *evaluation) complete(res *Result) error {
 	}
 	res.Partial, res.SeriesFetched, res.SamplesRead = ev.partial, int(ev.seriesFetched.Load()), int(ev.samplesRead.Load())
 	res.MemoryBytes = ev.peak.Load()
-	res.CacheNotes = ev.cacheNotes
 	if ev.req.HoldMemory && ev.e.budget != nil {
 		ev.hold(res)
 	}

@@ -3,7 +3,6 @@ package querysource
 import (
 	"cmp"
 	"context"
-	"slices"
 	"sync"
 
 	"vmcluster/lib/fragment"
@@ -84,7 +83,7 @@ func (s *reducingSource) Reduce(ctx context.Context, f *fragment.Fragment) (*que
 type Failures struct {
 	mu struct {
 		sync.Mutex
-		failed []storageapi.NodeFailure
+		coverage storageapi.Coverage
 	}
 }
 
@@ -107,16 +106,12 @@ func (f *Failures) Add(failed []storageapi.NodeFailure) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, n := range failed {
-		if !slices.ContainsFunc(f.mu.failed, func(known storageapi.NodeFailure) bool { return known.Node == n.Node }) {
-			f.mu.failed = append(f.mu.failed, n)
-		}
-	}
+	f.mu.coverage.Merge(storageapi.Coverage{Failed: failed})
 }
 
 // Coverage returns what the query came to, which is known to be partial.
 func (f *Failures) Coverage() storageapi.Coverage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return storageapi.Coverage{Partial: true, Failed: f.mu.failed}
+	return storageapi.Coverage{Partial: true, Failed: f.mu.coverage.Failed}
 }

@@ -14,7 +14,7 @@ type Config struct {
 // RegisterFlags registers the flags of an insert node.
 func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.ReplicationFactor, "replicationFactor", 1,
-		"How many copies of each sample are kept, on distinct storage nodes. Data stays readable while fewer nodes than that are lost; set it at vmselect too, and -dedup.minScrapeInterval=1ms there")
+		"How many copies of each sample are kept, on distinct storage nodes. Data stays readable while fewer nodes than that are lost; set it at vmselect too")
 	fs.BoolVar(&c.DisableRerouting, "disableRerouting", false,
 		"Let samples wait for a storage node which is slow or overloaded instead of sending them to others; it makes no difference to nodes that cannot be reached or are read-only. "+
 			"With -replicationFactor above 1 samples always wait for slow nodes")

@@ -69,6 +69,9 @@ func (t *tally) add(o tally) {
 	t.duplicates += o.duplicates
 }
 
+// varied tells whether series were deleted and downsampled, and snapshots opened.
+func (t *tally) varied() bool { return t.deletions > 0 && t.snapshots > 0 && t.columns > 0 }
+
 // TestCrashPoints lives through random histories and cuts the power at thousands of file operations: recovery opens, everything acknowledged
 // is there, nothing is that was not sent.
 func TestCrashPoints(t *testing.T) {
@@ -85,15 +88,15 @@ func TestCrashPoints(t *testing.T) {
 		want /= 10
 	}
 	done, histories := tally{}, 0
-	for start := time.Now(); done.crashes < want && !t.Failed(); histories++ {
+	// Half of the histories downsample, so that a few in a row may do without.
+	const most = 25
+	for (done.crashes < want || !testing.Short() && !done.varied()) && histories < most && !t.Failed() {
 		done.add(live(t, rand.Uint64()))
-		if time.Since(start) > 10*time.Minute {
-			t.Fatalf("only %d crash points in 10 minutes", done.crashes)
-		}
+		histories++
 	}
 	t.Logf("%d histories: %+v", histories, done)
-	if !testing.Short() && (done.deletions == 0 || done.snapshots == 0 || done.columns == 0) {
-		t.Error("nothing was deleted, or downsampled, or no snapshot opened")
+	if histories == most && !t.Failed() {
+		t.Errorf("%d histories had %d crashes; all kinds of things happened: %v", histories, done.crashes, done.varied())
 	}
 	fmt.Printf("crash points: %d in %d histories\n", done.crashes, histories)
 }

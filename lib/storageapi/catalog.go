@@ -140,6 +140,9 @@ func CompareStatusEntries(a, b StatusEntry) int {
 	return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Name, b.Name))
 }
 
+// StatusMargin is how long the lists of the parts of a sum are to be at least, since a name may be on top of the sum and of no part.
+const StatusMargin = 1000
+
 // MergeStatus adds up what several stores or tenants counted. Values of a label which several of them have count as often. The lists are cut to topN.
 func MergeStatus(list []Status, topN int) Status {
 	var out Status

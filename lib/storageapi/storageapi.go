@@ -2,6 +2,7 @@ package storageapi
 
 import (
 	"context"
+	"slices"
 
 	"vmcluster/lib/model"
 	"vmcluster/lib/tsblock"
@@ -91,10 +92,14 @@ type NodeFailure struct {
 	Err  error
 }
 
-// Merge adds the failures of other to c.
+// Merge adds what other lacks to c, each node once with its first failure.
 func (c *Coverage) Merge(other Coverage) {
 	c.Partial = c.Partial || other.Partial
-	c.Failed = append(c.Failed, other.Failed...)
+	for _, f := range other.Failed {
+		if !slices.ContainsFunc(c.Failed, func(known NodeFailure) bool { return known.Node == f.Node }) {
+			c.Failed = append(c.Failed, f)
+		}
+	}
 }
 
 // Strings is a list of names or values with its coverage.

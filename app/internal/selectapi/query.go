@@ -107,11 +107,6 @@ func (a *API) evaluate(w http.ResponseWriter, r *request, req *query.Request, ru
 	step := r.trace.Begin("evaluate")
 	result, err := run(querysource.WithFailures(step.Within(r.Context()), failures), req)
 	defer result.Release() // when it has been written
-	if result != nil {
-		for _, note := range result.CacheNotes {
-			step.Begin("%s", note).End("")
-		}
-	}
 	step.End("%s", failedText(failures.Coverage().Failed))
 	elapsed := a.o.Now().Sub(r.started)
 	a.logSlow(r, req, elapsed)
