@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vmcluster/lib/metrics"
@@ -478,6 +479,10 @@ func TestCacheIsBypassed(t *testing.T) {
 	}
 	with.ResetCache()
 	wantNote(t, askBoth(t, with, without, lastHour(f, "sum(rate(x[5m]))")), "asked for the first time")
+	warm(t, f, with, without, "max(rate(x[5m]))")
+	r = lastHour(f, "max(rate(x[5m]))")
+	r.AllTenants = true
+	wantNote(t, askBoth(t, with, without, r), "of one tenant only")
 }
 
 // With the flag, what is kept is used although samples have changed, until a reset.
@@ -546,6 +551,50 @@ func TestCacheIsBounded(t *testing.T) {
 		askBoth(t, with, without, lastHour(f, "x"))
 	}
 	wantNote(t, askBoth(t, with, without, lastHour(f, "x")), "there is no room for")
+}
+
+// What would be noted of the series of an aggregate is more than an entry may take, although its result is small.
+func TestCacheNotesWhatItHasRoomFor(t *testing.T) {
+	f := steady(t, 40)
+	with, without, set := cachedEngines(t, f)
+	with.cache = NewCache(CacheOptions{Versions: f, Budget: with.budget, Metrics: set, MaxBytes: 8 << 10})
+	for _, want := range []string{"asked for the first time", "there is no room for so many series", "there is no room for so many series"} {
+		wantNote(t, askBoth(t, with, without, lastHour(f, "sum(rate(x[5m]))")), want)
+		if n := with.budget.Used(); n > 8<<10 {
+			t.Errorf("%d bytes are reserved", n)
+		}
+	}
+}
+
+// hangingVersions is a store which does not answer.
+type hangingVersions struct{ asked int }
+
+// Versions implements Versioner.
+func (h *hangingVersions) Versions(ctx context.Context, _ model.TenantID, _ model.TimeRange) ([]Version, error) {
+	h.asked++
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A store which stands still is asked now and then only, and queries do without it.
+func TestCacheDoesNotWaitForStores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := steady(t, 2)
+		with, without, _ := cachedEngines(t, f)
+		hanging := &hangingVersions{}
+		with.cache.versions = hanging
+		for i, asked := range []int{0, 1, 1, 1, 2} { // the first query asks for no versions
+			start := time.Now()
+			a := askBoth(t, with, without, lastHour(f, "sum(rate(x[5m]))"))
+			if waited := time.Since(start); hanging.asked != asked || waited > versionsWait {
+				t.Errorf("query %d waited for %s, and stores have been asked %d times, not %d", i, waited, hanging.asked, asked)
+			}
+			if i > 0 {
+				wantNote(t, a, "not all stores tell whether")
+			}
+			f.now += (versionsPause / 3).Milliseconds() + 1
+		}
+	})
 }
 
 // Results which change all the time are kept less and less often.
