@@ -10,7 +10,7 @@ PKG        ?= ./lib/...
 COUNT      ?= 6
 
 .PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
-	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables crash crash-long props-long faults limits
+	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables crash crash-long props-long faults cluster-faults mixed limits
 
 all: build
 
@@ -123,6 +123,22 @@ props-long:
 # Real processes: kill -9 under load, full disks, a disk that fails. Needs root for the file systems it mounts.
 faults:
 	$(GO) test -count=1 -timeout 20m -run 'TestKilled|TestReadersWhile|TestFullDisk|TestDiskFails|TestFrozen' ./app/apptest
+
+# What clients see of faults in a cluster of real processes, for the table in docs/reliability.md; FAULT is one of its names, or a regular
+# expression. Some need root, since they mount file systems. Takes half an hour; the short form is part of `make test`.
+FAULT ?= .*
+cluster-faults:
+	@set -e; table=$$(mktemp); trap 'rm -f '$$table EXIT; \
+	VMCLUSTER_FAULTS_TABLE=$$table $(GO) test -count=1 -timeout 0 -run 'TestClusterFaults/^($(FAULT))$$' ./app/apptest || status=$$?; \
+	cat $$table; exit $${status:-0}
+
+# Clusters of two versions, this one and OLD: make mixed OLD=v1.0, where storage nodes are replaced over their data unless STORAGE=stays.
+mixed:
+	@test -n "$(OLD)" || { echo 'usage: make mixed OLD=<commit>'; exit 2; }
+	@set -e; tmp=$$(mktemp -d); trap 'git worktree remove --force '$$tmp'/old; rm -rf '$$tmp EXIT; \
+	git worktree add --quiet --detach $$tmp/old $(OLD); \
+	(cd $$tmp/old && $(GO) build -trimpath -o $$tmp/bin/ ./app/vmstorage ./app/vminsert ./app/vmselect); \
+	VMCLUSTER_OLD_BIN=$$tmp/bin VMCLUSTER_OLD_STORAGE=$(STORAGE) $(GO) test -count=1 -timeout 20m -v -run TestMixedVersions ./app/apptest
 
 # Requests that ask for far too much, over SERIES series, with 512 MiB for each process.
 SERIES ?= 1000000

@@ -5,7 +5,8 @@
 // VMCLUSTER_BIN names a folder with binaries to test instead of building them, for example some
 // that were built with the race detector: what it finds fails the test.
 // VMCLUSTER_REQUIRE_PEERS makes tests fail, instead of being skipped, when a program they
-// compare with is not installed.
+// compare with is not installed. VMCLUSTER_OLD_BIN names binaries of another build for clusters of two versions, VMCLUSTER_FAULTS_TABLE the
+// file to which the long form of the faults adds its table.
 //
 // Invariants:
 //

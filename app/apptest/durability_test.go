@@ -24,6 +24,8 @@ const (
 // missing, doubled or mixed up with another is noticed; which requests were acknowledged is remembered.
 type load struct {
 	target  string
+	pause   time.Duration
+	repeats bool  // a request that fails is sent again until it is acknowledged, as agents do
 	start   int64 // timestamp of the first sample
 	quit    chan struct{}
 	wg      sync.WaitGroup
@@ -32,6 +34,7 @@ type load struct {
 	results [loadWriters]map[int]bool  // acknowledged or not, by number of the request; read after stop
 	last    [loadWriters]error         // failure, for messages
 	slowest [loadWriters]time.Duration // request that was acknowledged
+	seen    timeline
 	mu      struct {
 		sync.Mutex
 		acked [loadWriters][]int // numbers of acknowledged requests, for those who read meanwhile
@@ -40,7 +43,13 @@ type load struct {
 
 // startLoad starts the writers, which are stopped at the end of the test at the latest.
 func startLoad(t testing.TB, target string) *load {
-	l := &load{target: target, start: time.Now().Add(-12 * time.Hour).Truncate(time.Hour).UnixMilli(), quit: make(chan struct{})}
+	l := &load{target: target, pause: loadPause}
+	l.run(t)
+	return l
+}
+
+func (l *load) run(t testing.TB) {
+	l.start, l.quit = time.Now().Add(-12*time.Hour).Truncate(time.Hour).UnixMilli(), make(chan struct{})
 	for w := range loadWriters {
 		l.results[w] = map[int]bool{}
 		l.wg.Add(1)
@@ -50,7 +59,6 @@ func startLoad(t testing.TB, target string) *load {
 		}()
 	}
 	t.Cleanup(l.stop)
-	return l
 }
 
 func (l *load) stop() {
@@ -62,15 +70,16 @@ func (l *load) stop() {
 	l.wg.Wait()
 }
 
-// write is the life of a writer. A request that fails is not repeated: it may be stored or not.
+// write is the life of a writer. A request that fails may be stored or not.
 func (l *load) write(w int) {
-	for r := 0; ; r++ {
+	for r := 0; ; {
 		list := make([]ts, loadSeries)
 		for s := range list {
 			list[s] = series("__name__", "load", "writer", strconv.Itoa(w), "series", strconv.Itoa(s)).at(l.start+int64(r)*loadStepMs, loadValue(w, r, s))
 		}
 		began := time.Now()
 		a, err := remoteWrite(l.target, list...)
+		l.seen.note(began, a.status, false)
 		if err == nil && a.status != http.StatusNoContent {
 			err = fmt.Errorf("%s", a)
 		}
@@ -85,10 +94,13 @@ func (l *load) write(w int) {
 			l.failed.Add(1)
 			l.last[w] = err
 		}
+		if err == nil || !l.repeats {
+			r++
+		}
 		select {
 		case <-l.quit:
 			return
-		case <-time.After(loadPause):
+		case <-time.After(l.pause):
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,13 +15,20 @@ type storageNode struct {
 	*process
 	http, insert, sel string // addresses
 	data              string
+	toInsert, toSel   *proxy // before insert and sel, which are then the addresses of these
 }
 
 // startStorage starts a vmstorage.
 func startStorage(t testing.TB, name string, args ...string) *storageNode {
 	t.Helper()
+	return startStorageOf(t, "vmstorage", name, args...)
+}
+
+// startStorageOf starts a vmstorage of some build.
+func startStorageOf(t testing.TB, binary, name string, args ...string) *storageNode {
+	t.Helper()
 	n := &storageNode{http: freeAddr(t), insert: freeAddr(t), sel: freeAddr(t), data: t.TempDir()}
-	n.process = start(t, spec{name: name, binary: "vmstorage", args: append([]string{
+	n.process = start(t, spec{name: name, binary: binary, args: append([]string{
 		"-storageDataPath=" + n.data, "-httpListenAddr=" + n.http, "-vminsertAddr=" + n.insert, "-vmselectAddr=" + n.sel, "-retentionPeriod=100y",
 	}, args...)})
 	return n
@@ -61,16 +69,32 @@ type cluster struct {
 type clusterOptions struct {
 	nodes                               int // storage nodes; 0 means 2
 	storageArgs, insertArgs, selectArgs []string
+	firstArgs                           []string // of the first storage node, besides storageArgs
+	insertEnv                           []string
+	binary                              func(process string) string // "vmstorage-1", "vminsert", "vmselect" and so on; nil: those under test
+	proxies                             bool                        // before the storage nodes
 }
 
 // startCluster starts a cluster and waits until all of it is connected.
 func startCluster(t testing.TB, o clusterOptions) *cluster {
 	t.Helper()
+	if o.binary == nil {
+		o.binary = func(process string) string { name, _, _ := strings.Cut(process, "-"); return name }
+	}
 	c := &cluster{t: t, insertAddr: freeAddr(t), selectAddr: freeAddr(t)}
 	insertArgs := append([]string{"-httpListenAddr=" + c.insertAddr}, o.insertArgs...)
 	selectArgs := append([]string{"-httpListenAddr=" + c.selectAddr}, o.selectArgs...)
 	for i := range cmp.Or(o.nodes, 2) {
-		n := startStorage(t, fmt.Sprintf("vmstorage-%d", i+1), o.storageArgs...)
+		args := slices.Clone(o.storageArgs)
+		if i == 0 {
+			args = append(args, o.firstArgs...)
+		}
+		name := fmt.Sprintf("vmstorage-%d", i+1)
+		n := startStorageOf(t, o.binary(name), name, args...)
+		if o.proxies {
+			n.toInsert, n.toSel = startProxy(t, n.insert), startProxy(t, n.sel)
+			n.insert, n.sel = n.toInsert.addr, n.toSel.addr
+		}
 		c.storage = append(c.storage, n)
 		insertArgs = append(insertArgs, "-storageNode="+n.insert)
 		selectArgs = append(selectArgs, "-storageNode="+n.sel)
@@ -78,8 +102,8 @@ func startCluster(t testing.TB, o clusterOptions) *cluster {
 	for _, n := range c.storage {
 		n.ready()
 	}
-	c.insert = start(t, spec{binary: "vminsert", args: insertArgs})
-	c.sel = start(t, spec{binary: "vmselect", args: selectArgs})
+	c.insert = start(t, spec{binary: o.binary("vminsert"), args: insertArgs, env: o.insertEnv})
+	c.sel = start(t, spec{binary: o.binary("vmselect"), args: selectArgs})
 	c.insert.httpAddr()
 	c.sel.httpAddr()
 	for _, n := range c.storage {

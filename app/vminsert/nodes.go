@@ -23,6 +23,7 @@ func (c *component) connect(env *service.Env) (*router.Router, error) {
 		return nil, err
 	}
 	env.OnStop("connections to storage nodes", pool.Close)
+	c.router.HangTimeout = c.transport.UserTimeout.D()
 	spread, err := router.New(router.Options{Config: c.router, Nodes: nodesOf(members), Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
 	if err != nil {
 		return nil, err

@@ -96,7 +96,7 @@ func isStandard(imported string) bool {
 func TestImportTable(t *testing.T) {
 	rows := tableRows(t, "import table")
 	ground := split("lib/bytesutil,lib/errkind,lib/flagvalue,lib/invariants,lib/logger,lib/memory,lib/metrics")
-	testOnly := split("lib/archtest,lib/clustertest,lib/query/promscript,app/apptest")
+	testOnly := split("lib/archtest,lib/clustertest,lib/query/promscript,lib/transport/replay,app/apptest")
 	for _, p := range goList(t, "./...") {
 		name := strings.TrimPrefix(p.ImportPath, module)
 		if slices.Contains(testOnly, name) {

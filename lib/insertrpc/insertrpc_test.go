@@ -3,13 +3,10 @@ package insertrpc
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -396,92 +393,6 @@ func TestFlags(t *testing.T) {
 	if c.MaxConcurrentInserts != 3 || c.MaxQueueDuration.D() != 5*time.Second || c.Transport.ShutdownSpread.D() != time.Second {
 		t.Errorf("got %+v", c)
 	}
-}
-
-// TestOldClient plays what a client of version 1 said: hello and requests with
-// their frames, byte by byte. A later server has to understand it.
-func TestOldClient(t *testing.T) {
-	path := filepath.Join("testdata", "client-v1.hex")
-	if *update {
-		if err := os.WriteFile(path, []byte(hex.Dump(recordClient(t))), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dump, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := newNode(t)
-	n.serve(nil)
-	conn, err := n.network.Dial(context.Background(), "node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { _, _ = conn.Write(undump(t, string(dump))) }() // the store tells whether it arrived
-	go func() { _, _ = new(bytes.Buffer).ReadFrom(conn) }()
-	direct := apitest.NewMemory()
-	for _, b := range goldenBatches(t) {
-		if err := direct.Ingest(context.Background(), b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "all rows have arrived", func() bool { return n.store.Rows() == direct.Rows() })
-	if contents(t, n.store) != contents(t, direct) {
-		t.Error("what arrived differs from what was sent")
-	}
-	_ = conn.Close()
-}
-
-// undump returns the bytes of a hex dump.
-func undump(t *testing.T, dump string) []byte {
-	var out []byte
-	for line := range strings.Lines(dump) {
-		fields := strings.Fields(line)
-		for _, f := range fields[min(1, len(fields)):] {
-			b, err := hex.DecodeString(f)
-			if err != nil || len(f) != 2 {
-				break
-			}
-			out = append(out, b...)
-		}
-	}
-	return out
-}
-
-// recorder keeps what a client writes.
-type recorder struct {
-	net.Conn
-	mu  *sync.Mutex
-	out *bytes.Buffer
-}
-
-func (r recorder) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	r.out.Write(p)
-	r.mu.Unlock()
-	return r.Conn.Write(p)
-}
-
-// recordClient returns all that a client of this version says.
-func recordClient(t *testing.T) []byte {
-	n := newNode(t)
-	n.serve(nil)
-	var mu sync.Mutex
-	var out bytes.Buffer
-	c := n.client(func(o *ClientOptions) {
-		o.Config.Transport.PingInterval = flagvalue.Duration(time.Hour)
-		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			conn, err := n.network.Dial(ctx, addr)
-			return recorder{conn, &mu, &out}, err
-		}
-	})
-	for _, b := range goldenBatches(t) {
-		ingest(t, c, b)
-	}
-	_ = c.Close()
-	mu.Lock()
-	defer mu.Unlock()
-	return bytes.Clone(out.Bytes())
 }
 
 // BenchmarkIngest counts time per sample through client, TCP and server, with

@@ -28,7 +28,7 @@ type call struct {
 	why      []error
 	done     chan *piece
 	flying   []*piece
-	tick     *time.Ticker // when to look whether a node is slow; nil when that makes no difference
+	tick     *time.Ticker // when to look whether a node is slow or hangs; nil when that makes no difference
 	lists    *lists       // of the first spreading
 	reserved int64
 	err      error
@@ -45,6 +45,7 @@ type piece struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	slow   bool // it was taken back, since the node is slow
+	hangs  bool // it was taken back, since the node hangs
 	err    error
 }
 
@@ -107,7 +108,7 @@ func (c *call) end() {
 
 // start sends the batch.
 func (c *call) start() {
-	if c.r.watches(c.set) {
+	if c.r.watches(c.set) || c.r.watchesHanging(c.set) {
 		c.tick = time.NewTicker(slowLag / 8)
 	}
 	if node := c.plan.soleTarget(); node >= 0 {
@@ -216,7 +217,7 @@ func (c *call) ingest(p *piece) error {
 	return err
 }
 
-// next waits for an answer, or until it is time to look for slow nodes.
+// next waits for an answer, or until it is time to look for slow and hanging nodes.
 func (c *call) next() {
 	if c.tick == nil {
 		c.settle(<-c.done)
@@ -230,13 +231,19 @@ func (c *call) next() {
 	}
 }
 
-// takeBack ends the attempts at nodes that are slow.
+// takeBack ends the attempts at nodes that are slow or hang.
 func (c *call) takeBack(now time.Time) {
+	rule := hangRule{copies: c.r.config.ReplicationFactor, after: c.r.config.HangTimeout}
+	watches, watchesHanging := c.r.watches(c.set), c.r.watchesHanging(c.set)
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
 	for _, p := range c.flying {
-		if !p.slow && slow(c.set.states, p.node, c.set.window, now) {
-			p.slow = true
+		if p.slow || p.hangs {
+			continue
+		}
+		p.slow = watches && slow(c.set.states, p.node, c.set.window, now)
+		p.hangs = !p.slow && watchesHanging && rule.hangs(c.set.states, p.node, p.since, now)
+		if p.slow || p.hangs {
 			p.cancel()
 		}
 	}
@@ -250,6 +257,9 @@ func (c *call) settle(p *piece) {
 	if kind == errkind.Timeout && p.slow {
 		kind = errkind.Overloaded
 		p.err = errkind.New(kind, "it has not answered for %s, which is much longer than the other nodes take", time.Since(p.since).Round(time.Millisecond))
+	}
+	if kind == errkind.Timeout && p.hangs {
+		p.err = errkind.New(kind, "it has answered nothing for %s, while other nodes answer; see whether its disk works, and -vmstorageUserTimeout", c.r.config.HangTimeout)
 	}
 	blameless := p.err != nil && c.ctx.Err() != nil // it tells nothing about the node
 	failed := !blameless && kind.TryElsewhere()
@@ -277,6 +287,9 @@ func (c *call) report(p *piece, failed, blameless bool) {
 	changed := false
 	c.r.mu.Lock()
 	state.load.leave(p.since, p.bytes)
+	if kind := errkind.Of(p.err); !blameless && !p.slow && kind != errkind.Timeout && kind != errkind.Unavailable {
+		state.load.heard = time.Now()
+	}
 	switch {
 	case failed:
 		c.probes[p.node] = false

@@ -1,6 +1,9 @@
 package router
 
-import "flag"
+import (
+	"flag"
+	"time"
+)
 
 // Config says how many copies of rows there are and where they may go. The zero value is one copy, which goes elsewhere
 // whenever its node does not take it.
@@ -9,6 +12,7 @@ type Config struct {
 	DisableRerouting              bool
 	DisableReroutingOnUnavailable bool
 	DropSamplesOnOverload         bool
+	HangTimeout                   time.Duration // how long a node may answer nobody before its rows go elsewhere, if others answer; 0 means 3 s
 }
 
 // RegisterFlags registers the flags of an insert node.

@@ -19,6 +19,7 @@
 //     most one copy of its batch per copy of its rows, for which it has reserved memory.
 //  4. A node that is cooling down gets rows only from one probing call at a time, or
 //     when no healthy node is left. A copy which would have to go there is left out.
-//  5. With several nodes, one that does not answer in time has failed: a node that hangs delays calls and stops none.
+//  5. With several nodes, one that does not answer in time has failed: a node that hangs delays calls and stops none. It has failed the sooner
+//     when it answers nobody, others do, and there are enough of these for all copies.
 //  6. A call works with the nodes there were when it began.
 package router

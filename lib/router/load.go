@@ -14,6 +14,7 @@ const slowLag = 2 * time.Second
 type load struct {
 	since []time.Time // when each of the pieces under way was sent
 	bytes int64
+	heard time.Time // when the node answered last
 }
 
 func (l *load) enter(now time.Time, bytes int64) {
@@ -72,4 +73,32 @@ func slow(states []*nodeState, node int, w window, now time.Time) bool {
 		}
 	}
 	return ready >= 3
+}
+
+// hangRule says when a node answers nobody.
+type hangRule struct {
+	copies int           // of rows
+	after  time.Duration // that it was silent
+}
+
+// hangs reports whether a piece, which was sent at the given time, should not wait for a node any longer because that answers nobody: it has not for
+// the time of the rule, or was found to hang meanwhile. So many others have to be ready as rows have copies, and all of them have to be quick, since
+// otherwise the node is not what is wrong.
+func (r hangRule) hangs(states []*nodeState, node int, sent, now time.Time) bool {
+	s := states[node]
+	known := s.health.kind == errkind.Timeout && !sent.After(s.health.at)
+	if !known && (now.Sub(sent) < r.after || now.Sub(s.load.heard) < r.after) {
+		return false
+	}
+	ready := 0
+	for i, other := range states {
+		if i == node || other.health.kind != errkind.OK {
+			continue
+		}
+		ready++
+		if other.load.lag(now) > r.after/4 {
+			return false
+		}
+	}
+	return ready >= r.copies
 }

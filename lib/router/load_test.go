@@ -55,6 +55,46 @@ func TestSlowScript(t *testing.T) {
 	}
 }
 
+// As above, for a piece sent some milliseconds ago; the node has answered last so many milliseconds ago, and nodes may hang for 3 s.
+func TestHangsScript(t *testing.T) {
+	now := time.Unix(1000, 0)
+	ago := func(ms int) time.Time { return now.Add(-time.Duration(ms) * time.Millisecond) }
+	for _, script := range []struct {
+		what              string
+		sent, heard, fail int // fail: when the node was found to hang; 0 means it was not
+		others            []int
+		down, copies      int
+		want              bool
+	}{
+		{"silent for long enough", 3000, 4000, 0, []int{10, 0}, -1, 2, true},
+		{"it has answered meanwhile", 3000, 2900, 0, []int{10, 0}, -1, 2, false},
+		{"sent not long ago", 2900, 9000, 0, []int{10, 0}, -1, 2, false},
+		{"another one is slow as well", 9000, 9000, 0, []int{800, 0}, -1, 2, false},
+		{"too few others for all copies", 9000, 9000, 0, []int{10, 0}, 1, 2, false},
+		{"enough for one", 9000, 9000, 0, []int{10, 0}, 1, 1, true},
+		{"known to hang since the piece was sent", 100, 9000, 50, []int{10, 0}, -1, 2, true},
+		{"a probe of a node known to hang", 100, 9000, 200, []int{10, 0}, -1, 2, false},
+		{"known, and the others are slow", 100, 9000, 50, []int{800, 0}, -1, 2, false},
+	} {
+		first := &nodeState{load: load{since: []time.Time{ago(script.sent)}, heard: ago(script.heard)}}
+		if script.fail > 0 {
+			first.health.kind, first.health.at = errkind.Timeout, ago(script.fail)
+		}
+		states := []*nodeState{first}
+		for i, ms := range script.others {
+			s := &nodeState{}
+			s.load.enter(ago(ms), 1)
+			if i == script.down {
+				s.health.kind = errkind.Unavailable
+			}
+			states = append(states, s)
+		}
+		if got := (hangRule{script.copies, 3 * time.Second}).hangs(states, 0, ago(script.sent), now); got != script.want {
+			t.Errorf("%s: hangs is %v; want %v", script.what, got, script.want)
+		}
+	}
+}
+
 func TestLoadAgainstModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

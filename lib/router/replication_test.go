@@ -295,29 +295,30 @@ func TestSlowNode(t *testing.T) {
 		what  string
 		nodes int
 		cfg   Config
-		slow  bool // its rows are re-routed because it is slow, not because it has not answered for maxAttempt
+		kind  errkind.Kind
+		after time.Duration // its rows go elsewhere
 	}{
-		{"three nodes", 3, Config{}, true},
-		{"two nodes", 2, Config{}, false},
-		{"-disableRerouting", 3, Config{DisableRerouting: true}, false},
-		{"two copies", 3, Config{ReplicationFactor: 2}, false},
+		{"three nodes", 3, Config{}, errkind.Overloaded, slowLag},
+		{"two nodes", 2, Config{}, errkind.Timeout, 3 * time.Second},
+		{"-disableRerouting", 3, Config{DisableRerouting: true}, errkind.Timeout, maxAttempt},
+		{"two copies", 3, Config{ReplicationFactor: 2}, errkind.Timeout, 3 * time.Second},
+		{"two copies, -vmstorageUserTimeout", 3, Config{ReplicationFactor: 2, HangTimeout: 5 * time.Second}, errkind.Timeout, 5 * time.Second},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newClusterWith(t, tc.nodes, tc.cfg)
 				free := c.hang()
 				took, kind := ingestAtOnce(t, c, 4, 1), c.health(1).kind
-				if tc.slow && (took > slowLag+slowLag/4 || kind != errkind.Overloaded) || !tc.slow && (took < maxAttempt || kind != errkind.Timeout) {
+				if took < tc.after || took > tc.after+slowLag/4 || kind != tc.kind {
 					t.Errorf("calls took %s, the node counts as %s", took, kind)
 				}
 				if took := ingestAtOnce(t, c, 1, 2); took > 0 {
 					t.Errorf("a call during the cool-down took %s", took)
 				}
-				if time.Sleep(maxHint); tc.slow {
-					// One call at a time finds out whether the node is still slow, the others do not wait for it.
-					if took := ingestAtOnce(t, c, 4, 3); took > slowLag+slowLag/4 {
-						t.Errorf("calls with a probe took %s", took)
-					}
+				time.Sleep(maxHint)
+				// One call at a time finds out whether the node is still slow, the others do not wait for it.
+				if took := ingestAtOnce(t, c, 4, 3); took > tc.after+slowLag/4 {
+					t.Errorf("calls with a probe took %s", took)
 				}
 				close(free)
 				time.Sleep(maxHint)
@@ -327,6 +328,52 @@ func TestSlowNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+// With as many nodes as copies there is nobody else: rows wait, rather than have fewer copies, as long as a node may take.
+func TestHangingNodeIsNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClusterWith(t, 2, Config{ReplicationFactor: 2})
+		free := c.hang()
+		defer close(free)
+		b := makeBatch(t, 300, 1, 1)
+		began := time.Now()
+		mustIngest(t, c, b)
+		if took := time.Since(began); took < maxAttempt || c.missing(b) > 0 {
+			t.Errorf("the call took %s, %d rows are missing", took, c.missing(b))
+		}
+	})
+}
+
+// Pieces that wait when a node is found to hang do not wait for their own time, and a node that answers others does not hang.
+func TestPiecesLeaveHangingNodeTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClusterWith(t, 3, Config{ReplicationFactor: 2})
+		answer := c.hang()
+		began := time.Now()
+		var wg sync.WaitGroup
+		send := func(after time.Duration, salt int) {
+			wg.Go(func() {
+				time.Sleep(time.Until(began.Add(after)))
+				b := makeBatch(t, 300, 1, salt)
+				if err := c.Ingest(t.Context(), b); err != nil || c.missing(b) > 0 {
+					t.Errorf("%d rows are missing, error %v", c.missing(b), err)
+				}
+			})
+		}
+		send(0, 1)
+		time.Sleep(2 * time.Second)
+		close(answer) // the first call is answered, so the node is alive
+		synctest.Wait()
+		free := c.hang()
+		defer close(free)
+		send(2*time.Second, 2)
+		send(4*time.Second, 3)
+		wg.Wait()
+		if took := time.Since(began); took < 5*time.Second || took > 5*time.Second+slowLag/4 {
+			t.Errorf("the calls took %s; want 5 s, 3 s after the last answer", took)
+		}
+	})
 }
 
 // A small batch, all of whose rows go to the slow node, is taken back as well.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"sync"
@@ -80,6 +81,7 @@ type nodeState struct {
 func New(o Options) (*Router, error) {
 	r := &Router{config: o.Config, logger: o.Logger, warn: logger.NewThrottle(o.Logger, 5*time.Second), set: o.Metrics, budget: o.Budget, metrics: newMetrics(o.Metrics)}
 	r.config.ReplicationFactor = max(r.config.ReplicationFactor, 1)
+	r.config.HangTimeout = cmp.Or(r.config.HangTimeout, 3*time.Second)
 	if o.Config.ReplicationFactor < 0 {
 		return nil, errkind.New(errkind.BadRequest, "cannot keep -replicationFactor=%d copies of samples: set it to 1 or more", o.Config.ReplicationFactor)
 	}
@@ -223,6 +225,11 @@ func (r *Router) waits(kind errkind.Kind) bool {
 // watches reports whether calls look out for slow nodes.
 func (r *Router) watches(s *nodeSet) bool {
 	return r.config.ReplicationFactor == 1 && !r.config.DisableRerouting && len(s.nodes) >= 3
+}
+
+// watchesHanging reports whether calls look out for nodes that answer nobody: there must be others for all copies.
+func (r *Router) watchesHanging(s *nodeSet) bool {
+	return !r.config.DisableRerouting && !r.config.DisableReroutingOnUnavailable && len(s.nodes) > r.config.ReplicationFactor
 }
 
 // Ingest stores each row of the batch on the nodes its series prefers, or on others when those fail with a kind

@@ -2,9 +2,11 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,7 +226,8 @@ func (c *Client) keepConnected() {
 		}
 		err = conn.run(&c.wg)
 		left = conn.draining.Load()
-		if failures++; time.Since(start) > 5*time.Second {
+		// Callers do not wait for a new connection to a node which was silent: it would be silent in the hello as well.
+		if failures++; time.Since(start) > 5*time.Second && !errors.Is(err, os.ErrDeadlineExceeded) {
 			failures = 0
 		}
 		c.lost(conn, err, failures)

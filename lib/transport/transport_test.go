@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -471,6 +472,46 @@ func TestHalfOpen(t *testing.T) {
 	_, _, err = s.Recv(context.Background())
 	wantKind(t, err, errkind.Unavailable, `"node"`)
 	eventually(t, "the server ends the call", func() bool { return f.service.ended.Load() == 1 && f.server.Conns() == 0 })
+}
+
+// A node that worked for long and falls silent, as one does which stands still, costs a caller the time it takes to notice, and those after it nothing,
+// although new connections are taken: by the system, for a process which does not run.
+func TestNobodyWaitsForSilentNodeToGreet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		var on atomic.Bool
+		c := f.client(func(o *ClientOptions) {
+			o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+				conn, err := f.network.Dial(ctx, addr)
+				return blackHole{conn, &on}, err
+			}
+		})
+		if _, err := call(c, "e"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		on.Store(true)
+		began := time.Now()
+		_, err := call(c, "e")
+		wantKind(t, err, errkind.Unavailable, "no answer for 3s")
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("the first call took %s", took)
+		}
+		for range 100 {
+			began = time.Now()
+			_, err = call(c, "e")
+			wantKind(t, err, errkind.Unavailable, `"node"`)
+			if took := time.Since(began); took > 0 {
+				t.Fatalf("a call after that took %s", took)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		on.Store(false)
+		time.Sleep(10 * time.Second)
+		if _, err := call(c, "e"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestSilentServer(t *testing.T) {
