@@ -10,7 +10,8 @@ PKG        ?= ./lib/...
 COUNT      ?= 6
 
 .PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
-	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables crash crash-long props-long faults cluster-faults mixed limits
+	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables \
+	bench-replication bench-fanout crash crash-long props-long faults cluster-faults mixed limits
 
 all: build
 
@@ -145,6 +146,13 @@ SERIES ?= 1000000
 limits:
 	VMCLUSTER_LIMITS_SERIES=$(SERIES) $(GO) test -v -count=1 -timeout 0 -run 'TestGreedy|TestHangUp' ./app/apptest
 
+# What copies cost, and what more storage nodes cost: CPU of every process, bytes between them, queries.
+bench-replication: vmbench
+	$(VMBENCH) growth $(BENCH_OUT) -compare replication -repeat $(REPEAT) $(BENCH_FLAGS)
+
+bench-fanout: vmbench
+	$(VMBENCH) growth $(BENCH_OUT) -compare fanout -repeat $(REPEAT) $(BENCH_FLAGS)
+
 # Kills storage processes under load and checks that nothing acknowledged is lost.
 bench-crash: vmbench
 	$(VMBENCH) crash $(BENCH_OUT) -peer ours-cluster $(BENCH_FLAGS)
@@ -163,6 +171,8 @@ bench-all:
 	-$(MAKE) bench-churn
 	-$(MAKE) bench-memory
 	-$(MAKE) bench-soak
+	-$(MAKE) bench-replication
+	-$(MAKE) bench-fanout
 	-$(MAKE) bench-crash
 	-$(MAKE) bench-answers
 	$(MAKE) bench-tables

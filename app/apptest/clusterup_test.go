@@ -117,7 +117,12 @@ func TestClusterUp(t *testing.T) {
 
 // showLogs shows the logs the tool has left behind.
 func showLogs(t *testing.T, data string) {
-	files, err := filepath.Glob(filepath.Join(data, "logs", "*.log"))
+	showFiles(t, filepath.Join(data, "logs", "*.log"))
+}
+
+// showFiles shows the files that match a pattern.
+func showFiles(t *testing.T, pattern string) {
+	files, err := filepath.Glob(pattern)
 	if err != nil {
 		t.Error(err)
 	}

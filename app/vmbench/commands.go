@@ -43,6 +43,7 @@ func commands() []command {
 		{"churn", "measure what replaced series cost, and writes of known series beside new ones", false, setupChurn},
 		{"memory", "measure the memory of active series over an hour of scrapes, also with half of it", false, setupMemory},
 		{"soak", "write and query steadily for minutes; fails if memory, stalls or parts grow", false, setupSoak},
+		{"growth", "measure what samples and queries cost with more storage nodes, or with copies, and what nodes send each other", false, setupGrowth},
 		{"gen", "write a deterministic dataset of remote write requests", false, setupGen},
 		{"corpus", "write a dataset of real recordings, or Kubernetes-like, to tune compression on or to judge it by", false, setupCorpus},
 		{"capture", "record what exporters expose, compactly", false, setupCapture},
@@ -150,6 +151,15 @@ func setupSoak(e *environment) func(context.Context) error {
 			}
 		}
 		return e.finish(&bench.Records{Soak: results}, "", err)
+	}
+}
+
+func setupGrowth(e *environment) func(context.Context) error {
+	o := bench.GrowthOptions{Run: bench.RunOptions{Lab: e.lab()}}
+	o.RegisterFlags(e.flags)
+	return func(ctx context.Context) error {
+		results, err := bench.Growth(ctx, o)
+		return e.finish(&bench.Records{Growth: results}, "", err)
 	}
 }
 

@@ -8,14 +8,15 @@ import (
 	"testing"
 )
 
-// ourBinaries returns a folder with victoria-metrics: VMCLUSTER_BIN, or one that it builds it into.
+// ourBinaries returns a folder with our servers: VMCLUSTER_BIN, or one that it builds them into.
 func ourBinaries(t *testing.T) string {
 	t.Helper()
 	if dir := os.Getenv("VMCLUSTER_BIN"); dir != "" {
 		return dir
 	}
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "victoria-metrics"), "vmcluster/app/victoria-metrics")
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
+		"vmcluster/app/victoria-metrics", "vmcluster/app/vmstorage", "vmcluster/app/vminsert", "vmcluster/app/vmselect")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %s", err, out)
@@ -43,6 +44,8 @@ func TestExperimentsOfOurs(t *testing.T) {
 		{"churn", []string{"-hosts=4", "-scrapes=4", "-churn=1", "-churn-every=2", "-storm-time=500ms", "-settle=0s"}, []string{"### Churn", "| ours-single | 1 |"}, false},
 		{"memory", []string{"-series=2000", "-scrapes=10", "-budget", "-settle=0s"}, []string{"each storage process allowed", "All samples stored: yes"}, false},
 		{"soak", []string{"-for=1s", "-rate=20000", "-hosts=4", "-look-every=100ms", "-ask-every=100ms"}, []string{"Steady load of ours-single", "| all acknowledged samples are stored | yes | pass |"}, true},
+		{"growth", []string{"-peers=ours-cluster-1,ours-cluster-2-rf2", "-hosts=2", "-scrapes=8", "-n=1", "-settle=0s", "-idle-every=100ms"},
+			[]string{"### Growth of the cluster", "| ours-cluster-1 | 1 |", " | yes |\n| ours-cluster-2-rf2 | 1 |", " | yes |\n\nAll queries once", "| 0 |\n\nMedian ms"}, false},
 	} {
 		stdout, stderr, status := vmbench(t, append([]string{tc.command}, append(shared, tc.flags...)...)...)
 		if status != 0 && !tc.mayFail {
@@ -55,7 +58,7 @@ func TestExperimentsOfOurs(t *testing.T) {
 		}
 	}
 	stdout, stderr, status := vmbench(t, "table", "-base=ours-single", out)
-	if status != 0 || strings.Count(stdout, "### ") != 11 {
+	if status != 0 || strings.Count(stdout, "### ") != 12 {
 		t.Errorf("table: status %d, %s\n%s", status, stderr, stdout)
 	}
 }

@@ -48,6 +48,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"churn", "-churn=2"}, 1, "", "-churn"},
 		{[]string{"memory", "-scrapes=3"}, 1, "", "10 scrapes"},
 		{[]string{"soak", "-fraction=2"}, 1, "", "-fraction"},
+		{[]string{"growth", "-compare=x"}, 1, "", "-compare=x"},
 		{[]string{"corpus", "-set=nosuch"}, 1, "", "kube"},
 		{[]string{"capture"}, 1, "", "-from"},
 	} {

@@ -44,6 +44,9 @@ func newStorageMetrics(set *metrics.Set) *storageMetrics {
 		damagedReads:   set.Counter("vm_storage_damaged_reads_total"),
 		flushSeconds:   set.Histogram("vm_storage_flush_duration_seconds"),
 	}
+	for _, name := range []string{"vm_index_flushes_total", "vm_index_merges_total", "vm_corrupt_index_total"} {
+		set.Counter(name) // of the indexes, the first of which comes with the first sample
+	}
 	m.partitions.CorruptManifests = set.Counter("vm_corrupt_manifests_total")
 	m.partitions.Deduplicated = set.Counter(`vm_deduplicated_samples_total{type="merge"}`)
 	m.partitions.CorruptParts = set.Counter("vm_corrupt_parts_total")

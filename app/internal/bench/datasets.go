@@ -8,7 +8,7 @@ import (
 
 // DatasetNames describes the named datasets.
 const DatasetNames = "a (100 hosts x 480 scrapes, 109,800 series), b (a with churn), c (1 M series x 6 scrapes, the first of which is measured apart), " +
-	"d (12 hosts x 24 hours), a-late (a with every timestamp jittered), churn (a with a tenth of the series replaced every 10 scrapes), " +
+	"d (12 hosts x 24 hours), e (a of an hour, the first scrape of which is measured apart), a-late (a with every timestamp jittered), churn (a with a tenth of the series replaced every 10 scrapes), " +
 	"and of the corpora " + CorpusSets
 
 // namedDataset returns the options of a named dataset.
@@ -24,6 +24,8 @@ func namedDataset(name string) (GenerateOptions, bool) {
 		o.Hosts, o.Scrapes, o.PhaseAt = 911, 6, 1
 	case "d":
 		o.Hosts, o.Scrapes = 12, 24*3600/scrapeSeconds
+	case "e":
+		o.Scrapes, o.PhaseAt = 240, 1
 	case "a-late":
 		o.Late = 1
 	default:

@@ -5,7 +5,7 @@
 // command vmbench and, like any client, knows nothing of the servers but their
 // HTTP interface, their processes and the files they leave.
 //
-// Run replays datasets. Scale, Churn, Memory and Soak are experiments with a load
+// Run replays datasets, and so does Growth, to clusters of several shapes. Scale, Churn, Memory and Soak are experiments with a load
 // that is made while it is sent, by the same simulated hosts. Every measurement
 // appends a line to one file of results, which Records reads and prints.
 //

@@ -59,8 +59,8 @@ func (o *Lab) prepare(peers string) (*launcher, error) {
 		return nil, fmt.Errorf("cannot measure no peer: there are %s", PeerNames)
 	}
 	for _, p := range names {
-		if !slices.Contains(splitList(PeerNames), p) {
-			return nil, fmt.Errorf("cannot measure peer %q: there are %s", p, PeerNames)
+		if _, ok := clusterOf(p); !ok && !slices.Contains(splitList(PeerNames), p) {
+			return nil, fmt.Errorf("cannot measure peer %q: there are %s; ours-cluster-4-rf2 is one with 4 storage nodes and 2 copies of each sample", p, PeerNames)
 		}
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {

@@ -7,12 +7,36 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
 
-// PeerNames lists the systems that can be measured.
+// PeerNames lists the systems that can be measured. Clusters have two storage nodes unless the name goes on, see clusterOf.
 const PeerNames = "ours-cluster, ours-single, vm-cluster, vm-single, prometheus, floor-decode, floor-lookup"
+
+// clusterShape is what the name of a cluster says.
+type clusterShape struct {
+	owner  string // ours or vm
+	nodes  int    // of storage
+	copies int    // of each sample
+}
+
+// clusterOf reads a name such as ours-cluster, ours-cluster-4 or ours-cluster-4-rf2, which has four storage nodes and two copies.
+func clusterOf(peer string) (c clusterShape, ok bool) {
+	m := regexp.MustCompile(`^(ours|vm)-cluster(-([1-9]\d?)(-rf([1-9]))?)?$`).FindStringSubmatch(peer)
+	if m == nil {
+		return c, false
+	}
+	c = clusterShape{owner: m[1], nodes: 2, copies: 1}
+	if m[3] != "" {
+		c.nodes, _ = strconv.Atoi(m[3]) // two digits at most
+	}
+	if m[5] != "" {
+		c.copies, _ = strconv.Atoi(m[5]) // one digit
+	}
+	return c, c.copies <= c.nodes
+}
 
 // errMissing tells that the binaries of a peer are not installed.
 var errMissing = errors.New("the binary is not there")
@@ -45,13 +69,12 @@ func (l *launcher) launch(ctx context.Context, peer string) (*server, error) {
 }
 
 func (l *launcher) launchInto(ctx context.Context, s *server, peer string) error {
+	if c, ok := clusterOf(peer); ok {
+		return l.cluster(ctx, s, c)
+	}
 	switch peer {
-	case "ours-cluster":
-		return l.cluster(ctx, s, l.bin)
 	case "ours-single":
 		return l.single(ctx, s, l.bin)
-	case "vm-cluster":
-		return l.cluster(ctx, s, l.peerBin)
 	case "vm-single":
 		return l.single(ctx, s, l.peerBin)
 	case "prometheus":
@@ -115,7 +138,11 @@ func (l *launcher) single(ctx context.Context, s *server, bin string) error {
 	return s.start(ctx, p)
 }
 
-func (l *launcher) cluster(ctx context.Context, s *server, bin string) error {
+func (l *launcher) cluster(ctx context.Context, s *server, c clusterShape) error {
+	bin := l.bin
+	if c.owner == "vm" {
+		bin = l.peerBin
+	}
 	var paths [3]string
 	for i, name := range []string{"vmstorage", "vminsert", "vmselect"} {
 		var err error
@@ -123,15 +150,22 @@ func (l *launcher) cluster(ctx context.Context, s *server, bin string) error {
 			return err
 		}
 	}
-	ports, err := freePorts(8)
+	ports, err := freePorts(3*c.nodes + 2)
 	if err != nil {
 		return err
 	}
 	s.version = version(paths[0], "-version")
-	insertAddr, selectAddr := loopback(ports[6]), loopback(ports[7])
+	insertAddr, selectAddr := loopback(ports[3*c.nodes]), loopback(ports[3*c.nodes+1])
 	insertArgs := []string{"-httpListenAddr=" + insertAddr}
 	selectArgs := []string{"-httpListenAddr=" + selectAddr, seriesFlag, durationFlag, "-cacheDataPath=" + filepath.Join(s.dir, "cache")}
-	for i := range 2 {
+	if c.copies > 1 {
+		copies := "-replicationFactor=" + strconv.Itoa(c.copies)
+		insertArgs, selectArgs = append(insertArgs, copies), append(selectArgs, copies)
+		if c.owner == "vm" {
+			selectArgs = append(selectArgs, "-dedup.minScrapeInterval=1ms") // it does not join copies by itself
+		}
+	}
+	for i := range c.nodes {
 		http, forInsert, forSelect := loopback(ports[3*i]), loopback(ports[3*i+1]), loopback(ports[3*i+2])
 		name := "vmstorage" + strconv.Itoa(i+1)
 		p := &process{name: name, path: paths[0], health: "http://" + http + "/health", args: append([]string{

@@ -58,6 +58,7 @@ type QueryOptions struct {
 	Rounds    int
 	Cache     bool
 	PIDs      []int // of the server
+	Front     []int // those of them whose CPU time is told apart, too: of a cluster vmselect
 }
 
 // RegisterFlags registers the flags of `vmbench query`, but for the process ids.
@@ -235,6 +236,7 @@ type QueryResult struct {
 	MedianMs float64 `json:"median_ms"`
 	P90Ms    float64 `json:"p90_ms"`
 	CPUMs    float64 `json:"cpu_ms"` // of the servers, per run
+	FrontMs  float64 `json:"front_cpu_ms,omitempty"`
 	Series   int     `json:"series"`
 	Points   int     `json:"points"`
 	Bytes    int     `json:"bytes"`
@@ -299,8 +301,16 @@ func (q *QuerySpec) measure(ctx context.Context, o *QueryOptions, m *Manifest) Q
 	return r
 }
 
+// cpu returns the CPU time of the servers so far, and that of the front ones.
+func (o *QueryOptions) cpu() (all, front float64, err error) {
+	if all, err = cpuMillis(o.PIDs); err == nil {
+		front, err = cpuMillis(o.Front)
+	}
+	return all, front, err
+}
+
 func (q *QuerySpec) measureTo(ctx context.Context, o *QueryOptions, m *Manifest, r *QueryResult) error {
-	before, err := cpuMillis(o.PIDs)
+	before, frontBefore, err := o.cpu()
 	if err != nil {
 		return err
 	}
@@ -317,12 +327,12 @@ func (q *QuerySpec) measureTo(ctx context.Context, o *QueryOptions, m *Manifest,
 		}
 		latencies = append(latencies, milliseconds(took))
 	}
-	after, err := cpuMillis(o.PIDs)
+	after, frontAfter, err := o.cpu()
 	if err != nil {
 		return err
 	}
 	r.MedianMs, r.P90Ms = quantile(latencies, 0.5), quantile(latencies, 0.9)
-	r.CPUMs = max(0, after-before) / float64(o.Rounds+1)
+	r.CPUMs, r.FrontMs = max(0, after-before)/float64(o.Rounds+1), max(0, frontAfter-frontBefore)/float64(o.Rounds+1)
 	result, err := q.parse(data)
 	if err != nil {
 		return err

@@ -16,11 +16,12 @@ type Records struct {
 	Memory []MemoryResult
 	Soak   []SoakResult
 	Crash  []CrashResult
+	Growth []GrowthResult
 }
 
 // Len returns how many results there are.
 func (r *Records) Len() int {
-	return len(r.Runs) + len(r.Scale) + len(r.Churn) + len(r.Memory) + len(r.Soak) + len(r.Crash)
+	return len(r.Runs) + len(r.Scale) + len(r.Churn) + len(r.Memory) + len(r.Soak) + len(r.Crash) + len(r.Growth)
 }
 
 // Read adds the lines of a file that commands have written with -out.
@@ -58,6 +59,8 @@ func (r *Records) add(line []byte) error {
 		return addRecord(&r.Memory, line, func(v *MemoryResult) bool { return v.Series > 0 })
 	case "soak":
 		return addRecord(&r.Soak, line, func(v *SoakResult) bool { return v.Load != nil })
+	case "growth":
+		return addRecord(&r.Growth, line, func(v *GrowthResult) bool { return v.Steady != nil && v.Steady.Samples > 0 })
 	case "crash":
 		return addRecord(&r.Crash, line, func(*CrashResult) bool { return true })
 	}
@@ -93,6 +96,7 @@ func (r *Records) Table(base string) string {
 		r.Soak[i].table(&b)
 	}
 	crashTable(&b, r.Crash)
+	growthTables(&b, r.Growth)
 	return strings.TrimPrefix(b.String(), "\n")
 }
 

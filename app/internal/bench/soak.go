@@ -244,22 +244,30 @@ func (o *SoakOptions) watchParts(ctx context.Context, s *server, start time.Time
 // countParts sums up the metrics that tell how many files of samples there are.
 func countParts(ctx context.Context, s *server) (parts float64, ok bool) {
 	for _, p := range s.storage {
-		base, _, _ := strings.Cut(strings.TrimPrefix(p.health, "http://"), "/")
-		page, err := httpGet(ctx, "http://"+base+"/metrics")
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(page)) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if name != "prometheus_tsdb_blocks_loaded" && !strings.HasPrefix(name, `vm_parts{type="storage/`) {
-				continue
-			}
-			if v, err := strconv.ParseFloat(value, 64); err == nil {
-				parts, ok = parts+v, true
+		for _, prefix := range []string{"prometheus_tsdb_blocks_loaded", `vm_parts{type="storage/`} {
+			if n, found, err := p.sumMetrics(ctx, prefix); err == nil && found {
+				parts, ok = parts+n, true
 			}
 		}
 	}
 	return parts, ok
+}
+
+// sumMetrics sums up the metrics of a process that begin with a text.
+func (p *process) sumMetrics(ctx context.Context, prefix string) (sum float64, found bool, err error) {
+	base, _, _ := strings.Cut(strings.TrimPrefix(p.health, "http://"), "/")
+	page, err := httpGet(ctx, "http://"+base+"/metrics")
+	if err != nil {
+		return 0, false, fmt.Errorf("cannot read the metrics of %s: %w", p.name, err)
+	}
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimSpace(line)
+		v, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err == nil && strings.HasPrefix(line, prefix) {
+			sum, found = sum+v, true
+		}
+	}
+	return sum, found, nil
 }
 
 // hostSeries returns how many series a host has.
