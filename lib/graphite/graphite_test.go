@@ -292,6 +292,30 @@ func TestMemoryAndCancellation(t *testing.T) {
 	if r.limits.Budget.Used() != 0 {
 		t.Errorf("%d bytes are still held", r.limits.Budget.Used())
 	}
+	// What one request may have is its own fault, what others leave is not. All that functions make counts.
+	budget := memory.NewBudget(100_000)
+	for _, c := range []struct {
+		target string
+		most   int64
+		taken  int64
+		kind   errkind.Kind
+	}{
+		{"*", 0, 0, errkind.Internal}, {"*", 900, 0, errkind.Unprocessable}, {"*", 1100, 0, errkind.Internal}, {"scale(*,2)", 1100, 0, errkind.Unprocessable}, {"scale(*,2)", 2100, 0, errkind.Internal},
+		{"group(" + strings.Repeat("scale(*,2),", 60) + "a)", 0, 0, errkind.Unprocessable}, {"*", 0, 99_000, errkind.Overloaded}, {"*", 900, 99_000, errkind.Unprocessable},
+	} {
+		budget.ForceReserve(c.taken)
+		r := newRun(ramp("a", "b", "c"), 0, 1)
+		r = r.engine.NewRun(r.source, r.req, Limits{MaxBytes: c.most, Budget: budget})
+		_, err := r.Render(context.Background(), c.target)
+		if (err == nil) != (c.kind == errkind.Internal) || err != nil && errkind.Of(err) != c.kind || c.kind == errkind.Unprocessable && !strings.Contains(err.Error(), "-search.maxMemoryPerQuery") {
+			t.Errorf("%.40s with %d bytes while others have %d: %v", c.target, c.most, c.taken, err)
+		}
+		r.Close()
+		budget.Release(c.taken)
+	}
+	if budget.Used() != 0 {
+		t.Errorf("%d bytes are still held", budget.Used())
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := newRun(ramp("a"), 0, 1<<20).Render(ctx, "a"); !errors.Is(err, context.Canceled) {

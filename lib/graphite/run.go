@@ -30,7 +30,16 @@ type Query struct {
 	// Aggregate names what puts the samples of a step into one value; empty for the average.
 	Aggregate string
 
-	hold func(points int) error
+	run *Run
+}
+
+// Hold reserves memory of the request, until it is answered or Release gives it back. Grid does so for values.
+func (q *Query) Hold(bytes int64) error { return q.run.holdBytes(bytes) }
+
+// Release gives back what Hold has reserved.
+func (q *Query) Release(bytes int64) {
+	q.run.limits.Budget.Release(bytes)
+	q.run.reserved -= bytes
 }
 
 // End returns the time after the last step.
@@ -38,7 +47,7 @@ func (q *Query) End() int64 { return q.Start + int64(q.Points)*q.Step }
 
 // Grid puts samples, sorted by time, into the steps that they fall into. An error is about memory.
 func (q *Query) Grid(timestamps []int64, values []float64) ([]float64, error) {
-	if err := q.hold(q.Points); err != nil {
+	if err := q.run.hold(q.Points); err != nil {
 		return nil, err
 	}
 	agg := consolidator(q.Aggregate)
@@ -81,7 +90,9 @@ type Limits struct {
 	MaxPointsPerSeries int
 	// MaxPathLen cuts the texts of paths in names; 0 means no limit.
 	MaxPathLen int
-	Budget     *memory.Budget
+	// MaxBytes is how much of the budget a request may reserve; 0 means half of it.
+	MaxBytes int64
+	Budget   *memory.Budget
 }
 
 // Run evaluates the targets of one request. It belongs to one goroutine.
@@ -96,6 +107,9 @@ type Run struct {
 
 // NewRun returns a run, to be closed once its answers are used no more.
 func (e *Engine) NewRun(source Source, req Request, limits Limits) *Run {
+	if limits.MaxBytes <= 0 {
+		limits.MaxBytes = limits.Budget.Limit() / 2
+	}
 	return &Run{engine: e, source: source, req: req, limits: limits, fetched: map[string][]*Series{}}
 }
 
@@ -160,7 +174,7 @@ func (r *Run) fetch(ctx context.Context, q *Query, sc scope) ([]*Series, error) 
 	if err := r.checkPoints(points); err != nil {
 		return nil, err
 	}
-	q.Points, q.hold = int(max(0, points)), r.hold
+	q.Points, q.run = int(max(0, points)), r
 	key := fmt.Sprintf("%s\x00%d\x00%d\x00%s", q.Text, q.Start, q.Points, q.Aggregate)
 	if list, ok := r.fetched[key]; ok {
 		return list, nil
@@ -198,8 +212,13 @@ func (r *Run) checkPoints(n int64) error {
 const seriesBytes = 256
 
 // hold reserves the memory of a series with n values.
-func (r *Run) hold(n int) error {
-	bytes := seriesBytes + 8*int64(n)
+func (r *Run) hold(n int) error { return r.holdBytes(seriesBytes + 8*int64(n)) }
+
+func (r *Run) holdBytes(bytes int64) error {
+	if r.reserved+bytes > r.limits.MaxBytes {
+		return errkind.New(errkind.Unprocessable, "cannot use more than %d bytes of memory for one query (%d are in use, %d more are needed); select fewer series, shorten the range, give a larger storage_step than %s, or raise -search.maxMemoryPerQuery",
+			r.limits.MaxBytes, r.reserved, bytes, time.Duration(r.req.Step)*time.Millisecond)
+	}
 	if err := r.limits.Budget.ReserveMore(bytes, r.reserved, "Graphite series"); err != nil {
 		return err
 	}

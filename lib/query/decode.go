@@ -66,15 +66,23 @@ func dropNaN(s *tsblock.Samples) bool {
 // longSeries is the number of samples of a series from which on the memory it is decoded to is reserved.
 const longSeries = 32 << 10
 
-// holdFor reserves the memory which a series takes while it is decoded and evaluated, if that is much.
-func (ev *evaluation) holdFor(blocks []tsblock.Block) (int64, error) {
+// LongSeriesBytes returns the memory which a series takes while it is decoded and evaluated, if that is much, else 0.
+func LongSeriesBytes(blocks []tsblock.Block) int64 {
 	n := 0
 	for i := range blocks {
 		n += blocks[i].Count
 	}
 	if n <= longSeries {
+		return 0
+	}
+	return int64(n) * sampleBytes
+}
+
+// holdFor reserves the memory which a series takes while it is decoded and evaluated, if that is much.
+func (ev *evaluation) holdFor(blocks []tsblock.Block) (int64, error) {
+	bytes := LongSeriesBytes(blocks)
+	if bytes == 0 {
 		return 0, nil
 	}
-	bytes := int64(n) * sampleBytes
 	return bytes, ev.reserve(bytes)
 }

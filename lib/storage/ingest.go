@@ -361,6 +361,7 @@ func (w *writer) registerLocked(b *model.Batch) (position wal.Position, err erro
 			continue
 		}
 		created++
+		w.s.tenants.created.Of(model.SeriesKeyTenant(b.Key(r.series))).Inc()
 		w.s.noteNewSeries(b.Key(r.series))
 		w.frame.AddSeries(uint32(r.month), r.id, b.Key(r.series))
 		if w.frame.Len() < frameTarget {

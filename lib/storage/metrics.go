@@ -133,6 +133,7 @@ func (s *Storage) collect(w *metrics.Writer) {
 	w.Gauge(`vm_cache_size_bytes{type="storage/tsid"}`, float64(s.hot.sizeBytes()))
 	w.Gauge("vm_snapshots", s.snapshotCount())
 	w.Counter(`vm_deleted_metrics_total{type="indexdb"}`, float64(s.deletedSeries()))
+	s.collectTenants(w)
 	s.collectNameStats(w)
 	w.Gauge("vm_next_retention_seconds", s.nextRetentionSeconds())
 	if space, err := s.fs.Space(s.cfg.DataPath); err == nil {

@@ -75,6 +75,7 @@ type Storage struct {
 	logNewUntil   atomic.Int64  // Unix seconds; 0 is never
 	names         *nameStats    // nil: not counted
 	limits        *seriesLimits // nil: none
+	tenants       *tenantAccounts
 	deleting      sync.Mutex
 	versions      *versions
 
@@ -166,6 +167,7 @@ func newStorage(cfg Config, o Options) *Storage {
 		s.names = newNameStats(maxBytes, o.Now().Unix())
 	}
 	s.limits = newSeriesLimits(&cfg, &o)
+	s.tenants = newTenantAccounts(o.Metrics)
 	s.versions = newVersions()
 	s.startLogNewSeries()
 	s.writers.New = func() any { return &writer{s: s} }

@@ -33,7 +33,9 @@ type Options struct {
 	Logger  *logger.Logger
 	Metrics *metrics.Set
 	Budget  *memory.Budget
-	Now     func() time.Time
+	// MaxBytes is how much of the budget a render may reserve; 0 means half of it.
+	MaxBytes int64
+	Now      func() time.Time
 	// MaxQueryLen is the longest target or path expression in bytes; 0 means no limit.
 	MaxQueryLen int
 	// SingleNode serves the routes without tenants, at the root and under /graphite.

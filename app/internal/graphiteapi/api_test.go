@@ -410,3 +410,27 @@ func TestFindSkipsBranches(t *testing.T) {
 		t.Errorf("%d of 17502 values were read", e.store.values)
 	}
 }
+
+// TestMemoryPerRender has a limit which values, tags, and a series that is long to decode, are held against.
+func TestMemoryPerRender(t *testing.T) {
+	e := newEnv(t)
+	e.ingest(t, model.TenantID{}, "short", 1)
+	e.ingest(t, model.TenantID{}, "tagged;tag="+strings.Repeat("v", 3000), 1)
+	e.ingest(t, model.TenantID{}, "long", make([]float64, 40_000)...)
+	for _, c := range []struct {
+		target string
+		most   int64
+		code   int
+	}{
+		{"short", 2000, 200}, {"short", 500, 400}, {"tagged", 2000, 400}, {"tagged", 6000, 200}, {"long", 6000, 400}, {"long", 0, 200},
+	} {
+		e.api.o.MaxBytes = c.most
+		code, body, _ := e.do(t, "GET", "/select/0/graphite/render", fmt.Sprintf("target=%s&format=json&storage_step=60s&from=%d&until=%d", c.target, t0, t0+3600))
+		if c.target == "long" { // what matters is what is read, not what is shown
+			code, body, _ = e.do(t, "GET", "/select/0/graphite/render", fmt.Sprintf("target=long&format=json&storage_step=1d&from=%d&until=%d", t0, t0+40_000*60))
+		}
+		if code != c.code || code == 400 && !strings.Contains(body, "-search.maxMemoryPerQuery") {
+			t.Errorf("%s with %d bytes: %d %.300s", c.target, c.most, code, body)
+		}
+	}
+}

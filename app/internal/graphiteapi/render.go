@@ -42,7 +42,9 @@ func (a *API) renderTargets(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	run := a.engine.NewRun(&source{api: a, r: r}, *req, graphite.Limits{MaxPointsPerSeries: a.o.Config.MaxPointsPerSeries, MaxPathLen: a.o.Config.MaxPathLen, Budget: a.o.Budget})
+	run := a.engine.NewRun(&source{api: a, r: r}, *req, graphite.Limits{
+		MaxPointsPerSeries: a.o.Config.MaxPointsPerSeries, MaxPathLen: a.o.Config.MaxPathLen, MaxBytes: a.o.MaxBytes, Budget: a.o.Budget,
+	})
 	defer run.Close()
 	var series []*graphite.Series
 	for _, target := range append(r.Form["target"], r.Form["target[]"]...) {

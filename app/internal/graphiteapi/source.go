@@ -44,6 +44,9 @@ func aspect(aggregate string) model.Aspect {
 	return model.AspectSamples
 }
 
+// tagBytes is about what a tag takes in a map besides its text.
+const tagBytes = 48
+
 // Fetch implements graphite.Source.
 func (s *source) Fetch(ctx context.Context, q *graphite.Query) (list []*graphite.Series, err error) {
 	filters, err := s.filters(q)
@@ -65,18 +68,22 @@ func (s *source) Fetch(ctx context.Context, q *graphite.Query) (list []*graphite
 	d := query.Decoder{Range: times, Reading: query.Reading{DedupIntervalMs: s.api.o.DedupIntervalMs}}
 	for it.Next() {
 		found := it.At()
+		long := query.LongSeriesBytes(found.Blocks)
+		if err := q.Hold(long); err != nil {
+			return nil, err
+		}
 		raw, err := d.Decode(found.Key, found.Blocks)
+		var series *graphite.Series
+		if err == nil && raw != nil {
+			series, err = seriesOf(q, raw, len(found.Key))
+		}
+		q.Release(long)
 		if err != nil {
 			return nil, err
 		}
-		if raw == nil {
-			continue
+		if series != nil {
+			list = append(list, series)
 		}
-		series, err := seriesOf(q, raw)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, series)
 	}
 	if err := it.Err(); err != nil {
 		return nil, s.limit(err)
@@ -84,8 +91,11 @@ func (s *source) Fetch(ctx context.Context, q *graphite.Query) (list []*graphite
 	return list, s.api.covered(s.r, it.Coverage())
 }
 
-// seriesOf brings raw samples to the steps of q.
-func seriesOf(q *graphite.Query, raw *query.RawSeries) (*graphite.Series, error) {
+// seriesOf brings raw samples to the steps of q. The key, of so many bytes, has all labels.
+func seriesOf(q *graphite.Query, raw *query.RawSeries, keyLen int) (*graphite.Series, error) {
+	if err := q.Hold(int64(keyLen) + tagBytes*int64(len(raw.Labels))); err != nil {
+		return nil, err
+	}
 	values, err := q.Grid(raw.Timestamps, raw.Values)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"vmcluster/app/internal/tenantlimits"
-	"vmcluster/app/internal/tenantstat"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
@@ -25,6 +24,7 @@ import (
 	"vmcluster/lib/protoparser/native"
 	"vmcluster/lib/protoparser/remotewrite"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/tenantstat"
 )
 
 // Options are the arguments of New.
@@ -51,7 +51,9 @@ type API struct {
 	limiter       *limiter
 	routes        [formatCount]route
 	unsupported   *metrics.Counter
-	readers       sync.Pool // *bufio.Reader
+	ignored       *metrics.Counter // samples of series beyond the limits of tenants
+	readers       sync.Pool        // *bufio.Reader
+	batches       sync.Pool        // *model.Batch, of what limits let through
 }
 
 // route is what is particular to a format.
@@ -75,6 +77,10 @@ func New(o Options) *API {
 		budget:        o.Budget,
 		limiter:       newLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(), o.Metrics),
 		unsupported:   o.Metrics.Counter(`vm_http_request_errors_total{path="*", reason="unsupported"}`),
+	}
+	a.batches.New = func() any { return &model.Batch{} }
+	if o.Limits != nil {
+		a.ignored = o.Metrics.Counter(`vm_rows_ignored_total{reason="tenant_active_series"}`)
 	}
 	if o.Config.EnableMetadata {
 		a.metadata = o.Metadata
@@ -182,7 +188,8 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 		Body:     body,
 		Encoding: strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))),
 	}
-	req.Sink = func(b *model.Batch) error { return a.store(r.Context(), rt, &req, b) }
+	var excess excess
+	req.Sink = func(b *model.Batch) error { return a.store(r.Context(), rt, &req, b, &excess) }
 	if a.metadata != nil {
 		req.Metadata = func(list []model.Metadata) error {
 			ctx, cancel := context.WithTimeout(r.Context(), metadataTimeout)
@@ -210,15 +217,17 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 		return protoparser.Result{}, err
 	}
 	defer a.limiter.release()
-	return rt.parse(&req)
+	result, err := rt.parse(&req)
+	return excess.settle(result, err)
 }
 
-// store hands a batch on, and counts its rows by tenant.
-func (a *API) store(ctx context.Context, rt *route, req *protoparser.Request, b *model.Batch) error {
+// store hands a batch on, without what limits of tenants keep out, and counts its rows by tenant.
+func (a *API) store(ctx context.Context, rt *route, req *protoparser.Request, b *model.Batch, excess *excess) error {
 	if rt.tenants == nil {
 		return a.ingester.Ingest(ctx, b)
 	}
-	tenants := a.tenantsOf(req, b)
+	of := seriesOfTenants{wanted: a.limits.LimitsSeries()}
+	tenants := a.tenantsOf(req, b, of.adder())
 	if req.TenantFromLabels {
 		for _, x := range tenants {
 			if err := a.limits.AdmitSamples(x.tenant); err != nil {
@@ -226,7 +235,12 @@ func (a *API) store(ctx context.Context, rt *route, req *protoparser.Request, b 
 			}
 		}
 	}
-	err := a.ingester.Ingest(ctx, b)
+	admitted := a.limitSeries(b, tenants, &of, excess)
+	err := a.ingester.Ingest(ctx, admitted)
+	if admitted != b {
+		admitted.Reset()
+		a.batches.Put(admitted)
+	}
 	if err != nil {
 		return err
 	}

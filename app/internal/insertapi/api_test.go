@@ -79,7 +79,8 @@ func (r *recorder) take() []string {
 type server struct {
 	*API
 	*recorder
-	set *metrics.Set
+	set    *metrics.Set
+	config *Config
 }
 
 func newServer(t testing.TB, style PathStyle, args ...string) *server {
@@ -90,7 +91,7 @@ func newServer(t testing.TB, style PathStyle, args ...string) *server {
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{recorder: &recorder{}, set: metrics.NewSet()}
+	s := &server{recorder: &recorder{}, set: metrics.NewSet(), config: &c}
 	s.API = New(Options{Ingester: s.recorder, Logger: logger.Discard(), Metrics: s.set, Config: &c, PathStyle: style})
 	return s
 }

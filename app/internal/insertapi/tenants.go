@@ -15,15 +15,15 @@ type tenantRows struct {
 	rows   int
 }
 
-// tenantsOf returns the tenants of a batch, each once, with their rows.
-func (a *API) tenantsOf(req *protoparser.Request, b *model.Batch) []tenantRows {
+// tenantsOf returns the tenants of a batch, each once, with their rows. Each, unless it is nil, is called for each series with the place of its tenant.
+func (a *API) tenantsOf(req *protoparser.Request, b *model.Batch, each func(series, place int)) []tenantRows {
 	if !req.TenantFromLabels {
 		return []tenantRows{{req.Tenant, b.Rows()}}
 	}
 	if space := b.Space(); space != nil {
-		return space.Attach(a, func() model.Attachment { return &tenantTable{budget: a.budget} }).(*tenantTable).tenantsOf(b)
+		return space.Attach(a, func() model.Attachment { return &tenantTable{budget: a.budget} }).(*tenantTable).tenantsOf(b, each)
 	}
-	return (&tenantTable{budget: a.budget, detached: true}).tenantsOf(b)
+	return (&tenantTable{budget: a.budget, detached: true}).tenantsOf(b, each)
 }
 
 // tenantTable knows the tenants of the numbered series of a space, whose keys would have to be made to see them. It implements
@@ -45,8 +45,8 @@ type learned struct {
 	tenant model.TenantID
 }
 
-// tenantsOf returns the tenants of a batch, each once, with their rows.
-func (t *tenantTable) tenantsOf(b *model.Batch) []tenantRows {
+// tenantsOf is that of the API.
+func (t *tenantTable) tenantsOf(b *model.Batch, each func(series, place int)) []tenantRows {
 	var list tenantList
 	var news []learned
 	t.mu.RLock()
@@ -57,6 +57,9 @@ func (t *tenantTable) tenantsOf(b *model.Batch) []tenantRows {
 			news = append(news, learned{b.Number(i), tenant})
 		}
 		list.add(tenant, len(b.Samples(i)))
+		if each != nil {
+			each(i, list.last)
+		}
 	}
 	t.mu.RUnlock()
 	if len(news) > 0 {

@@ -74,7 +74,7 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
 		Config: &c.graphite, Select: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Acquire: api.Acquire, Count: api.CountTenant, Limits: o.Limits, Logger: env.Logger, Metrics: env.Metrics,
-		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs,
+		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), MaxBytes: int64(c.query.MaxMemoryPerQuery), SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs,
 	})
 	return func(w http.ResponseWriter, r *http.Request) bool { return graphite.Handle(w, r) || api.Handle(w, r) }
 }

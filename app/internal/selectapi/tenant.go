@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"vmcluster/app/internal/tenantstat"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/tenantstat"
 )
 
 // multitenant stands for all tenants where a tenant is named.

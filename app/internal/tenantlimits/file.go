@@ -14,12 +14,15 @@ import (
 type Limits struct {
 	SamplesPerSecond  float64
 	ConcurrentQueries int
+	ActiveSeries      int
+	DropExcessSeries  bool // leave samples of series beyond ActiveSeries out, instead of refusing them
 }
 
 // table is what a file says.
 type table struct {
 	tenants  map[model.TenantID]Limits
 	fallback Limits // of tenants that are not named
+	series   bool   // some have a limit of active series
 }
 
 // defaultName stands for all tenants that are not named.
@@ -53,13 +56,16 @@ func (t *table) add(seen map[string]bool, fields []string) error {
 		case "samples_per_second":
 			l.SamplesPerSecond, err = parseLimit(value)
 		case "concurrent_queries":
-			var n float64
-			n, err = parseLimit(value)
-			if l.ConcurrentQueries = int(n); err == nil && float64(l.ConcurrentQueries) != n {
-				err = errors.New("want a whole number")
+			l.ConcurrentQueries, err = parseWhole(value)
+		case "active_series":
+			l.ActiveSeries, err = parseWhole(value)
+			t.series = true
+		case "excess_series":
+			if l.DropExcessSeries = value == "drop"; !l.DropExcessSeries && value != "refuse" {
+				err = errors.New("want drop or refuse")
 			}
 		default:
-			return fmt.Errorf("cannot parse limit %q: want samples_per_second=<number> or concurrent_queries=<number>", field)
+			return fmt.Errorf("cannot parse limit %q: want samples_per_second=<number>, concurrent_queries=<number>, active_series=<number> or excess_series=drop", field)
 		}
 		if err != nil {
 			return fmt.Errorf("cannot parse limit %q: %w", field, err)
@@ -94,6 +100,15 @@ func parseLimit(s string) (float64, error) {
 		return 0, fmt.Errorf("want a number above 0 and up to %g; leave the limit out for none", most)
 	}
 	return f, nil
+}
+
+// parseWhole parses a whole number above 0.
+func parseWhole(s string) (int, error) {
+	f, err := parseLimit(s)
+	if n := int(f); err != nil || float64(n) == f {
+		return n, err
+	}
+	return 0, errors.New("want a whole number")
 }
 
 // of returns the limits of a tenant.

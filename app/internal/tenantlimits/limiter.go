@@ -12,6 +12,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/service"
@@ -35,20 +36,29 @@ type Options struct {
 	Config  *Config
 	Logger  *logger.Logger
 	Metrics *metrics.Set
+	Budget  *memory.Budget // for active series; may be nil
 	Now     func() time.Time
 }
 
 // Limiter knows how much of their limits tenants have used. It is safe for concurrent use; Close ends it. A nil Limiter has no limits.
 type Limiter struct {
-	o       Options
-	current atomic.Pointer[table]
-	text    []byte // of the file, as far as the goroutine which looks at it knows
-	failed  string // why the file could not be read last
-	usable  atomic.Bool
-	samples *metrics.Counter
-	queries *metrics.Counter
-	done    chan struct{}
-	running sync.WaitGroup
+	o         Options
+	current   atomic.Pointer[table]
+	text      []byte // of the file, as far as the goroutine which looks at it knows
+	failed    string // why the file could not be read last
+	usable    atomic.Bool
+	samples   *metrics.Counter
+	queries   *metrics.Counter
+	series    *metrics.Counter
+	uncounted *metrics.Counter
+	warn      *logger.Throttle
+	done      chan struct{}
+	running   sync.WaitGroup
+
+	sets struct {
+		sync.RWMutex
+		tenants map[model.TenantID]*seriesSet
+	}
 
 	mu struct {
 		sync.Mutex
@@ -75,8 +85,13 @@ func New(o Options) (*Limiter, error) {
 		o: o, done: make(chan struct{}),
 		samples: o.Metrics.Counter(`vm_tenant_limit_exceeded_total{limit="samples_per_second"}`),
 		queries: o.Metrics.Counter(`vm_tenant_limit_exceeded_total{limit="concurrent_queries"}`),
+		series:  o.Metrics.Counter(`vm_tenant_limit_exceeded_total{limit="active_series"}`),
+		// Each is a series which a batch has, not a series as such: nobody remembers them.
+		uncounted: o.Metrics.Counter("vm_tenant_limit_uncounted_series_total"),
+		warn:      logger.NewThrottle(o.Logger, 5*time.Second),
 	}
 	l.mu.tenants = map[model.TenantID]*usage{}
+	l.sets.tenants = map[model.TenantID]*seriesSet{}
 	if err := l.read(); err != nil {
 		return nil, err
 	}
@@ -86,13 +101,14 @@ func New(o Options) (*Limiter, error) {
 		}
 		return 0
 	})
+	o.Metrics.AddCollector(l.collectSeries)
 	l.running.Go(l.watch)
 	return l, nil
 }
 
 // Start is New for a process, which closes the Limiter when it stops.
 func Start(env *service.Env, c *Config) (*Limiter, error) {
-	l, err := New(Options{Config: c, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now})
+	l, err := New(Options{Config: c, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now})
 	if l != nil {
 		env.OnStop("limits of tenants", l.Close)
 	}
@@ -103,6 +119,7 @@ func Start(env *service.Env, c *Config) (*Limiter, error) {
 func (l *Limiter) Close() error {
 	close(l.done)
 	l.running.Wait()
+	l.endSeries()
 	return nil
 }
 
@@ -116,6 +133,7 @@ func (l *Limiter) watch() {
 		case <-ticker.C:
 		}
 		err := l.read()
+		l.sweepSeries()
 		if err == nil {
 			l.failed = ""
 		} else if l.failed != err.Error() {

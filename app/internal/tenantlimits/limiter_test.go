@@ -19,11 +19,15 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestParse(t *testing.T) {
-	table, err := parse("# comment\n\n7:9 samples_per_second=1e3 concurrent_queries=8 # more\n  7\tconcurrent_queries=2\r\ndefault samples_per_second=0.5\n0:0")
+	table, err := parse("# comment\n\n7:9 samples_per_second=1e3 concurrent_queries=8 # more\n  7\tconcurrent_queries=2\r\ndefault samples_per_second=0.5\n0:0\n" +
+		"3 active_series=5\n4 excess_series=drop active_series=6\n5 excess_series=refuse active_series=7")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]Limits{"7:9": {1000, 8}, "7:0": {0, 2}, "0:0": {}, "1:1": {0.5, 0}} {
+	for text, want := range map[string]Limits{
+		"7:9": {SamplesPerSecond: 1000, ConcurrentQueries: 8}, "7:0": {ConcurrentQueries: 2}, "0:0": {}, "1:1": {SamplesPerSecond: 0.5},
+		"3:0": {ActiveSeries: 5}, "4:0": {ActiveSeries: 6, DropExcessSeries: true}, "5:0": {ActiveSeries: 7},
+	} {
 		id, err := model.ParseTenantID(text)
 		if got := table.of(id); err != nil || got != want {
 			t.Errorf("tenant %s has %+v, %v; want %+v", text, got, err, want)
@@ -31,6 +35,7 @@ func TestParse(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"7 x=1": `limit "x=1"`, "\n7 concurrent_queries=1.5": "line 2", "7 samples_per_second": "above 0", "7 samples_per_second=-1": "above 0", "7 samples_per_second=NaN": "above 0", "7 samples_per_second=1e13": "up to 1e+12",
+		"7 active_series=0": "above 0", "7 active_series=2.5": "whole", "7 active_series": "above 0", "7 excess_series=keep": "drop or refuse",
 		"7:x": "projectID", "7\n7:0": "tenant 7:0 has limits already", "default\ndefault": "default has limits", "all": "accountID",
 	} {
 		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) || errkind.Of(err) != errkind.BadRequest {
@@ -41,13 +46,14 @@ func TestParse(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add("7:9 samples_per_second=1e3 concurrent_queries=8 # more\ndefault samples_per_second=0.5")
+	f.Add("1 active_series=5 excess_series=drop\n2 excess_series=refuse")
 	f.Fuzz(func(t *testing.T, text string) {
 		table, err := parse(text)
 		if err != nil {
 			return
 		}
 		for id, l := range table.tenants {
-			if !(l.SamplesPerSecond >= 0) || l.ConcurrentQueries < 0 {
+			if !(l.SamplesPerSecond >= 0) || l.ConcurrentQueries < 0 || l.ActiveSeries < 0 || l.ActiveSeries > 0 && !table.series {
 				t.Errorf("tenant %s has %+v", id, l)
 			}
 		}

@@ -198,6 +198,27 @@ func (h *Head) IDs() []uint32 {
 	return ids
 }
 
+// AppendActive appends the ids, ascending, of the series whose newest sample is at or after a time, as far as their appends are done.
+func (h *Head) AppendActive(dst []uint32, since int64) []uint32 {
+	var d Delta
+	d.Reset()
+	pages := *h.pages.Load()
+	for i := range pages {
+		p := pages[i].Load()
+		if p == nil {
+			continue
+		}
+		p.mu.Lock()
+		for j := range p.series {
+			if s := &p.series[j]; s.used() && h.timestamp(s.group, s.next()-1, &d) >= since {
+				dst = append(dst, uint32(i*pageSeries+j))
+			}
+		}
+		p.mu.Unlock()
+	}
+	return dst
+}
+
 func (p *page) appendIDs(dst []uint32, first uint32) []uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -45,6 +45,11 @@ type repeats struct {
 
 const wordBits = 64
 
+// repeats reports whether a block repeats a column.
+func (r *repeats) repeats(block int) bool {
+	return r.words.At(block/wordBits)>>uint(block%wordBits)&1 != 0
+}
+
 // columnOf returns the number of the column of values of a block.
 func (r *repeats) columnOf(block int) uint64 {
 	word, bit := r.words.At(block/wordBits), uint(block%wordBits)

@@ -65,6 +65,7 @@ type Partition struct {
 	cancel    context.CancelFunc
 	publishMu sync.Mutex
 	mergeMu   sync.Mutex
+	usage     usage
 
 	lost        []manifestPart // listed parts which could not be opened; they stay listed
 	lostSegment string         // a segment of the index which was set aside as damaged
@@ -95,6 +96,7 @@ type entry struct {
 	epoch      int64           // of the youngest samples in the part, or a later one; set before the part is in the list
 	concerned  map[string]bool // rules which are about series of the part, as far as it was asked; guarded by mergeMu
 	waits      *wait           // nil before rules ask for the part; guarded by mergeMu
+	shares     tenantShares
 }
 
 // Open opens the partition in DataDir, or creates it. The caller has one reference.

@@ -2,8 +2,11 @@ package tenantstat
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
+	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 )
 
@@ -58,4 +61,21 @@ func (c *Counters[C]) All() *C { return c.named("multitenant", "multitenant") }
 
 func (c *Counters[C]) named(account, project string) *C {
 	return c.create(fmt.Sprintf("%saccountID=%q,projectID=%q}", c.prefix, account, project))
+}
+
+// WriteGauges writes a metric of each tenant; of tenants beyond the bound, in the order of their numbers, the sum.
+func WriteGauges(w *metrics.Writer, family string, values map[model.TenantID]float64) {
+	const format = "%s{accountID=%q,projectID=%q}"
+	tenants := slices.SortedFunc(maps.Keys(values), model.TenantID.Compare)
+	for _, t := range tenants[:min(len(tenants), maxTenants)] {
+		w.Gauge(fmt.Sprintf(format, family, fmt.Sprint(t.AccountID), fmt.Sprint(t.ProjectID)), values[t])
+	}
+	if len(tenants) <= maxTenants {
+		return
+	}
+	rest := 0.0
+	for _, t := range tenants[maxTenants:] {
+		rest += values[t]
+	}
+	w.Gauge(fmt.Sprintf(format, family, "other", "other"), rest)
 }
