@@ -224,8 +224,12 @@ func (g *growing) restart(b *balancer, p *process, own, other, arg, dialing stri
 // TestGrowthByRestarts adds a storage node, then restarts the vmselects with it one by one, then the vminserts.
 func TestGrowthByRestarts(t *testing.T) {
 	t.Parallel()
-	g := startGrowing(t, 2, func(n []*storageNode) []string { return []string{"-storageNode=" + n[0].insert, "-storageNode=" + n[1].insert} },
-		func(n []*storageNode) []string { return []string{"-storageNode=" + n[0].sel, "-storageNode=" + n[1].sel} })
+	g := startGrowing(t, 2, func(n []*storageNode) []string {
+		return []string{"-storageNode=" + n[0].insert, "-storageNode=" + n[1].insert}
+	},
+		func(n []*storageNode) []string {
+			return []string{"-storageNode=" + n[0].sel, "-storageNode=" + n[1].sel}
+		})
 	defer g.run()()
 	g.progress()
 	n := g.addStorage()

@@ -153,9 +153,16 @@ func TestOperatorGuideMetrics(t *testing.T) {
 	guide := operatorGuide(t)
 	c := startCluster(t, clusterOptions{})
 	page := func(addr string) string { return get(t, "http://"+addr+"/metrics").want(t, http.StatusOK).body }
-	pages := map[string]string{"vmselect": page(c.selectAddr), "vmstorage": page(c.storage[0].http)} // before the first sample
-	writeRooms(t, c.writeURL("0")+"/api/v1/write")
-	pages["vminsert"] = page(c.insertAddr) // a tenant has metrics once it has written
+	addrs := map[string]string{"vminsert": c.insertAddr, "vmselect": c.selectAddr, "vmstorage": c.storage[0].http}
+	pages := map[string]string{}
+	for name, addr := range addrs {
+		pages[name] = page(addr)
+	}
+	writeMany(t, c.writeURL("0"), "temperature", 50)
+	get(t, c.readURL("0")+"/api/v1/query", "query", "temperature").want(t, http.StatusOK)
+	for name, addr := range addrs { // a tenant has metrics once it has written or read, all others are there from the start
+		pages[name] += strings.Join(regexp.MustCompile(`(?m)^vm_tenant_.*\n`).FindAllString(page(addr), -1), "")
+	}
 	everywhere := pages["vminsert"] + pages["vmselect"] + pages["vmstorage"]
 	checked := 0
 	for _, cells := range guideTables(t, guide, "### Metrics") {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -21,16 +23,25 @@ type storageNode struct {
 // startStorage starts a vmstorage.
 func startStorage(t testing.TB, name string, args ...string) *storageNode {
 	t.Helper()
-	return startStorageOf(t, "vmstorage", name, args...)
+	return startStorageIn(t, nil, spec{name: name, binary: "vmstorage", args: args})
 }
 
-// startStorageOf starts a vmstorage of some build.
-func startStorageOf(t testing.TB, binary, name string, args ...string) *storageNode {
+// startStorageIn starts a vmstorage of some build in a network; nil means that of the tests.
+func startStorageIn(t testing.TB, in *netns, s spec) *storageNode {
 	t.Helper()
-	n := &storageNode{http: freeAddr(t), insert: freeAddr(t), sel: freeAddr(t), data: t.TempDir()}
-	n.process = start(t, spec{name: name, binary: binary, args: append([]string{
+	host := "127.0.0.1"
+	if in != nil {
+		host = in.addr
+	}
+	addr := func() string { return net.JoinHostPort(host, strconv.Itoa(freePort(t))) }
+	n := &storageNode{http: addr(), insert: addr(), sel: addr(), data: t.TempDir()}
+	s.args = append([]string{
 		"-storageDataPath=" + n.data, "-httpListenAddr=" + n.http, "-vminsertAddr=" + n.insert, "-vmselectAddr=" + n.sel, "-retentionPeriod=100y",
-	}, args...)})
+	}, s.args...)
+	if in != nil {
+		s = in.inside(s)
+	}
+	n.process = start(t, s)
 	return n
 }
 
@@ -70,6 +81,7 @@ type clusterOptions struct {
 	nodes                               int // storage nodes; 0 means 2
 	storageArgs, insertArgs, selectArgs []string
 	firstArgs                           []string // of the first storage node, besides storageArgs
+	firstIn                             *netns   // where the first storage node runs
 	insertEnv                           []string
 	binary                              func(process string) string // "vmstorage-1", "vminsert", "vmselect" and so on; nil: those under test
 	proxies                             bool                        // before the storage nodes
@@ -85,12 +97,12 @@ func startCluster(t testing.TB, o clusterOptions) *cluster {
 	insertArgs := append([]string{"-httpListenAddr=" + c.insertAddr}, o.insertArgs...)
 	selectArgs := append([]string{"-httpListenAddr=" + c.selectAddr}, o.selectArgs...)
 	for i := range cmp.Or(o.nodes, 2) {
-		args := slices.Clone(o.storageArgs)
+		s, in := spec{name: fmt.Sprintf("vmstorage-%d", i+1), args: slices.Clone(o.storageArgs)}, (*netns)(nil)
+		s.binary = o.binary(s.name)
 		if i == 0 {
-			args = append(args, o.firstArgs...)
+			s.args, in = append(s.args, o.firstArgs...), o.firstIn
 		}
-		name := fmt.Sprintf("vmstorage-%d", i+1)
-		n := startStorageOf(t, o.binary(name), name, args...)
+		n := startStorageIn(t, in, s)
 		if o.proxies {
 			n.toInsert, n.toSel = startProxy(t, n.insert), startProxy(t, n.sel)
 			n.insert, n.sel = n.toInsert.addr, n.toSel.addr

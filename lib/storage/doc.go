@@ -10,7 +10,8 @@
 // freeze), register (one registration of new series at a time), tableMu (changes of the set of partitions). The set of
 // partitions itself is immutable and replaced as a whole.
 //
-// Goroutines: watch (disk space, retention, memory), flusher (also of new series apart from samples) and merger, started by Open and ended by Close.
+// Goroutines: watch (disk space, retention, memory), flusher (also of new series apart from samples) and merger, started by Open; and a count of what tenants have,
+// one at a time, started by who reads metrics. Close ends them.
 //
 // Ownership: batches belong to their caller. Series handed out by an iterator alias
 // the iterator's memory, until its next step; never mapped files, whose pages may turn out to be unreadable.

@@ -257,3 +257,46 @@ func TestActiveSeriesAcrossMonths(t *testing.T) {
 		t.Error("less than nothing")
 	}
 }
+
+// BenchmarkCountTenants counts what tenants have: in the head, for the first time after a flush, and again.
+func BenchmarkCountTenants(b *testing.B) {
+	for _, tenants := range []int{1, 1000, 10_000} {
+		const series = 200_000
+		s := openBench(b)
+		batch := &model.Batch{}
+		for i := range series {
+			if err := batch.AddSeries(model.TenantID{AccountID: uint32(i % tenants)}, []model.Label{{Name: model.MetricNameLabel, Value: fmt.Sprintf("m%d", i%50)}, {Name: "i", Value: fmt.Sprint(i)}}); err != nil {
+				b.Fatal(err)
+			}
+			batch.AddSample(testNow().UnixMilli(), float64(i))
+		}
+		ingest(b, s, batch)
+		count := func(b *testing.B) {
+			active, _, _ := s.countTenants()
+			if len(active) != tenants || active[model.TenantID{}] != float64(series/tenants) {
+				b.Fatalf("%d tenants", len(active))
+			}
+		}
+		run := func(name string, before func()) {
+			b.Run(fmt.Sprintf("tenants=%d/%s", tenants, name), func(b *testing.B) {
+				for b.Loop() {
+					b.StopTimer()
+					before()
+					b.StartTimer()
+					count(b)
+				}
+			})
+		}
+		run("head", func() {})
+		run("merged", func() { // a new part with all series
+			ingest(b, s, batch)
+			for _, step := range []func(context.Context) error{s.Flush, func(ctx context.Context) error { return s.Merge(ctx, "") }} {
+				if err := step(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		run("again", func() {})
+		closeTest(b, s)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/golang/snappy"
 
+	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
@@ -41,16 +42,23 @@ func benchmarkBody(first, n, round int) []byte {
 func BenchmarkSeries(b *testing.B) {
 	const perBody = 5000
 	for _, series := range []int{5000, 100_000, 500_000} {
-		b.Run(fmt.Sprintf("known=%d", series), func(b *testing.B) { benchmarkSeries(b, series/perBody, perBody, false) })
+		b.Run(fmt.Sprintf("known=%d", series), func(b *testing.B) { benchmarkSeries(b, series/perBody, perBody, false, nil) })
 	}
-	b.Run("new", func(b *testing.B) { benchmarkSeries(b, 100, perBody, true) })
+	b.Run("limit/known=100000", func(b *testing.B) {
+		benchmarkSeries(b, 100_000/perBody, perBody, false, newLimits(b, "default active_series=1000000", metrics.NewSet()))
+	})
+	b.Run("new", func(b *testing.B) { benchmarkSeries(b, 100, perBody, true, nil) })
 }
 
-func benchmarkSeries(b *testing.B, bodies, perBody int, isNew bool) {
+func benchmarkSeries(b *testing.B, bodies, perBody int, isNew bool, limits *tenantlimits.Limiter) {
 	var cfg Config
 	cfg.RegisterFlags(flag.NewFlagSet("test", flag.ContinueOnError))
+	style, path := SingleNode, "/api/v1/write"
+	if limits != nil {
+		style, path = Cluster, "/insert/0/prometheus/api/v1/write"
+	}
 	newAPI := func() *API {
-		return New(Options{Ingester: discard{}, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: &cfg, PathStyle: SingleNode})
+		return New(Options{Ingester: discard{}, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: &cfg, PathStyle: style, Limits: limits})
 	}
 	var requests [][]byte
 	for i := range bodies {
@@ -59,7 +67,7 @@ func benchmarkSeries(b *testing.B, bodies, perBody int, isNew bool) {
 	api := newAPI()
 	send := func(body []byte) {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest("POST", "/api/v1/write", bytes.NewReader(body))
+		r := httptest.NewRequest("POST", path, bytes.NewReader(body))
 		api.Handle(w, r)
 		if w.Code != 204 {
 			b.Fatal(w.Code, w.Body)

@@ -15,18 +15,18 @@ import (
 	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
 )
 
-// limitedServer has limits of tenants.
-func limitedServer(t *testing.T, limits string) *server {
+// newLimits has limits of tenants, until the end of the test.
+func newLimits(t testing.TB, limits string, set *metrics.Set) *tenantlimits.Limiter {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "limits")
 	if err := os.WriteFile(path, []byte(limits), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, Cluster)
 	l, err := tenantlimits.New(tenantlimits.Options{
-		Config: &tenantlimits.Config{Path: path, CheckInterval: flagvalue.Duration(time.Hour)}, Logger: logger.Discard(), Metrics: s.set, Now: time.Now,
+		Config: &tenantlimits.Config{Path: path, CheckInterval: flagvalue.Duration(time.Hour)}, Logger: logger.Discard(), Metrics: set, Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +36,14 @@ func limitedServer(t *testing.T, limits string) *server {
 			t.Error(err)
 		}
 	})
-	s.API = New(Options{Ingester: s.recorder, Logger: logger.Discard(), Metrics: s.set, Config: s.config, Limits: l})
+	return l
+}
+
+// limitedServer has limits of tenants.
+func limitedServer(t *testing.T, limits string) *server {
+	t.Helper()
+	s := newServer(t, Cluster)
+	s.API = New(Options{Ingester: s.recorder, Logger: logger.Discard(), Metrics: s.set, Config: s.config, Limits: newLimits(t, limits, s.set)})
 	return s
 }
 

@@ -6,7 +6,7 @@
 // merge or drop is decided by its owner, lib/storage.
 //
 // Locks: Partition.mu guards the lists of frozen heads and parts and is held for moments only.
-// publishMu makes MANIFEST writes one at a time, mergeMu merges.
+// publishMu makes MANIFEST writes one at a time, mergeMu merges. The lock of usage, taken before mu, makes counts of what tenants have one at a time.
 // Appending to the head and Freeze are kept apart by the owner's flush lock.
 //
 // Ownership: a View holds its heads and parts until Release; blocks which it handed out alias

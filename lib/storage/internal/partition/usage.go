@@ -117,14 +117,7 @@ func (u *usage) active(heads []*head.Head, parts []*entry, since int64) (*roarin
 			continue
 		}
 		if e.shares.newest == nil {
-			newest := map[int64]*roaring.Bitmap{}
-			err := e.Newest(since, func(id uint32, timestamp int64) {
-				slot := ActiveSince(timestamp)
-				if newest[slot] == nil {
-					newest[slot] = roaring.New()
-				}
-				newest[slot].Add(id)
-			})
+			newest, err := newestOf(e, since)
 			if err != nil {
 				return nil, err
 			}
@@ -137,6 +130,23 @@ func (u *usage) active(heads []*head.Head, parts []*entry, since int64) (*roarin
 		}
 	}
 	return active, nil
+}
+
+// newestOf returns the series of a part with a sample at or after since, by the slot of the newest one.
+func newestOf(e *entry, since int64) (map[int64]*roaring.Bitmap, error) {
+	newest := map[int64]*roaring.Bitmap{}
+	slot, ids := since-1, (*roaring.Bitmap)(nil) // of the series before: most have the same
+	err := e.Newest(since, func(id uint32, timestamp int64) {
+		if timestamp < slot || timestamp >= slot+activitySlotMs || ids == nil {
+			slot = ActiveSince(timestamp)
+			if ids = newest[slot]; ids == nil {
+				ids = roaring.New()
+				newest[slot] = ids
+			}
+		}
+		ids.Add(id)
+	})
+	return newest, err
 }
 
 // sharesOf returns the tenants of the index with their active series, and their part of the bytes of the index, which is that of the series.
