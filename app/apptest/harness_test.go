@@ -371,7 +371,7 @@ func (p *process) waitLog(re string) []string {
 // httpAddr waits until the HTTP server listens and returns its address.
 func (p *process) httpAddr() string {
 	p.t.Helper()
-	return p.waitLog(`^started server at http://([^/]+)/$`)[1]
+	return p.waitLog(`^started server at https?://([^/]+)/$`)[1]
 }
 
 // ran is the outcome of a program that ended by itself.

@@ -232,7 +232,7 @@ func TestSecrets(t *testing.T) {
 		"-httpListenAddr=127.0.0.1:0", "-storageNode=" + freeAddr(t), "-httpAuth.username=me", "-httpAuth.password=file://" + file, "-metricsAuthKey=k3y",
 	}})
 	root := "http://" + p.httpAddr()
-	a := get(t, root+"/metrics").want(t, http.StatusUnauthorized)
+	a := get(t, root+"/flags").want(t, http.StatusUnauthorized)
 	if a.header.Get("WWW-Authenticate") == "" {
 		t.Error("no WWW-Authenticate")
 	}

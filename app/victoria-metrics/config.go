@@ -67,14 +67,14 @@ func (c *component) Start(env *service.Env) error {
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
 	c.self.start(env, writes)
-	return c.startHTTP(env, writes.Handle, reads, admin.Handle)
+	return c.startHTTP(env, admin.HasKey, writes.Handle, reads, admin.Handle)
 }
 
-// startHTTP opens the port, behind which the first of the handlers that knows a path serves it.
-func (c *component) startHTTP(env *service.Env, handlers ...func(w http.ResponseWriter, r *http.Request) bool) error {
+// startHTTP opens the port, behind which the first of the handlers that knows a path serves it. HasKey is for the last of them.
+func (c *component) startHTTP(env *service.Env, hasKey func(path string) bool, handlers ...func(w http.ResponseWriter, r *http.Request) bool) error {
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
-		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags, HasKey: hasKey,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
 			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /api/v1/write and answers queries at /api/v1/query", "/metrics", "/flags", "/debug/pprof/") ||
 				slices.ContainsFunc(handlers, func(handle func(w http.ResponseWriter, r *http.Request) bool) bool { return handle(w, r) })

@@ -8,6 +8,7 @@ import (
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/app/internal/tenantlimits"
+	"vmcluster/lib/certfiles"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/nodelist"
@@ -23,6 +24,7 @@ type component struct {
 	limits    tenantlimits.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
+	tls       certfiles.Config
 	router    router.Config
 	nodes     nodelist.Config
 }
@@ -34,6 +36,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.limits.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
+	c.tls.RegisterClientFlags(fs, "cluster", "-storageNode")
 	c.router.RegisterFlags(fs)
 	c.nodes.RegisterFlags(fs, "vminsertAddr")
 	flagcompat.Register(fs, flagcompat.Insert)
@@ -42,6 +45,10 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 // Start connects to the storage nodes, then opens the port.
 func (c *component) Start(env *service.Env) error {
 	c.transport.HandshakeTimeout = c.handshake.Timeout
+	var err error
+	if c.transport.TLS, err = c.tls.Client(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
 	spread, err := c.connect(env)
 	if err != nil {
 		return err

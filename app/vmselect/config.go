@@ -8,6 +8,7 @@ import (
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/readside"
 	"vmcluster/app/internal/tenantlimits"
+	"vmcluster/lib/certfiles"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
@@ -25,6 +26,7 @@ type component struct {
 	limits    tenantlimits.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
+	tls       certfiles.Config
 	nodes     nodelist.Config
 	selects   flagvalue.Strings
 	gather    gather.Config
@@ -40,8 +42,9 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.limits.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
+	c.tls.RegisterClientFlags(fs, "cluster", "-storageNode")
 	c.nodes.RegisterFlags(fs, "vmselectAddr")
-	fs.Var(&c.selects, "selectNode", "Address of another vmselect, host:port of its -httpListenAddr, whose result cache /internal/resetRollupResultCache?propagate=1 resets, too; may be repeated")
+	fs.Var(&c.selects, "selectNode", "Address of another vmselect, host:port of its -httpListenAddr, with https:// before it if that has -tls, whose result cache /internal/resetRollupResultCache?propagate=1 resets, too; may be repeated")
 	c.gather.RegisterFlags(fs)
 	fs.Var(&c.dedup, "dedup.minScrapeInterval", "Leave the newest sample only in every interval of this length, per series; set it as at vmstorage; 0 keeps all samples of different timestamps")
 	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory for caches that survive a restart; accepted and not written to, since there are none yet")
@@ -51,6 +54,10 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 // Start connects to the storage nodes, then opens the port.
 func (c *component) Start(env *service.Env) error {
 	c.transport.HandshakeTimeout = c.handshake.Timeout
+	var err error
+	if c.transport.TLS, err = c.tls.Client(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
 	searcher, err := c.connect(env)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/storageflags"
+	"vmcluster/lib/certfiles"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/insertrpc"
 	"vmcluster/lib/metadata"
@@ -30,6 +31,7 @@ type component struct {
 	sel        selectrpc.ServerConfig
 	admin      adminapi.Config
 	handshake  transport.HandshakeConfig
+	tls        certfiles.Config
 	metadata   metadata.Config
 	insertAddr string
 	selectAddr string
@@ -45,6 +47,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	service.RegisterShared(fs, c.insert.RegisterFlags)
 	service.RegisterShared(fs, c.sel.RegisterFlags)
 	c.handshake.RegisterFlags(fs)
+	c.tls.RegisterServerFlags(fs, "cluster", "vminsert and vmselect")
 	fs.StringVar(&c.insertAddr, "vminsertAddr", ":8400", "Address to listen at for connections from vminsert")
 	fs.StringVar(&c.selectAddr, "vmselectAddr", ":8401", "Address to listen at for connections from vmselect")
 	flagcompat.Register(fs, flagcompat.Storage)
@@ -59,6 +62,11 @@ type rpcServer interface {
 // Start opens the storage, then the ports.
 func (c *component) Start(env *service.Env) error {
 	c.insert.Transport.HandshakeTimeout, c.sel.Transport.HandshakeTimeout = c.handshake.Timeout, c.handshake.Timeout
+	secure, err := c.tls.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics})
+	if err != nil {
+		return err
+	}
+	c.insert.Transport.TLS, c.sel.Transport.TLS = secure, secure
 	env.Logger.Infof("opening storage at %q with -retentionPeriod=%s", c.storage.DataPath, c.storage.RetentionPeriod.String())
 	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, OnFailure: env.Abort})
 	if err != nil {
@@ -132,7 +140,7 @@ func listen(env *service.Env, p peer) error {
 func (c *component) startHTTP(env *service.Env, admin *adminapi.API) error {
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
-		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags, HasKey: admin.HasKey,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
 			return httpserver.ServeIndex(w, r, env.Name, "stores the data of the cluster", "/metrics", "/flags", "/debug/pprof/") || admin.Handle(w, r)
 		},

@@ -155,6 +155,55 @@ func (a *Strings) Set(s string) error {
 	return nil
 }
 
+// At returns the item for the ith of several things: a single item is for all of them, one that is missing is empty.
+func (a Strings) At(i int) string {
+	if len(a) == 1 {
+		i = 0
+	}
+	if i >= len(a) {
+		return ""
+	}
+	return a[i]
+}
+
+// Bools is a list of booleans, written like Strings. The flag without a value means true, an empty item false.
+type Bools []bool
+
+// String returns the items joined by commas.
+func (a *Bools) String() string {
+	items := make([]string, len(*a))
+	for i, b := range *a {
+		items[i] = strconv.FormatBool(b)
+	}
+	return strings.Join(items, ",")
+}
+
+// IsBoolFlag lets the flag stand without a value.
+func (a *Bools) IsBoolFlag() bool { return true }
+
+// Set appends the items of one flag value.
+func (a *Bools) Set(s string) error {
+	for item := range strings.SplitSeq(s, ",") {
+		b := false
+		if item != "" {
+			var err error
+			if b, err = strconv.ParseBool(item); err != nil {
+				return fmt.Errorf("cannot parse boolean %q: want true or false", item)
+			}
+		}
+		*a = append(*a, b)
+	}
+	return nil
+}
+
+// At returns the item for the ith of several things: a single item is for all of them, one that is missing is false.
+func (a Bools) At(i int) bool {
+	if len(a) == 1 {
+		i = 0
+	}
+	return i < len(a) && a[i]
+}
+
 // SplitList splits a flag value at its top-level commas and removes the quotes
 // of quoted items.
 func SplitList(s string) ([]string, error) {

@@ -73,3 +73,31 @@ func TestSplitList(t *testing.T) {
 		}
 	}
 }
+
+func TestListsForAddresses(t *testing.T) {
+	var b Bools
+	var s Strings
+	if b.At(0) || s.At(0) != "" {
+		t.Error("an empty list has items")
+	}
+	for _, text := range []string{"true", ",1"} {
+		if err := b.Set(text); err != nil {
+			t.Fatal(err)
+		}
+		if want := b[0]; len(b) == 1 && b.At(7) != want {
+			t.Error("one item is not for all")
+		}
+	}
+	if b.String() != "true,false,true" || b.At(1) || !b.At(2) || b.At(3) {
+		t.Errorf("got %s", b.String())
+	}
+	if err := b.Set("maybe"); err == nil {
+		t.Error("maybe is taken")
+	}
+	if err := s.Set("a"); err != nil || s.At(5) != "a" {
+		t.Errorf("got %q, %v", s.At(5), err)
+	}
+	if err := s.Set(",c"); err != nil || s.At(0) != "a" || s.At(1) != "" || s.At(2) != "c" || s.At(3) != "" {
+		t.Errorf("got %q, %v", s, err)
+	}
+}

@@ -29,6 +29,7 @@ type Config struct {
 	FlagsAuthKey        string
 	PprofAuthKey        string
 	ExposeMetadata      bool
+	TLS                 TLSConfig
 }
 
 // RegisterFlags registers the -http* flags; defaultAddr is the component's own port, such as ":8482".
@@ -49,9 +50,10 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet, defaultAddr string) {
 	fs.StringVar(&c.FrameOptions, "http.header.frameOptions", "", "Value of the X-Frame-Options header")
 	fs.StringVar(&c.AuthUsername, "httpAuth.username", "", "User name for basic auth on all paths but /health, /-/healthy, /-/ready and /ping; off when empty")
 	fs.StringVar(&c.AuthPassword, "httpAuth.password", "", "Password for basic auth")
-	fs.StringVar(&c.MetricsAuthKey, "metricsAuthKey", "", "Value which the authKey argument of /metrics must have")
-	fs.StringVar(&c.FlagsAuthKey, "flagsAuthKey", "", "Value which the authKey argument of /flags must have")
-	fs.StringVar(&c.PprofAuthKey, "pprofAuthKey", "", "Value which the authKey argument of /debug/pprof/* must have")
+	fs.StringVar(&c.MetricsAuthKey, "metricsAuthKey", "", "Value which the authKey argument of /metrics must have; it stands for the password of -httpAuth.*")
+	fs.StringVar(&c.FlagsAuthKey, "flagsAuthKey", "", "Value which the authKey argument of /flags must have; it stands for the password of -httpAuth.*")
+	fs.StringVar(&c.PprofAuthKey, "pprofAuthKey", "", "Value which the authKey argument of /debug/pprof/* must have; it stands for the password of -httpAuth.*")
+	c.TLS.registerFlags(fs)
 	fs.BoolVar(&c.ExposeMetadata, "metrics.exposeMetadata", false, "Write TYPE lines at /metrics")
 }
 

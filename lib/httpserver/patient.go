@@ -31,14 +31,15 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Not the fault of what is sent: who tries again may succeed. The deadline stays, or the server would wait for the rest of
+		// the body before it answers.
+		err = errkind.New(errkind.Timeout, "the client has sent nothing for %s: %w", b.wait, err)
+	case err != nil:
 		// The server goes on reading after the body, to notice clients that
 		// hang up. The body's deadline must not end that.
 		_ = b.conn.SetReadDeadline(time.Time{}) // a closed connection has no deadline to lift
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		// Not the fault of what is sent: who tries again may succeed.
-		err = errkind.New(errkind.Timeout, "the client has sent nothing for %s: %w", b.wait, err)
 	}
 	return n, err
 }

@@ -3,9 +3,11 @@ package httpserver
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -31,6 +33,9 @@ type Options struct {
 	Metrics *metrics.Set
 	Flags   *flag.FlagSet // for /flags
 	Handler Handler
+	// HasKey reports whether the Handler checks a key of its own at a path, by CheckAuthKey with a key that is set. Such a key stands for
+	// the password. Nil means at none.
+	HasKey func(path string) bool
 }
 
 // Server is a running HTTP server.
@@ -68,6 +73,12 @@ func Start(o Options) (*Server, error) {
 		requests:  map[string]*metrics.Counter{},
 	}
 	s.registerBuiltin()
+	secure := make([]*tls.Config, len(o.Config.addrs()))
+	for i := range secure {
+		if secure[i], err = o.Config.TLS.at(i, o); err != nil {
+			return nil, err
+		}
+	}
 	var listeners []net.Listener
 	for _, addr := range o.Config.addrs() {
 		ln, err := net.Listen("tcp", addr)
@@ -79,8 +90,8 @@ func Start(o Options) (*Server, error) {
 		}
 		listeners = append(listeners, ln)
 	}
-	for _, ln := range listeners {
-		s.serve(ln)
+	for i, ln := range listeners {
+		s.serve(ln, secure[i])
 	}
 	return s, nil
 }
@@ -95,14 +106,15 @@ func listenError(addr string, err error) error {
 
 type connAgeKey struct{}
 
-func (s *Server) serve(ln net.Listener) {
+// serve starts to serve HTTP or, with secure, HTTPS.
+func (s *Server) serve(ln net.Listener, secure *tls.Config) {
 	c := s.o.Config
 	counted := countListener(ln, s.o.Metrics, "http", ln.Addr().String())
 	server := &http.Server{
 		Handler:           http.HandlerFunc(s.handle),
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       c.IdleConnTimeout,
-		ErrorLog:          nil,
+		ErrorLog:          log.New(errorLog{logger.NewThrottle(s.o.Logger, time.Second)}, "", 0),
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, connAgeKey{}, time.Now())
 		},
@@ -111,8 +123,12 @@ func (s *Server) serve(ln net.Listener) {
 	server.SetKeepAlivesEnabled(!c.DisableKeepAlive)
 	s.servers = append(s.servers, server)
 	s.addrs = append(s.addrs, ln.Addr())
-	s.o.Logger.Infof("started server at http://%s/", ln.Addr())
-	s.o.Logger.Infof("pprof handlers are exposed at http://%s/debug/pprof/", ln.Addr())
+	scheme := "http"
+	if secure != nil {
+		scheme, counted = "https", tls.NewListener(counted, secure)
+	}
+	s.o.Logger.Infof("started server at %s://%s/", scheme, ln.Addr())
+	s.o.Logger.Infof("pprof handlers are exposed at %s://%s/debug/pprof/", scheme, ln.Addr())
 	s.wg.Go(func() {
 		if err := server.Serve(counted); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.o.Logger.Errorf("cannot serve http at %s: %s", ln.Addr(), err)
@@ -181,7 +197,7 @@ func (s *Server) handle(inner http.ResponseWriter, r *http.Request) {
 		s.health(w)
 		return
 	}
-	if !isProbe(r.URL.Path) && !s.authorized(r) {
+	if !isProbe(r.URL.Path) && !s.hasKey(r.URL.Path) && !s.authorized(r) {
 		s.authFails.Inc()
 		w.Header().Set("WWW-Authenticate", `Basic realm="VictoriaMetrics"`)
 		http.Error(w, "cannot authorize the request: wrong or missing user name or password; see -httpAuth.username", http.StatusUnauthorized)
@@ -253,6 +269,20 @@ func (s *Server) stripPrefix(r *http.Request) bool {
 	}
 	r.URL.Path = rest
 	return true
+}
+
+// hasKey reports whether a path is protected by a key of its own, instead of the password.
+func (s *Server) hasKey(path string) bool {
+	c := s.o.Config
+	switch {
+	case path == "/metrics":
+		return c.MetricsAuthKey != ""
+	case path == "/flags":
+		return c.FlagsAuthKey != ""
+	case strings.HasPrefix(path, "/debug/pprof/"):
+		return c.PprofAuthKey != ""
+	}
+	return s.o.HasKey != nil && s.o.HasKey(path)
 }
 
 func (s *Server) authorized(r *http.Request) bool {

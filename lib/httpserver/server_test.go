@@ -200,13 +200,13 @@ func TestTakenPortIsAClearError(t *testing.T) {
 func TestStalledBodyFails(t *testing.T) {
 	_, s := start(t)
 	s.bodyWait = 50 * time.Millisecond
-	send := func(body string) string {
+	send := func(connection, body string) string {
 		conn, err := net.Dial("tcp", s.Addrs()[0].String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n" + body)); err != nil {
+		if _, err := conn.Write([]byte("POST /upload HTTP/1.1\r\nHost: x\r\nConnection: " + connection + "\r\nContent-Length: 4\r\n\r\n" + body)); err != nil {
 			t.Fatal(err)
 		}
 		answer, err := io.ReadAll(conn)
@@ -215,10 +215,12 @@ func TestStalledBodyFails(t *testing.T) {
 		}
 		return string(answer)
 	}
-	if got := send("ab"); !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.Contains(got, "stalled") {
-		t.Errorf("a stalled body is answered %q", got)
+	for _, connection := range []string{"close", "keep-alive"} {
+		if got := send(connection, "ab"); !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.Contains(got, "stalled") {
+			t.Errorf("a stalled body is answered %q", got)
+		}
 	}
-	if got := send("abcd"); !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.HasSuffix(got, "abcd") {
+	if got := send("close", "abcd"); !strings.HasPrefix(got, "HTTP/1.1 200") || !strings.HasSuffix(got, "abcd") {
 		t.Errorf("a whole body is answered %q", got)
 	}
 }

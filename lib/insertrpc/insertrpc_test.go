@@ -3,6 +3,7 @@ package insertrpc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"vmcluster/lib/certfiles"
+	"vmcluster/lib/certfiles/certtest"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/memory"
@@ -398,14 +401,29 @@ func TestFlags(t *testing.T) {
 // BenchmarkIngest counts time per sample through client, TCP and server, with
 // an Ingester which does nothing.
 func BenchmarkIngest(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { benchmarkIngest(b, ServerConfig{}, ClientConfig{}) })
+	files := certtest.NewCA(b, "ca").Write(b, b.TempDir(), certtest.Leaf{})
+	settings := certfiles.Settings{CertFile: files.Cert, KeyFile: files.Key, CAFile: files.CA, DemandClientCert: true}
+	var s ServerConfig
+	var c ClientConfig
+	var err, clientErr error
+	s.Transport.TLS, err = certfiles.NewServer(settings, certfiles.Options{})
+	c.Transport.TLS, clientErr = certfiles.NewClient(settings, certfiles.Options{})
+	if err = errors.Join(err, clientErr); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("tls", func(b *testing.B) { benchmarkIngest(b, s, c) })
+}
+
+func benchmarkIngest(b *testing.B, sc ServerConfig, cc ClientConfig) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := NewServer(ServerOptions{Ingester: nothing{}})
+	s := NewServer(ServerOptions{Ingester: nothing{}, Config: sc})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()
-	c := NewClient(ClientOptions{Addr: ln.Addr().String()})
+	c := NewClient(ClientOptions{Addr: ln.Addr().String(), Config: cc})
 	const series, rounds = 10000, 4
 	var batches [rounds]model.Batch
 	for i := range batches {

@@ -113,10 +113,11 @@ func NewServer(o ServerOptions) *Server {
 		Config:       o.Config.Transport,
 		Logger:       o.Logger,
 		Metrics: transport.ServerMetrics{
-			Accepts:      set.Counter(name("vm_tcplistener_accepts_total")),
-			ReadBytes:    set.Counter(name("vm_tcplistener_read_bytes_total")),
-			WrittenBytes: set.Counter(name("vm_tcplistener_written_bytes_total")),
-			ConnErrors:   set.Counter("vm_vmselect_conn_errors_total" + addr),
+			Accepts:         set.Counter(name("vm_tcplistener_accepts_total")),
+			ReadBytes:       set.Counter(name("vm_tcplistener_read_bytes_total")),
+			WrittenBytes:    set.Counter(name("vm_tcplistener_written_bytes_total")),
+			ConnErrors:      set.Counter("vm_vmselect_conn_errors_total" + addr),
+			HandshakeErrors: set.Counter(name("vm_rpc_handshake_errors_total")),
 		},
 	})
 	conns := func() float64 { return float64(s.transport.Conns()) }

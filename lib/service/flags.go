@@ -5,10 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"vmcluster/lib/flagvalue"
 )
@@ -48,7 +51,7 @@ func parseFlags(fs *flag.FlagSet, args []string, lookup lookupEnv) error {
 			return err
 		}
 	}
-	return readSecretFiles(fs)
+	return readSecrets(fs)
 }
 
 // explain adds the nearest known flag to the error about an unknown one.
@@ -160,22 +163,57 @@ func expand(s string, lookup lookupEnv) (string, error) {
 	return "", fmt.Errorf("cannot expand environment variables in %q: they refer to each other in a circle", s)
 }
 
-// readSecretFiles replaces file:// values of secret flags by the file's contents.
-func readSecretFiles(fs *flag.FlagSet) error {
+// readSecrets replaces values of secret flags which name a file or a URL by what is there.
+func readSecrets(fs *flag.FlagSet) error {
 	var failed error
 	fs.Visit(func(f *flag.Flag) {
-		path, ok := strings.CutPrefix(f.Value.String(), "file://")
-		if !ok || failed != nil || !flagvalue.IsSecret(f.Name) {
+		if failed != nil || !flagvalue.IsSecret(f.Name) {
 			return
 		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			failed = fmt.Errorf("cannot read flag -%s from file: %w", f.Name, err)
-			return
+		value, from := f.Value.String(), ""
+		var data []byte
+		var err error
+		if path, ok := strings.CutPrefix(value, "file://"); ok {
+			from = "file"
+			data, err = os.ReadFile(path)
+		} else if isURL(value) && !strings.HasPrefix(f.Name, "pushmetrics.") { // which are URLs themselves
+			from = "URL"
+			data, err = fetchSecret(value)
 		}
-		failed = fs.Set(f.Name, strings.TrimRight(string(data), "\r\n"))
+		switch {
+		case err != nil:
+			failed = fmt.Errorf("cannot read flag -%s from %s: %w", f.Name, from, err)
+		case from != "":
+			failed = fs.Set(f.Name, strings.TrimRight(string(data), "\r\n"))
+		}
 	})
 	return failed
+}
+
+func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
+
+// fetchSecret returns what is at a URL. Errors do not show the URL, which may hold a password.
+func fetchSecret(address string) (data []byte, err error) {
+	const timeout, most = 10 * time.Second, 64 << 10
+	client := http.Client{Timeout: timeout}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(address)
+	if err != nil {
+		var inner *url.Error
+		if errors.As(err, &inner) {
+			err = inner.Err
+		}
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer has status %s", resp.Status)
+	}
+	data, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err == nil && len(data) > most {
+		err = fmt.Errorf("it has more than %d bytes", most)
+	}
+	return data, err
 }
 
 // inert is the value of a flag that is accepted but does nothing.

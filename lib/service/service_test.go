@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,6 +77,33 @@ func TestSecretFromFile(t *testing.T) {
 	f, _, err := parse(t, []string{"-httpAuth.password=file://" + path}, nil)
 	if err != nil || f.password != "hush" {
 		t.Fatalf("got %q, %v", f.password, err)
+	}
+}
+
+// TestSecretFromURL fetches a secret, and fails without showing the address, which may hold a password.
+func TestSecretFromURL(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/good":
+			_, _ = w.Write([]byte("hush\n"))
+		case "/long":
+			_, _ = w.Write(make([]byte, 1<<20))
+		default:
+			http.Error(w, "no", http.StatusForbidden)
+		}
+	}))
+	address := strings.Replace(server.URL, "://", "://me:pa55@", 1)
+	if f, _, err := parse(t, []string{"-httpAuth.password=" + address + "/good"}, nil); err != nil || f.password != "hush" {
+		t.Errorf("got %q, %v", f.password, err)
+	}
+	for path, want := range map[string]string{"/bad": "403", "/long": "more than"} {
+		if _, _, err := parse(t, []string{"-httpAuth.password=" + address + path}, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "-httpAuth.password from URL") {
+			t.Errorf("%s gives %v", path, err)
+		}
+	}
+	server.Close()
+	if _, _, err := parse(t, []string{"-httpAuth.password=" + address + "/good"}, nil); err == nil || strings.Contains(err.Error(), "pa55") {
+		t.Errorf("a server which is gone gives %v", err)
 	}
 }
 

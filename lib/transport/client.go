@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"math/rand/v2"
@@ -42,6 +43,9 @@ type ClientConfig struct {
 	MaxBackoff       flagvalue.Duration // longest pause between attempts to connect, 2s
 	WindowBytes      int                // bytes a server may send per stream before it gets credit, 1 MiB
 	MaxFrame         int                // largest payload taken, 32 MiB
+
+	// TLS makes the configuration of a connection to a host, which is not used for another one; nil means plain TCP.
+	TLS func(host string) *tls.Config
 }
 
 // RegisterFlags registers the -vmstorage*Timeout flags.
@@ -297,23 +301,41 @@ func (c *Client) connect() (*clientConn, error) {
 		c.opts.Metrics.DialErrors.Inc()
 		return nil, errkind.New(errkind.Unavailable, "cannot dial: %w", err)
 	}
-	reply, err := c.shakeHands(conn)
+	// Close of the client must not wait for a silent peer.
+	stop := context.AfterFunc(c.ctx, func() { _ = conn.Close() })
+	defer stop()
+	reply, secured, err := c.shakeHands(conn)
 	if err != nil {
 		c.opts.Metrics.HandshakeErrors.Inc()
 		_ = conn.Close() // the handshake error says more
 		return nil, err
 	}
-	return newClientConn(c, conn, reply), nil
+	return newClientConn(c, secured, reply), nil
 }
 
-func (c *Client) shakeHands(conn net.Conn) (helloReply, error) {
-	cfg := &c.opts.Config
-	// Close of the client must not wait for a silent peer.
-	stop := context.AfterFunc(c.ctx, func() { _ = conn.Close() })
-	defer stop()
-	if err := conn.SetDeadline(time.Now().Add(cfg.HandshakeTimeout.D())); err != nil {
-		return helloReply{}, errkind.New(errkind.Unavailable, "cannot set deadline of hello: %w", err)
+// shakeHands agrees on TLS, if it is on, and exchanges hellos. It returns the connection to use from then on.
+func (c *Client) shakeHands(conn net.Conn) (helloReply, net.Conn, error) {
+	if err := conn.SetDeadline(time.Now().Add(c.opts.Config.HandshakeTimeout.D())); err != nil {
+		return helloReply{}, nil, errkind.New(errkind.Unavailable, "cannot set deadline of hello: %w", err)
 	}
+	if c.opts.Config.TLS == nil {
+		reply, err := c.greet(conn)
+		return reply, conn, err
+	}
+	secured, err := c.secure(conn)
+	if err != nil {
+		return helloReply{}, nil, err
+	}
+	reply, err := c.greet(secured)
+	if isRemoteAlert(err) { // a server of TLS 1.3 looks at our certificate after the handshake has ended for us
+		err = explainServer(err)
+	}
+	return reply, secured, err
+}
+
+// greet exchanges hellos.
+func (c *Client) greet(conn net.Conn) (helloReply, error) {
+	cfg := &c.opts.Config
 	h := hello{
 		minVersion:   minVersion,
 		maxVersion:   maxVersion,

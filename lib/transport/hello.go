@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -96,10 +95,10 @@ func readHello(r io.Reader) (hello, error) {
 	}, nil
 }
 
-// looksLikeHTTP reports whether the first bytes of a connection are an HTTP request.
+// looksLikeHTTP reports whether the first bytes of a connection, at least four, are an HTTP request.
 func looksLikeHTTP(first []byte) bool {
 	for method := range strings.SplitSeq("GET ,POST ,HEAD ,PUT ,DELETE ,OPTIONS ,PATCH ,CONNECT ,PRI * HT", ",") {
-		if bytes.HasPrefix(first, []byte(method)) {
+		if n := min(len(first), len(method)); string(first[:n]) == method[:n] {
 			return true
 		}
 	}
@@ -112,7 +111,7 @@ func stranger(first []byte) string {
 	case looksLikeHTTP(first):
 		return "HTTP request: this port speaks the protocol between cluster nodes; send HTTP to the port in -httpListenAddr"
 	case first[0] == 0x16 && first[1] == 3:
-		return "TLS connection: TLS is not enabled on this port; connect without TLS"
+		return "TLS connection: this node was started without -cluster.tls; set it here, or remove it at the peer"
 	}
 	return "peer which starts with " + quoteBytes(first) + ": it does not speak the protocol between cluster nodes"
 }
@@ -164,6 +163,9 @@ func (h *helloReply) appendTo(dst []byte) []byte {
 func readHelloReply(r io.Reader) (helloReply, error) {
 	buf := make([]byte, helloSize)
 	if n, err := io.ReadFull(r, buf); err != nil {
+		if n > 1 && buf[0] == recordAlert && buf[1] == 3 {
+			return helloReply{}, errkind.New(errkind.Unavailable, "the node speaks TLS only: set -cluster.tls here, or remove it there")
+		}
 		return helloReply{}, errkind.New(errkind.Unavailable, "cannot read answer to hello, got %s: %w", quoteBytes(buf[:n]), err)
 	}
 	if string(buf[:len(magic)]) != magic {

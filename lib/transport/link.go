@@ -52,14 +52,32 @@ func newLink(conn net.Conn, maxFrame int, readTimeout time.Duration, buffers *by
 	l.reader = bufio.NewReaderSize(&progressReader{conn: conn, read: socketReader(conn), timeout: readTimeout, count: count.read}, 64<<10)
 	l.out.limit = outboxLimit
 	l.out.wake = make(chan struct{}, 1)
-	if try := tryWriter(conn); try != nil {
-		l.out.try = func(b []byte) int {
-			n := try(b)
+	if try := frameTrier(conn); try != nil {
+		l.out.try = func(b []byte) (n int, all bool) {
+			n, all = try(b)
 			count.written(n)
-			return n
+			return n, all
 		}
 	}
 	return l
+}
+
+// frameTrier returns the function which writes what the network takes at once; nil when there is none.
+func frameTrier(conn net.Conn) func(b []byte) (n int, all bool) {
+	if secured, ok := conn.(*secureConn); ok {
+		if !secured.tries() {
+			return nil
+		}
+		return secured.try
+	}
+	try := tryWriter(conn)
+	if try == nil {
+		return nil
+	}
+	return func(b []byte) (int, bool) {
+		n := try(b)
+		return n, n == len(b)
+	}
 }
 
 // readLoop hands frames to handle until reading or handle fails. Handle
@@ -135,8 +153,9 @@ func (l *link) writeLoop(done <-chan struct{}, timeout, pingInterval time.Durati
 	}
 }
 
+// write writes b, and what the connection itself has left to write.
 func (l *link) write(b []byte, timeout time.Duration) error {
-	for len(b) > 0 {
+	for first := true; first || len(b) > 0; first = false {
 		if err := l.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}

@@ -12,8 +12,10 @@ import (
 type outbox struct {
 	limit int // bytes beyond which waitRoom waits
 	wake  chan struct{}
-	try   func(b []byte) int // writes what fits without waiting; nil when the connection cannot
-	mu    struct {
+	// try writes what fits without waiting and returns how much of b that is; unless that is all there is to write, drain must follow,
+	// also when nothing is left of b. It is nil when the connection cannot.
+	try func(b []byte) (n int, all bool)
+	mu  struct {
 		sync.Mutex
 		pending []byte
 		spare   []byte // memory for the next pending
@@ -72,10 +74,10 @@ func (o *outbox) tryAll() bool {
 	for !o.mu.stuck && o.takesLocked() {
 		b := o.takeLocked()
 		o.mu.Unlock()
-		n := o.try(b)
+		n, all := o.try(b)
 		o.mu.Lock()
 		o.mu.writing = false
-		if n == len(b) {
+		if all {
 			o.keepLocked(b)
 			continue
 		}
@@ -114,7 +116,7 @@ func (o *outbox) keepLocked(b []byte) {
 func (o *outbox) drain(write func(b []byte) error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.takesLocked() {
+	for o.takesLocked() || o.mu.stuck && !o.mu.writing && o.mu.err == nil {
 		b := o.takeLocked()
 		o.mu.Unlock()
 		err := write(b)
@@ -124,8 +126,8 @@ func (o *outbox) drain(write func(b []byte) error) error {
 			return err
 		}
 		o.keepLocked(b)
+		o.mu.stuck = false
 	}
-	o.mu.stuck = false
 	return nil
 }
 

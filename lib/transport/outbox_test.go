@@ -128,7 +128,7 @@ func TestHurryAfterDeadline(t *testing.T) {
 	}
 	start := time.Now()
 	eventually(t, "the deadline has passed", func() bool { return time.Since(start) > 2*timeout })
-	if n := w.out.try([]byte("2")); n != 1 {
+	if n, _ := w.out.try([]byte("2")); n != 1 {
 		t.Errorf("%d bytes were written", n)
 	}
 	got := make([]byte, 2)

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -46,6 +47,7 @@ type ServerConfig struct {
 	MaxStreams       int                // calls of one connection at once, 256
 	MaxFrame         int                // largest payload taken, 32 MiB
 	MaxWindow        int                // most bytes per stream under way, 4 MiB
+	TLS              *tls.Config        // nil means plain TCP
 }
 
 func (c *ServerConfig) setDefaults() {
@@ -66,10 +68,11 @@ func (c *ServerConfig) setDefaults() {
 
 // ServerMetrics counts what happens to the connections of one server.
 type ServerMetrics struct {
-	Accepts      *metrics.Counter
-	ConnErrors   *metrics.Counter // connections that failed, hellos included
-	ReadBytes    *metrics.Counter
-	WrittenBytes *metrics.Counter
+	Accepts         *metrics.Counter
+	ConnErrors      *metrics.Counter // connections that failed, hellos included
+	HandshakeErrors *metrics.Counter // those that failed before the hellos were exchanged, but for peers which left without a word
+	ReadBytes       *metrics.Counter
+	WrittenBytes    *metrics.Counter
 }
 
 // ServerOptions says what to serve and how.
@@ -88,7 +91,7 @@ func (o *ServerOptions) setDefaults() {
 		o.Logger = logger.Discard()
 	}
 	m := &o.Metrics
-	for _, c := range []**metrics.Counter{&m.Accepts, &m.ConnErrors, &m.ReadBytes, &m.WrittenBytes} {
+	for _, c := range []**metrics.Counter{&m.Accepts, &m.ConnErrors, &m.HandshakeErrors, &m.ReadBytes, &m.WrittenBytes} {
 		if *c == nil {
 			*c = &metrics.Counter{}
 		}
@@ -183,17 +186,19 @@ func (s *Server) serveConn(conn net.Conn) {
 		s.mu.Unlock()
 	}()
 	s.opts.Logger.Infof("accepted %s conn from %s", peer, remote)
-	h, err := s.shakeHands(conn)
+	h, secured, err := s.shakeHands(conn)
 	if err != nil {
 		s.opts.Metrics.ConnErrors.Inc()
 		// Port checks connect and close without a word.
 		if !errors.Is(err, io.EOF) {
+			s.opts.Metrics.HandshakeErrors.Inc()
 			s.throttle.Warnf("cannot take %s conn from %s: %s", peer, remote, err)
+			linger(conn)
 		}
 		return
 	}
-	sc := newServerConn(s, conn, h)
-	if !s.enter(sc) {
+	sc := newServerConn(s, secured, h)
+	if !s.enter(sc, conn) {
 		return
 	}
 	s.opts.Logger.Infof("processing %s conn from %s", peer, remote)
@@ -209,10 +214,10 @@ func (s *Server) serveConn(conn net.Conn) {
 }
 
 // enter moves a connection from those without hello to the others.
-func (s *Server) enter(sc *serverConn) bool {
+func (s *Server) enter(sc *serverConn, raw net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.mu.raw, sc.conn)
+	delete(s.mu.raw, raw)
 	if s.mu.closed {
 		return false
 	}
@@ -223,10 +228,23 @@ func (s *Server) enter(sc *serverConn) bool {
 	return true
 }
 
-func (s *Server) shakeHands(conn net.Conn) (hello, error) {
+// shakeHands agrees on TLS, if it is on, and exchanges hellos. It returns the connection to use from then on.
+func (s *Server) shakeHands(conn net.Conn) (hello, net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.opts.Config.HandshakeTimeout.D())); err != nil {
-		return hello{}, err
+		return hello{}, nil, err
 	}
+	if s.opts.Config.TLS != nil {
+		var err error
+		if conn, err = s.secure(conn); err != nil {
+			return hello{}, nil, err
+		}
+	}
+	h, err := s.greet(conn)
+	return h, conn, err
+}
+
+// greet exchanges hellos.
+func (s *Server) greet(conn net.Conn) (hello, error) {
 	h, err := readHello(conn)
 	if err != nil {
 		if errkind.Of(err) == errkind.BadRequest && errors.Unwrap(err) == nil {

@@ -43,7 +43,7 @@ func (l *testLog) String() string {
 	return l.buf.String()
 }
 
-func (l *testLog) logger(t *testing.T) *logger.Logger {
+func (l *testLog) logger(t testing.TB) *logger.Logger {
 	out, err := logger.New(&logger.Config{}, l, metrics.NewSet())
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ type text string
 func (r text) AppendRequest(dst []byte, _ uint64) ([]byte, error) { return append(dst, r...), nil }
 
 type fixture struct {
-	t       *testing.T
+	t       testing.TB
 	network *MemoryNetwork
 	service *testService
 	server  *Server

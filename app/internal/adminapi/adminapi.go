@@ -24,10 +24,10 @@ type Config struct {
 
 // RegisterFlags registers the flags.
 func (c *Config) RegisterFlags(fs *flag.FlagSet) {
-	fs.StringVar(&c.ForceFlushAuthKey, "forceFlushAuthKey", "", "Value which the authKey argument of /internal/force_flush must have")
-	fs.StringVar(&c.ForceMergeAuthKey, "forceMergeAuthKey", "", "Value which the authKey argument of /internal/force_merge must have")
-	fs.StringVar(&c.SnapshotAuthKey, "snapshotAuthKey", "", "Value which the authKey argument of /snapshot/* must have")
-	fs.StringVar(&c.LogNewSeriesAuthKey, "logNewSeriesAuthKey", "", "Value which the authKey argument of /internal/log_new_series must have")
+	fs.StringVar(&c.ForceFlushAuthKey, "forceFlushAuthKey", "", "Value which the authKey argument of /internal/force_flush must have; it stands for the password of -httpAuth.*")
+	fs.StringVar(&c.ForceMergeAuthKey, "forceMergeAuthKey", "", "Value which the authKey argument of /internal/force_merge must have; it stands for the password of -httpAuth.*")
+	fs.StringVar(&c.SnapshotAuthKey, "snapshotAuthKey", "", "Value which the authKey argument of /snapshot/* must have; it stands for the password of -httpAuth.*")
+	fs.StringVar(&c.LogNewSeriesAuthKey, "logNewSeriesAuthKey", "", "Value which the authKey argument of /internal/log_new_series must have; it stands for the password of -httpAuth.*")
 }
 
 // Options are the arguments of New.
@@ -84,6 +84,9 @@ func (a *API) Close() error {
 	a.wg.Wait()
 	return nil
 }
+
+// HasKey reports whether a path is protected by a key which is set.
+func (a *API) HasKey(path string) bool { return a.routes[path].authKey != "" }
 
 // Handle answers the request and returns true, or returns false when the path
 // is none of its routes.

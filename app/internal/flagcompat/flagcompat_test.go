@@ -36,10 +36,10 @@ func TestRegister(t *testing.T) {
 	if err := fs.Parse([]string{"-sortLabels", "-bigMergeConcurrency=3"}); err == nil {
 		t.Error("vminsert accepts a flag of vmstorage")
 	}
-	if err := fs.Parse([]string{"-cluster.tls=false", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
+	if err := fs.Parse([]string{"-graphiteListenAddr=", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
 		t.Errorf("got %v, %v", *real, err)
 	}
-	if err := fs.Parse([]string{"-cluster.tls"}); err == nil || !strings.Contains(err.Error(), "plain TCP") {
+	if err := fs.Parse([]string{"-graphiteListenAddr=:2003"}); err == nil || !strings.Contains(err.Error(), "this protocol is not served") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -42,13 +42,17 @@ func (a *API) resetOthers(ctx context.Context) error {
 
 // resetOther resets the cache of a select node. It takes the same key as this one.
 func (a *API) resetOther(ctx context.Context, node string) (err error) {
-	if !strings.Contains(node, ":") {
-		node += ":8481"
+	scheme, addr, ok := strings.Cut(node, "://")
+	if !ok {
+		scheme, addr = "http", node
+	}
+	if !strings.Contains(addr, ":") {
+		addr += ":8481"
 	}
 	form := url.Values{"authKey": {a.o.Config.CacheResetAuthKey}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+node+resetCachePath, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+addr+resetCachePath, strings.NewReader(form.Encode()))
 	if err != nil {
-		return fmt.Errorf("bad -selectNode=%q, want host:port: %w", node, err)
+		return fmt.Errorf("bad -selectNode=%q, want host:port, with https:// before it for those with -tls: %w", node, err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := http.DefaultClient.Do(req)

@@ -29,7 +29,7 @@ func TestResetCache(t *testing.T) {
 	if code, body, _ := e.get(t, "POST", path, url.Values{"authKey": {"secret"}, "propagate": {"1"}}); code != http.StatusOK || len(asked) != 1 || asked[0] != "POST "+path+" secret" {
 		t.Errorf("%d %s; others were asked: %q", code, body, asked)
 	}
-	e.api.o.SelectNodes = append(e.api.o.SelectNodes, "127.0.0.1:1")
+	e.api.o.SelectNodes = []string{"127.0.0.1:1", other.URL}
 	if code, body, _ := e.get(t, "POST", path, url.Values{"authKey": {"secret"}, "propagate": {"1"}}); code != http.StatusServiceUnavailable || !strings.Contains(body, "127.0.0.1:1") || len(asked) != 2 {
 		t.Errorf("with a node down: %d %s", code, body)
 	}
