@@ -165,7 +165,6 @@ func TestRefusedFlags(t *testing.T) {
 		{"vminsert", []string{"-storageNode=a:1", "-storageNode=b:1,a:1"}, []string{"a:1", "twice"}},
 		{"vminsert", []string{"-storageNode=a:1", "-replicationFactor=2"}, []string{"-replicationFactor=2", "1 storage nodes", "at least as many"}},
 		{"vminsert", []string{"-storageNode=a:1", "-replicationFactor=-1"}, []string{"-replicationFactor=-1", "1 or more"}},
-		{"vmselect", []string{"-storageNode=a:1", "-clusternativeListenAddr=:8401"}, []string{"-clusternativeListenAddr", "not support"}},
 		{"vmstorage", []string{"-retentionTimezoneOffset=1h"}, []string{"-retentionTimezoneOffset", "not support"}},
 		{"vmstorage", []string{"-downsampling.period=30d"}, []string{"-downsampling.period", "offset:interval"}},
 		{"victoria-metrics", []string{"-retentionFilter=3d"}, []string{"-retentionFilter", "the filter is missing"}},

@@ -213,7 +213,12 @@ func (w *walk) ask(t *testing.T, c *cluster, endpoint, tenant, marker string) an
 // and none changes by what others write.
 func TestTenantsAreApart(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, clusterOptions{selectArgs: []string{"-search.queryStats.minQueryDuration=0s", "-search.tenantCacheExpireDuration=0s"}})
+	o := clusterOptions{selectArgs: []string{"-search.queryStats.minQueryDuration=0s", "-search.tenantCacheExpireDuration=0s"}}
+	t.Run("one level", func(t *testing.T) { testTenantsAreApart(t, startCluster(t, o)) })
+	t.Run("two levels", func(t *testing.T) { testTenantsAreApart(t, startLevels(t, levelOptions{top: o}).cluster) })
+}
+
+func testTenantsAreApart(t *testing.T, c *cluster) {
 	for _, endpoint := range endpoints(t, c) {
 		if walks(t)[endpoint] == nil && deletions()[endpoint] == nil {
 			t.Errorf("nobody looks whether %s keeps tenants apart: add it to walks or deletions", endpoint)

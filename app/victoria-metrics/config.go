@@ -4,18 +4,24 @@ import (
 	"flag"
 	"net/http"
 	"slices"
+	"time"
 
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/app/internal/readside"
+	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/storageflags"
+	"vmcluster/lib/certfiles"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/metadata"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/router"
+	"vmcluster/lib/selectrpc"
 	"vmcluster/lib/service"
 	"vmcluster/lib/storage"
+	"vmcluster/lib/transport"
 )
 
 // component wires the single node.
@@ -27,6 +33,11 @@ type component struct {
 	admin    adminapi.Config
 	metadata metadata.Config
 	self     selfScrape
+
+	handshake  transport.HandshakeConfig
+	sel        selectrpc.ServerConfig
+	selectAddr string
+	tls        certfiles.Config
 }
 
 // RegisterFlags registers all flags of the single node.
@@ -39,6 +50,10 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.admin.RegisterFlags(fs)
 	c.metadata.RegisterFlags(fs)
 	c.self.RegisterFlags(fs)
+	service.RegisterShared(fs, c.sel.RegisterFlags)
+	c.handshake.RegisterFlags(fs)
+	c.tls.RegisterServerFlags(fs, "cluster", "vmselect")
+	fs.StringVar(&c.selectAddr, "vmselectAddr", "", "Address to listen at for vmselects of a cluster, which have this node as a -storageNode with the data of tenant 0:0; for example :8401; empty: none")
 	flagcompat.Register(fs, flagcompat.SingleNode)
 }
 
@@ -64,10 +79,32 @@ func (c *component) Start(env *service.Env) error {
 	reads := c.reads.Start(env, readside.Options{
 		Searcher: searcher, Catalog: searcher, Metadata: described, Versions: searcher, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
 	})
+	if err := c.serveCluster(env, db, described); err != nil {
+		return err
+	}
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
 	c.self.start(env, writes)
 	return c.startHTTP(env, admin.HasKey, writes.Handle, reads, admin.Handle)
+}
+
+// serveCluster opens the port at which vmselects take this node for a storage node.
+func (c *component) serveCluster(env *service.Env, db *storage.Storage, described *metadata.Store) error {
+	if c.selectAddr == "" {
+		return nil
+	}
+	c.sel.Transport.HandshakeTimeout = c.handshake.Timeout
+	var err error
+	if c.sel.Transport.TLS, err = c.tls.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
+	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
+	server := selectrpc.NewServer(selectrpc.ServerOptions{
+		Searcher: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Addr: c.selectAddr, Name: env.Name,
+		Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
+	})
+	const stopTimeout = 5 * time.Second // as at vmstorage
+	return rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "vmselectAddr", Addr: c.selectAddr, Server: server, StopTimeout: stopTimeout})
 }
 
 // startHTTP opens the port, behind which the first of the handlers that knows a path serves it. HasKey is for the last of them.

@@ -4,13 +4,16 @@ import (
 	"flag"
 	"net/http"
 	"strings"
+	"time"
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/certfiles"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/httpserver"
+	"vmcluster/lib/insertrpc"
 	"vmcluster/lib/nodelist"
 	"vmcluster/lib/router"
 	"vmcluster/lib/service"
@@ -27,6 +30,10 @@ type component struct {
 	tls       certfiles.Config
 	router    router.Config
 	nodes     nodelist.Config
+
+	native     insertrpc.ServerConfig
+	nativeAddr string
+	nativeTLS  certfiles.Config
 }
 
 // RegisterFlags registers all flags of vminsert.
@@ -39,6 +46,9 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.tls.RegisterClientFlags(fs, "cluster", "-storageNode")
 	c.router.RegisterFlags(fs)
 	c.nodes.RegisterFlags(fs, "vminsertAddr")
+	c.native.RegisterClusterNativeFlags(fs)
+	fs.StringVar(&c.nativeAddr, "clusternativeListenAddr", "", "Address to listen at for vminserts of a higher level, which have this one as a -storageNode; for example :8400; empty: none")
+	c.nativeTLS.RegisterServerFlags(fs, "clusternative", "vminserts of a higher level")
 	flagcompat.Register(fs, flagcompat.Insert)
 }
 
@@ -58,6 +68,9 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Limits: limits, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
+	if err := c.serveHigherLevel(env, api); err != nil {
+		return err
+	}
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
@@ -71,6 +84,33 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("http server", server.Stop)
 	return nil
+}
+
+// nativeStopTimeout is how long requests under way may take when the process stops, after the connections were told one by one.
+const nativeStopTimeout = 5 * time.Second
+
+// serveHigherLevel opens the port at which vminserts take this one for a storage node.
+func (c *component) serveHigherLevel(env *service.Env, api *insertapi.API) error {
+	if c.nativeAddr == "" {
+		return nil
+	}
+	c.native.Transport.HandshakeTimeout = c.handshake.Timeout
+	var err error
+	if c.native.Transport.TLS, err = c.nativeTLS.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
+	limiter := transport.NewLimiter(c.insert.MaxConcurrentInserts, c.insert.MaxQueueDuration.D(), "-maxConcurrentInserts and -insert.maxQueueDuration")
+	limiter.Register(env.Metrics, "vm_clusternative_concurrent_insert", "")
+	native := insertapi.NewNative(api, env.Metrics)
+	server := insertrpc.NewServer(insertrpc.ServerOptions{
+		Ingester: native, Metadata: native, Addr: c.nativeAddr, Config: c.native, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Limiter: limiter,
+	})
+	timeout := c.native.Transport.ShutdownSpread.D() + nativeStopTimeout
+	err = rpclisten.Listen(env, rpclisten.Port{Peer: "vminsert", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: timeout})
+	if err == nil {
+		env.Logger.Infof("started TCP clusternative server at %q", c.nativeAddr) // scripts wait for it
+	}
+	return err
 }
 
 // refuseRead tells people who mixed up the two halves of the cluster where to read.

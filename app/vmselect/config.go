@@ -7,6 +7,7 @@ import (
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/readside"
+	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/certfiles"
 	"vmcluster/lib/flagvalue"
@@ -14,6 +15,7 @@ import (
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/multitenant"
 	"vmcluster/lib/nodelist"
+	"vmcluster/lib/selectrpc"
 	"vmcluster/lib/service"
 	"vmcluster/lib/transport"
 )
@@ -32,6 +34,10 @@ type component struct {
 	gather    gather.Config
 	dedup     flagvalue.Duration
 	cachePath string
+
+	native     selectrpc.ServerConfig
+	nativeAddr string
+	nativeTLS  certfiles.Config
 }
 
 // RegisterFlags registers all flags of vmselect.
@@ -48,6 +54,9 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.gather.RegisterFlags(fs)
 	fs.Var(&c.dedup, "dedup.minScrapeInterval", "Leave the newest sample only in every interval of this length, per series; set it as at vmstorage; 0 keeps all samples of different timestamps")
 	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory for caches that survive a restart; accepted and not written to, since there are none yet")
+	c.native.RegisterClusterNativeFlags(fs)
+	fs.StringVar(&c.nativeAddr, "clusternativeListenAddr", "", "Address to listen at for vmselects of a higher level, which have this one as a -storageNode; for example :8401; empty: none")
+	c.nativeTLS.RegisterServerFlags(fs, "clusternative", "vmselects of a higher level")
 	flagcompat.Register(fs, flagcompat.Select)
 }
 
@@ -71,6 +80,9 @@ func (c *component) Start(env *service.Env) error {
 		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Versions: searcher, Limits: limits, SelectNodes: c.selects,
 		DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
 	})
+	if err := c.serveHigherLevel(env, searcher); err != nil {
+		return err
+	}
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
 	server, err := httpserver.Start(httpserver.Options{
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
@@ -84,4 +96,26 @@ func (c *component) Start(env *service.Env) error {
 	}
 	env.OnStop("http server", server.Stop)
 	return nil
+}
+
+// nativeStopTimeout is how long searches under way may take when the process stops, as at a storage node.
+const nativeStopTimeout = 5 * time.Second
+
+// serveHigherLevel opens the port at which vmselects take this one for a storage node. They are served by the nodes themselves: tenants
+// are chosen and samples deduplicated at the highest level only.
+func (c *component) serveHigherLevel(env *service.Env, nodes *gather.Gather) error {
+	if c.nativeAddr == "" {
+		return nil
+	}
+	c.native.Transport.HandshakeTimeout = c.handshake.Timeout
+	var err error
+	if c.native.Transport.TLS, err = c.nativeTLS.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
+	c.native.DenyQueryTracing = c.reads.DenyQueryTracing()
+	server := selectrpc.NewServer(selectrpc.ServerOptions{
+		Searcher: nodes, Catalog: nodes, Reducer: nodes, Metadata: nodes, Versioner: nodes, Addr: c.nativeAddr, Name: env.Name,
+		Config: c.native, Logger: env.Logger, Metrics: env.Metrics,
+	})
+	return rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: nativeStopTimeout})
 }

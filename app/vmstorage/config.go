@@ -1,16 +1,13 @@
 package main
 
 import (
-	"context"
 	"flag"
-	"fmt"
-	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
+	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/certfiles"
 	"vmcluster/lib/httpserver"
@@ -53,12 +50,6 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	flagcompat.Register(fs, flagcompat.Storage)
 }
 
-// rpcServer is what insert and select server have in common.
-type rpcServer interface {
-	Serve(ln net.Listener) error
-	Shutdown(ctx context.Context) error
-}
-
 // Start opens the storage, then the ports.
 func (c *component) Start(env *service.Env) error {
 	c.insert.Transport.HandshakeTimeout, c.sel.Transport.HandshakeTimeout = c.handshake.Timeout, c.handshake.Timeout
@@ -78,14 +69,14 @@ func (c *component) Start(env *service.Env) error {
 	selects := selectrpc.NewServer(selectrpc.ServerOptions{
 		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
 	})
-	if err := listen(env, peer{"vmselect", c.selectAddr, selects, searchStopTimeout}); err != nil {
+	if err := rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "vmselectAddr", Addr: c.selectAddr, Server: selects, StopTimeout: searchStopTimeout}); err != nil {
 		return err
 	}
 	inserts := insertrpc.NewServer(insertrpc.ServerOptions{
 		Ingester: db, Metadata: described, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
 	})
 	spread := c.insert.Transport.ShutdownSpread.D()
-	if err := listen(env, peer{"vminsert", c.insertAddr, inserts, spread + insertStopTimeout}); err != nil {
+	if err := rpclisten.Listen(env, rpclisten.Port{Peer: "vminsert", Flag: "vminsertAddr", Addr: c.insertAddr, Server: inserts, StopTimeout: spread + insertStopTimeout}); err != nil {
 		return err
 	}
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
@@ -100,42 +91,6 @@ const (
 	insertStopTimeout = 5 * time.Second
 	searchStopTimeout = 5 * time.Second
 )
-
-// peer is a kind of node that connects to this one.
-type peer struct {
-	name, addr  string
-	server      rpcServer
-	stopTimeout time.Duration
-}
-
-// listen opens a port for peers and serves it in the background.
-func listen(env *service.Env, p peer) error {
-	ln, err := net.Listen("tcp", p.addr)
-	if err != nil {
-		if strings.Contains(err.Error(), "address already in use") {
-			err = fmt.Errorf("the port is taken by another process; stop that process or choose another address: %w", err)
-		}
-		return fmt.Errorf("cannot listen at -%sAddr=%q: %w", p.name, p.addr, err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := p.server.Serve(ln); err != nil {
-			env.Logger.Errorf("cannot serve %s at %s: %s", p.name, ln.Addr(), err)
-		}
-	}()
-	env.Logger.Infof("accepting %s conns at %s", p.name, ln.Addr())
-	env.OnStop(p.name+" server", func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), p.stopTimeout)
-		defer cancel()
-		if err := p.server.Shutdown(ctx); err != nil {
-			env.Logger.Warnf("cut off requests of %s that did not end within %s: %s", p.name, p.stopTimeout, err)
-		}
-		<-done
-		return nil
-	})
-	return nil
-}
 
 func (c *component) startHTTP(env *service.Env, admin *adminapi.API) error {
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)

@@ -65,40 +65,15 @@ func NewWith(t *testing.T, o Options) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, network: transport.NewMemoryNetwork()}
 	t.Cleanup(c.close)
-	var writeTo []router.Node
 	for i, group := range o.Groups {
 		node := &Node{Name: fmt.Sprintf("node-%d", i), Group: group, FS: memfs.New(memfs.Options{}), c: c}
 		c.Nodes = append(c.Nodes, node)
 		node.Start()
-		inserts := insertrpc.NewClient(insertrpc.ClientOptions{Addr: node.insertAddr(), Dial: c.network.Dial})
-		c.clients = append(c.clients, inserts)
-		writeTo = append(writeTo, router.Node{Name: node.Name, Ingester: inserts})
-		waitFor(t, "connection to "+node.Name, inserts.Reachable)
 	}
-	var err error
-	if c.Ingester, err = router.New(router.Options{Nodes: writeTo, Logger: logger.Discard(), Metrics: metrics.NewSet()}); err != nil {
-		t.Fatal(err)
-	}
-	g := c.NewGather(o.Gather, c.Nodes)
+	c.Ingester = c.NewWriter(router.Config{}, c.Nodes, nil)
+	g := c.NewReader(o.Gather, c.Nodes, nil)
 	c.Searcher, c.Reducer, c.Catalog, c.Versions = g, g, g, g
 	return c
-}
-
-// NewGather returns what another vmselect would read with, which knows the given nodes.
-func (c *Cluster) NewGather(cfg gather.Config, nodes []*Node) *gather.Gather {
-	c.t.Helper()
-	var readFrom []gather.Node
-	for _, node := range nodes {
-		client := selectrpc.NewClient(selectrpc.ClientOptions{Addr: node.selectAddr(), Dial: c.network.Dial})
-		c.clients = append(c.clients, client)
-		readFrom = append(readFrom, gather.Node{Name: node.Name, Group: node.Group, Searcher: client, Catalog: client, Reducer: client, Versioner: client})
-		waitFor(c.t, "connection to "+node.Name, client.Reachable)
-	}
-	g, err := gather.New(gather.Options{Nodes: readFrom, Config: cfg, Logger: logger.Discard(), Metrics: metrics.NewSet()})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return g
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

@@ -118,7 +118,7 @@ func TestReplicatedReads(t *testing.T) {
 		top.load(t, 40)
 		nodes := slices.Clone(top.Nodes)
 		rng.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-		other := top.NewGather(top.cfg, nodes)
+		other := top.NewReader(top.cfg, nodes, nil)
 		engines := []*query.Engine{top.engine, newEngine(other, other, metrics.NewSet())}
 		var requests []query.Request
 		var before []string

@@ -52,7 +52,9 @@ func (p policy) judge(answers []answer, ctxErr error) (storageapi.Coverage, erro
 	failed := 0
 	for _, a := range answers {
 		if a.err == nil {
-			cov.Failed = append(cov.Failed, a.coverage.Failed...)
+			for _, f := range a.coverage.Failed { // of its own nodes
+				cov.Failed = append(cov.Failed, storageapi.NodeFailure{Node: f.Node + " of " + a.node, Err: f.Err})
+			}
 			continue
 		}
 		if ctxErr != nil {

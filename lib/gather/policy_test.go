@@ -38,15 +38,15 @@ func TestPolicy(t *testing.T) {
 		{answers: "...", deny: true, kind: errkind.OK},
 		{answers: ".d.", deny: true, kind: errkind.Unavailable},
 		{answers: ".p.", deny: true, kind: errkind.Unavailable},
-		{answers: ".p.", kind: errkind.OK, partial: true, failed: "below"},
+		{answers: ".p.", kind: errkind.OK, partial: true, failed: "below of n1"},
 		{answers: ".d.", factor: 2, kind: errkind.OK, failed: "n1"},
 		{answers: ".d.", factor: 2, deny: true, kind: errkind.OK, failed: "n1"},
 		{answers: "dd.", factor: 2, kind: errkind.OK, partial: true, failed: "n0 n1"},
 		{answers: "dd.", factor: 2, deny: true, kind: errkind.Unavailable},
 		{answers: "dd.", factor: 3, kind: errkind.OK, failed: "n0 n1"},
 		{answers: "dd", factor: 3, kind: errkind.Unavailable},
-		{answers: ".p.", factor: 2, kind: errkind.OK, failed: "below"}, // what it lacks has a copy
-		{answers: "dp.", factor: 2, kind: errkind.OK, partial: true, failed: "n0 below"},
+		{answers: ".p.", factor: 2, kind: errkind.OK, failed: "below of n1"}, // what it lacks has a copy
+		{answers: "dp.", factor: 2, kind: errkind.OK, partial: true, failed: "n0 below of n1"},
 		{answers: ".d.", ctxErr: context.Canceled, kind: errkind.Canceled},
 		{answers: "ddd", ctxErr: context.DeadlineExceeded, kind: errkind.Timeout},
 		{answers: "...", ctxErr: context.Canceled, kind: errkind.OK}, // the answer was whole before

@@ -2,6 +2,7 @@ package gather
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -36,9 +37,9 @@ func (g *Gather) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.R
 	defer g.release(set)
 	switch {
 	case set.copies.replicated():
-		return storageapi.Reduction{Declined: "storage nodes hold copies of each other's series"}, nil
+		return storageapi.Reduction{Declined: "storage nodes hold copies of each other's series", ForNow: true}, nil
 	case g.reducing.now().UnixNano() < g.reducing.notBefore.Load():
-		return storageapi.Reduction{Declined: heldBack}, nil
+		return storageapi.Reduction{Declined: heldBack, ForNow: true}, nil
 	}
 	out, shared, err := g.reduceOnce(ctx, set, f)
 	if err != nil || len(shared) == 0 {
@@ -50,17 +51,17 @@ func (g *Gather) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.R
 	}
 	if len(shared) <= max(freeShared, total/sharedPortion) {
 		again := *f
-		again.Exclude = shared
+		again.Exclude = slices.Sorted(slices.Values(slices.Concat(f.Exclude, shared)))
 		// A series may have come to a second node between the rounds.
 		if out, shared, err = g.reduceOnce(ctx, set, &again); err != nil || len(shared) == 0 {
 			return out, err
 		}
 	}
 	g.reducing.wait()
-	return storageapi.Reduction{Declined: heldBack}, nil
+	return storageapi.Reduction{Declined: heldBack, ForNow: true}, nil
 }
 
-const heldBack = "several storage nodes hold many of the same series, or one of them is of an older version"
+const heldBack = "several storage nodes hold many of the same series, or one of them does not evaluate fragments for now"
 
 // reduceOnce has all nodes evaluate the fragment, and returns the fingerprints that several of them report. Without
 // results the series have to be read.
@@ -68,10 +69,10 @@ func (g *Gather) reduceOnce(ctx context.Context, set *nodeSet, f *fragment.Fragm
 	var declined atomic.Bool
 	nodesCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results, answers := fanOut(nodesCtx, set, nil, func(ctx context.Context, n *Node) (*fragment.Result, storageapi.Coverage, error) {
+	results, answers := fanOut(nodesCtx, set, nil, func(ctx context.Context, n *Node) ([]*fragment.Result, storageapi.Coverage, error) {
 		r, err := n.reduce(ctx, f)
-		if len(r.Results) == 1 {
-			return r.Results[0], r.Coverage, err
+		if len(r.Results) > 0 {
+			return r.Results, r.Coverage, err
 		}
 		if older := errkind.Of(err) == errkind.Unsupported; older || err == nil {
 			if older {
@@ -88,14 +89,34 @@ func (g *Gather) reduceOnce(ctx context.Context, set *nodeSet, f *fragment.Fragm
 	if out.Coverage, err = g.conclude(ctx, actionReduce, set, answers); err != nil {
 		return storageapi.Reduction{}, nil, err
 	}
+	out.Results = slices.Concat(results...)
+	return out, sharedBy(out.Results, f), nil
+}
+
+// sharedBy returns the fingerprints of series which were aggregated in one result and are in another one, too, ascending. A node with nodes of its
+// own hands over what several of these hold, whether it was told to or not.
+func sharedBy(results []*fragment.Result, f *fragment.Fragment) []uint32 {
 	var lists [][]uint32
+	var handedOver []uint32
 	for _, r := range results {
-		if r != nil {
-			out.Results = append(out.Results, r)
-			lists = append(lists, r.Fingerprints)
+		lists = append(lists, r.Fingerprints)
+		for i := range r.Excluded {
+			if fingerprint := fragment.Fingerprint(r.Excluded[i].Key); !f.Excludes(fingerprint) {
+				handedOver = append(handedOver, fingerprint)
+			}
 		}
 	}
-	return out, fragment.Shared(lists), nil
+	shared := fragment.Shared(lists)
+	if len(handedOver) == 0 {
+		return shared
+	}
+	slices.Sort(handedOver)
+	handedOver = slices.Compact(handedOver)
+	for _, list := range lists {
+		shared = append(shared, fragment.Shared([][]uint32{list, handedOver})...)
+	}
+	slices.Sort(shared)
+	return slices.Compact(shared)
 }
 
 func (n *Node) reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {

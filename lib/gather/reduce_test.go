@@ -152,6 +152,57 @@ func TestReduceFailures(t *testing.T) {
 	}
 }
 
+// keyed holds series whose keys have their fingerprints.
+func keyed(keys ...string) *keyedReducer { return &keyedReducer{keys: keys} }
+
+type keyedReducer struct {
+	keys  []string
+	calls int
+}
+
+func (r *keyedReducer) Reduce(_ context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
+	r.calls++
+	res := &fragment.Result{}
+	for _, key := range r.keys {
+		if x := fragment.Fingerprint([]byte(key)); f.Excludes(x) {
+			res.Excluded = append(res.Excluded, fragment.Series{Key: []byte(key)})
+		} else {
+			res.Fingerprints = append(res.Fingerprints, x)
+		}
+	}
+	slices.Sort(res.Fingerprints)
+	return storageapi.Reduction{Results: []*fragment.Result{res}}, nil
+}
+
+// TestReduceThroughLevels has gathers below a gather. What nodes of one level share is handed over by it, and by the nodes of another level which have it,
+// too; all results come up as they are.
+func TestReduceThroughLevels(t *testing.T) {
+	nodes := []*keyedReducer{keyed("a", "x", "y"), keyed("b", "x", "z"), keyed("c", "y", "z"), keyed("d", "x")}
+	low1, low2 := newReduceWorld(t, 1, nodes[0], nodes[1]), newReduceWorld(t, 1, nodes[2], nodes[3])
+	r := newReduceWorld(t, 1, low1, low2).reduce(t)
+	if len(r.Results) != 4 {
+		t.Fatalf("got %d results: %+v", len(r.Results), r)
+	}
+	for i, res := range r.Results {
+		var handedOver []string
+		for _, s := range res.Excluded {
+			handedOver = append(handedOver, string(s.Key))
+		}
+		alone := fragment.Fingerprint([]byte(nodes[i].keys[0]))
+		if !slices.Equal(res.Fingerprints, []uint32{alone}) || !slices.Equal(handedOver, nodes[i].keys[1:]) {
+			t.Errorf("node %d aggregates %v and hands over %v; want %v alone", i, res.Fingerprints, handedOver, alone)
+		}
+	}
+}
+
+// TestReduceOverDecliningLevel: a level that will decline for a while is not asked for a while, whatever it is asked.
+func TestReduceOverDecliningLevel(t *testing.T) {
+	copies := newReduceWorld(t, 2, keyed("a"), keyed("a"))
+	if r := copies.reduce(t); !r.ForNow || r.Declined == "" {
+		t.Errorf("copies: %+v", r)
+	}
+}
+
 func TestSharedFingerprints(t *testing.T) {
 	for _, c := range []struct {
 		lists [][]uint32

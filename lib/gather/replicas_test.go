@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"vmcluster/lib/errkind"
@@ -236,28 +237,33 @@ func TestSkipSlowEnds(t *testing.T) {
 
 // TestSkipSlowKeepsWhatIsPartialBelow: a node which says that its own answer lacks data cannot stand in for one that was not waited for.
 func TestSkipSlowKeepsWhatIsPartialBelow(t *testing.T) {
-	nodes := replicate(newRand(t), 2, 2, 50)
-	nodes[1].block, nodes[1].blockAt = make(chan struct{}), 20
-	list := named(nodes...)
-	list[0].Searcher = partialSearcher{nodes[0]}
-	g, err := New(Options{Nodes: list, Config: skipping(2), Logger: logger.Discard(), Metrics: metrics.NewSet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	it, err := g.Search(t.Context(), &model.SearchQuery{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 40 {
-		it.Next()
-	}
-	close(nodes[1].block)
-	for it.Next() {
-	}
-	if cov := it.Coverage(); it.Err() != nil || !cov.Partial {
-		t.Errorf("error %v, coverage %+v", it.Err(), cov)
-	}
-	closeAll(t, it, nodes)
+	rng := newRand(t)
+	synctest.Test(t, func(t *testing.T) {
+		const series = 50
+		nodes := replicate(rng, 2, 2, series)
+		nodes[1].block, nodes[1].blockAt = make(chan struct{}), 20
+		list := named(nodes...)
+		list[0].Searcher = partialSearcher{nodes[0]}
+		g, err := New(Options{Nodes: list, Config: skipping(2), Logger: logger.Discard(), Metrics: metrics.NewSet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		it, err := g.Search(t.Context(), &model.SearchQuery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range series {
+			it.Next()
+		}
+		synctest.Wait() // the partial node has told its end
+		close(nodes[1].block)
+		for it.Next() {
+		}
+		if cov := it.Coverage(); it.Err() != nil || !cov.Partial {
+			t.Errorf("error %v, coverage %+v", it.Err(), cov)
+		}
+		closeAll(t, it, nodes)
+	})
 }
 
 type partialSearcher struct{ *fakeNode }

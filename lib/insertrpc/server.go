@@ -40,6 +40,13 @@ func (c *ServerConfig) RegisterFlags(fs *flag.FlagSet) {
 		"Time over which vminsert connections are closed one by one on graceful shutdown, so that the load moves to the other nodes bit by bit")
 }
 
+// RegisterClusterNativeFlags registers the flags of vminsert's port for other vminserts, besides those of its writes.
+func (c *ServerConfig) RegisterClusterNativeFlags(fs *flag.FlagSet) {
+	c.Transport.ShutdownSpread = flagvalue.Duration(25 * time.Second)
+	fs.Var(&c.Transport.ShutdownSpread, "clusternative.vminsertConnsShutdownDuration",
+		"Time over which connections of vminserts of a higher level are closed one by one on graceful shutdown, so that the load moves to others bit by bit, see -clusternativeListenAddr")
+}
+
 func (c *ServerConfig) setDefaults(budget *memory.Budget) {
 	if c.MaxQueueDuration <= 0 {
 		c.MaxQueueDuration = flagvalue.Duration(time.Minute)

@@ -237,6 +237,15 @@ func limit(n int) int {
 	return n
 }
 
+// Admits reports whether the limits allow a series of the given number of samples, and does not begin it. What is left out it has then counted.
+func (c *Collector) Admits(labels []model.Label, rows int) bool {
+	r, detail := c.check(labels)
+	if r != reasonCount {
+		c.drop(r, rows, detail, labels)
+	}
+	return r == reasonCount
+}
+
 // drop counts a series which is left out and says why.
 func (c *Collector) drop(r Reason, rows int, detail string, labels []model.Label) {
 	c.intake.Ignore(r, rows)

@@ -151,3 +151,6 @@ func (r Reason) String() string {
 		TooLongMetadata:    "too_long_metric_metadata_value",
 	}[r]
 }
+
+// Rewrites reports whether collected series may have other labels than those which were given, besides extra labels.
+func (in *Intake) Rewrites() bool { return in.config.PromNaming }

@@ -12,8 +12,17 @@ import (
 )
 
 // maxAttempt is how long one node may take to answer when there are others, and how long rows wait for a node. It is shorter than senders usually
-// wait, since a node that hangs would otherwise hold every call until its sender gives up, and never be noticed.
+// wait, since a node that hangs would otherwise hold every call until its sender gives up, and never be noticed. For the same reason it is at
+// most half of the time the caller gives, who may be a router with the same patience.
 const maxAttempt = 20 * time.Second
+
+// patience returns how long the nodes of a call may take.
+func patience(ctx context.Context, now time.Time) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(maxAttempt, deadline.Sub(now)/2)
+	}
+	return maxAttempt
+}
 
 // call is one Ingest under way. It is used by the goroutine of the call only; senders
 // report through done.
@@ -24,6 +33,7 @@ type call struct {
 	batch    *model.Batch
 	plan     *plan
 	began    time.Time
+	patience time.Duration
 	probes   []bool // nodes this call probes and has not reported on
 	why      []error
 	done     chan *piece
@@ -52,8 +62,8 @@ type piece struct {
 // begin looks at the nodes.
 func (r *Router) begin(ctx context.Context, batch *model.Batch) *call {
 	set := r.acquire()
-	n := len(set.nodes)
-	c := &call{r: r, set: set, ctx: ctx, batch: batch, began: time.Now(), why: make([]error, n), done: make(chan *piece, n)}
+	n, now := len(set.nodes), time.Now()
+	c := &call{r: r, set: set, ctx: ctx, batch: batch, began: now, patience: patience(ctx, now), why: make([]error, n), done: make(chan *piece, n)}
 	marks := make([]bool, 2*n)
 	avoided, probes := marks[:n], marks[n:]
 	var drop []bool
@@ -186,7 +196,7 @@ func (c *call) take(pieces []*piece) {
 		p.since, p.bytes = now, int64(p.batch.Len()*seriesBytes+p.batch.Rows()*sampleBytes)
 		p.ctx, p.cancel = c.ctx, func() {}
 		if len(c.set.nodes) > 1 {
-			p.ctx, p.cancel = context.WithTimeout(c.ctx, maxAttempt)
+			p.ctx, p.cancel = context.WithTimeout(c.ctx, c.patience)
 		}
 		c.set.states[p.node].load.enter(now, p.bytes)
 	}
@@ -212,7 +222,7 @@ func (c *call) ingest(p *piece) error {
 	}
 	err := c.set.nodes[p.node].Ingester.Ingest(p.ctx, p.batch)
 	if err != nil && p.ctx.Err() != nil && c.ctx.Err() == nil {
-		return errkind.New(errkind.Timeout, "it has not answered within %s: %w", maxAttempt, err)
+		return errkind.New(errkind.Timeout, "it has not answered within %s: %w", c.patience.Round(time.Millisecond), err)
 	}
 	return err
 }
@@ -358,7 +368,7 @@ func (c *call) await(p *piece) {
 	c.r.mu.Lock()
 	pause := max(time.Until(c.set.states[p.node].health.until), minCoolDown)
 	c.r.mu.Unlock()
-	if time.Since(c.began)+pause >= maxAttempt {
+	if time.Since(c.began)+pause >= c.patience {
 		c.fault(errkind.New(errkind.Unavailable, "cannot store %d rows: they wait for storage node %q only, see -disableRerouting and -disableReroutingOnUnavailable: %w",
 			p.batch.Rows(), c.set.nodes[p.node].Name, p.err).WithRetryAfter(maxCoolDown))
 		return
@@ -375,11 +385,17 @@ func (c *call) fault(err error) {
 	}
 }
 
-// unavailable is the error when all nodes have failed within the call.
+// unavailable is the error when all nodes have failed within the call. It is of their kind when all are read-only, or overloaded, and else Unavailable.
 func (c *call) unavailable(rows int) error {
 	var b strings.Builder
-	wait := maxHint
+	wait, kind := maxHint, errkind.Of(c.why[0])
+	if kind != errkind.ReadOnly && kind != errkind.Overloaded {
+		kind = errkind.Unavailable
+	}
 	for i, err := range c.why {
+		if errkind.Of(err) != kind {
+			kind = errkind.Unavailable
+		}
 		fmt.Fprintf(&b, "; %q: %s", c.set.nodes[i].Name, err)
 		if hint := errkind.RetryAfterOf(err); hint > 0 {
 			wait = min(wait, hint)
@@ -387,5 +403,5 @@ func (c *call) unavailable(rows int) error {
 			wait = min(wait, maxCoolDown)
 		}
 	}
-	return errkind.New(errkind.Unavailable, "cannot store %d rows: none of the %d storage nodes takes writes%s", rows, len(c.why), b.String()).WithRetryAfter(wait)
+	return errkind.New(kind, "cannot store %d rows: none of the %d storage nodes takes writes%s", rows, len(c.why), b.String()).WithRetryAfter(wait)
 }

@@ -13,8 +13,8 @@
 //  1. Ingest returns nil only when every row was acknowledged by a node, but for rows dropped because the
 //     configuration asks for it, and by as many distinct nodes as it has copies, but for rows counted as incompletely replicated.
 //  2. Within one Ingest call a node which failed is not tried again, so the call ends
-//     after at most as many attempts per copy as there are nodes. It says Unavailable only
-//     when no node is left, cooling down or not. Where the configuration says that rows wait for a node, they do so for maxAttempt at most.
+//     after at most as many attempts per copy as there are nodes. It says Unavailable, ReadOnly or Overloaded only
+//     when no node is left, cooling down or not. Where the configuration says that rows wait for a node, they do so for maxAttempt at most, and half of the time the caller gives.
 //  3. Nothing is kept between calls but what is known of the nodes; a call holds at
 //     most one copy of its batch per copy of its rows, for which it has reserved memory.
 //  4. A node that is cooling down gets rows only from one probing call at a time, or

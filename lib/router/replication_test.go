@@ -475,7 +475,7 @@ func TestOverloadedEverywhere(t *testing.T) {
 				n.set(fail(errkind.Overloaded))
 			}
 			err := c.Ingest(t.Context(), makeBatch(t, 300, 1, 0))
-			if dropped := c.count(t, droppedMetric); drop && (err != nil || dropped != 300) || !drop && (errkind.Of(err) != errkind.Unavailable || dropped != 0) {
+			if dropped := c.count(t, droppedMetric); drop && (err != nil || dropped != 300) || !drop && (errkind.Of(err) != errkind.Overloaded || dropped != 0) {
 				t.Errorf("drop %v, %d copies: error %v, %d rows dropped", drop, copies, err, dropped)
 			}
 		}

@@ -234,7 +234,7 @@ func (r *Router) watchesHanging(s *nodeSet) bool {
 
 // Ingest stores each row of the batch on the nodes its series prefers, or on others when those fail with a kind
 // that says another node may take it. It returns after all nodes it asked have answered. The error
-// is of kind Unavailable when no node takes a part of the batch, Overloaded when there is no memory for it, and else that of the node that refused it.
+// is of kind Unavailable when no node takes a part of the batch, or ReadOnly or Overloaded if all nodes are, Overloaded when there is no memory for it, and else that of the node that refused it.
 func (r *Router) Ingest(ctx context.Context, batch *model.Batch) error {
 	if batch.Rows() == 0 {
 		return ctx.Err()

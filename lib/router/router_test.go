@@ -276,7 +276,7 @@ func (blockingNode) Ingest(ctx context.Context, _ *model.Batch) error {
 }
 
 func TestHungNodeEndsWithTheContext(t *testing.T) {
-	r, err := New(Options{Nodes: []Node{{Name: "a", Ingester: blockingNode{}}, {Name: "b", Ingester: apitest.NewMemory()}}, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	r, err := New(Options{Nodes: []Node{{Name: "a", Ingester: blockingNode{}}}, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,6 +284,44 @@ func TestHungNodeEndsWithTheContext(t *testing.T) {
 	defer cancel()
 	if err := r.Ingest(ctx, makeBatch(t, 100, 1, 0)); errkind.Of(err) != errkind.Timeout {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestHungNodeLeavesTimeForOthers: a caller who gives as much time as the router gives a node is answered before it is over.
+func TestHungNodeLeavesTimeForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.Router.nodes.Load().nodes[1].Ingester = blockingNode{}
+		ctx, cancel := context.WithTimeout(t.Context(), maxAttempt)
+		defer cancel()
+		b := makeBatch(t, 100, 1, 0)
+		if err := c.Ingest(ctx, b); err != nil || c.missing(b) > 0 {
+			t.Errorf("error %v, %d series are missing", err, c.missing(b))
+		}
+		if kind := c.health(1).kind; kind != errkind.Timeout {
+			t.Errorf("the node that hangs is %s", kind)
+		}
+	})
+}
+
+// TestAllNodesOfAKind: who chooses among clusters must know that one has no room, or is busy.
+func TestAllNodesOfAKind(t *testing.T) {
+	for _, tc := range []struct{ first, others, want errkind.Kind }{
+		{errkind.ReadOnly, errkind.ReadOnly, errkind.ReadOnly},
+		{errkind.Overloaded, errkind.Overloaded, errkind.Overloaded},
+		{errkind.ReadOnly, errkind.Unavailable, errkind.Unavailable},
+		{errkind.Overloaded, errkind.ReadOnly, errkind.Unavailable},
+		{errkind.Draining, errkind.Draining, errkind.Unavailable},
+	} {
+		c := newCluster(t, 3)
+		for i, n := range c.nodes {
+			if n.set(fail(tc.others)); i == 0 {
+				n.set(fail(tc.first))
+			}
+		}
+		if err := c.Ingest(t.Context(), makeBatch(t, 100, 1, 0)); errkind.Of(err) != tc.want {
+			t.Errorf("%s and %s: error %v", tc.first, tc.others, err)
+		}
 	}
 }
 

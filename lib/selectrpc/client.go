@@ -61,7 +61,7 @@ func NewClient(o ClientOptions) *Client {
 		Addr: o.Addr,
 		Role: transport.RoleSelect,
 
-		Capabilities: transport.CapabilityTrace,
+		Capabilities: transport.CapabilityTrace | transport.CapabilityResults,
 
 		Dial:   o.Dial,
 		Config: o.Config,

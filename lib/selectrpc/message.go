@@ -78,6 +78,7 @@ type query struct {
 	text   string // label name or prefix of partitions
 
 	fragment *fragment.Fragment // of methodReduce
+	several  bool               // the answer to methodReduce may have several results; only for nodes with CapabilityResults
 
 	traced bool // the answer carries a trace; only for nodes with CapabilityTrace
 }
@@ -120,7 +121,7 @@ func (q *query) appendTo(dst []byte) []byte {
 		}
 	}
 	if q.method == methodReduce {
-		dst = appendFragment(dst, q.fragment)
+		dst = appendFragment(dst, q)
 	}
 	return dst
 }
@@ -239,7 +240,7 @@ func parseQuery(src []byte) (*query, error) {
 		s.Filters = append(s.Filters, set)
 	}
 	if q.method == methodReduce {
-		q.fragment = r.fragment(s)
+		r.fragment(q)
 	}
 	if r.err != nil && errkind.Of(r.err) != errkind.Corrupt {
 		return nil, r.err

@@ -15,6 +15,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/storageapi/apitest"
 	"vmcluster/lib/tsblock"
 )
 
@@ -219,4 +220,41 @@ func FuzzAnswers(f *testing.F) {
 			t.Fatalf("error %v says no cause", err)
 		}
 	})
+}
+
+// TestSmallerLimit: what a node answers at most, whatever it is asked for.
+func TestSmallerLimit(t *testing.T) {
+	for _, tc := range [][3]int{{0, 0, 0}, {5, 0, 5}, {0, 5, 5}, {3, 5, 3}, {7, 5, 5}, {-1, 5, 5}} {
+		if got := smallerLimit(tc[0], tc[1]); got != tc[2] {
+			t.Errorf("of %d and %d: %d; want %d", tc[0], tc[1], got, tc[2])
+		}
+	}
+}
+
+// TestTagLimits: an answer has no more names and values than the server's configuration says.
+func TestTagLimits(t *testing.T) {
+	store := apitest.NewMemory()
+	var b model.Batch
+	if err := b.AddSeries(model.TenantID{}, []model.Label{{Name: model.MetricNameLabel, Value: "m"}, {Name: "a", Value: "1"}, {Name: "b", Value: "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.AddSample(1000, 1)
+	if err := b.AddSeries(model.TenantID{}, []model.Label{{Name: model.MetricNameLabel, Value: "n"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.AddSample(1000, 1)
+	if err := store.Ingest(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	n := inMemory()
+	_, addr := serve(t, n, ServerOptions{Searcher: store, Config: ServerConfig{MaxTagKeys: 2, MaxTagValues: 1}})
+	c := dial(t, n, addr)
+	names, err := c.LabelNames(t.Context(), everything(), 10)
+	if err != nil || len(names.Values) != 2 {
+		t.Errorf("label names %v, %v", names.Values, err)
+	}
+	values, err := c.LabelValues(t.Context(), everything(), model.MetricNameLabel, 0)
+	if err != nil || len(values.Values) != 1 {
+		t.Errorf("values %v, %v", values.Values, err)
+	}
 }

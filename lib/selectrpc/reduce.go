@@ -26,13 +26,15 @@ const (
 const (
 	fragmentKeepName = 1 << 0
 	fragmentMarkers  = 1 << 1
-	fragmentFlags    = fragmentKeepName | fragmentMarkers
+	fragmentSeveral  = 1 << 2
+	fragmentFlags    = fragmentKeepName | fragmentMarkers | fragmentSeveral
 )
 
 // maxFragmentPoints bounds what a request can make a node allocate per group before its memory is reserved.
 const maxFragmentPoints = 1 << 20
 
-func appendFragment(dst []byte, f *fragment.Fragment) []byte {
+func appendFragment(dst []byte, q *query) []byte {
+	f := q.fragment
 	dst = appendText(dst, f.Function)
 	dst = appendTexts(dst, f.Texts)
 	for _, n := range []int64{f.Start, f.End, f.Step, f.Window, f.Lookback, f.MinStaleness, f.DedupIntervalMs} {
@@ -44,6 +46,9 @@ func appendFragment(dst []byte, f *fragment.Fragment) []byte {
 	}
 	if f.KeepStaleMarkers {
 		flags |= fragmentMarkers
+	}
+	if q.several {
+		flags |= fragmentSeveral
 	}
 	dst = append(dst, flags)
 	dst = appendText(dst, f.Aggregate)
@@ -59,13 +64,14 @@ func appendFragment(dst []byte, f *fragment.Fragment) []byte {
 	return appendFingerprints(dst, f.Exclude)
 }
 
-func (r *reader) fragment(search *model.SearchQuery) *fragment.Fragment {
-	f := &fragment.Fragment{Search: *search, Function: string(r.bytes()), Texts: r.texts()}
+func (r *reader) fragment(q *query) {
+	f := &fragment.Fragment{Search: q.search, Function: string(r.bytes()), Texts: r.texts()}
+	q.fragment = f
 	for _, n := range []*int64{&f.Start, &f.End, &f.Step, &f.Window, &f.Lookback, &f.MinStaleness, &f.DedupIntervalMs} {
 		*n = r.varint()
 	}
 	flags := r.byte()
-	f.KeepName, f.KeepStaleMarkers = flags&fragmentKeepName != 0, flags&fragmentMarkers != 0
+	f.KeepName, f.KeepStaleMarkers, q.several = flags&fragmentKeepName != 0, flags&fragmentMarkers != 0, flags&fragmentSeveral != 0
 	f.Aggregate, f.Grouping, f.Labels = string(r.bytes()), fragment.Grouping(r.byte()), r.texts()
 	f.MaxSamples, f.MaxSamplesPerSeries = r.int(), r.int()
 	if r.err == nil && (flags&^fragmentFlags != 0 || f.Grouping > fragment.GroupWithout) {
@@ -78,7 +84,6 @@ func (r *reader) fragment(search *model.SearchQuery) *fragment.Fragment {
 		f.Args = append(f.Args, r.column(f.Points()))
 	}
 	f.Exclude = r.fingerprints(nil)
-	return f
 }
 
 // farthest bounds times, so that sums of them do not overflow.
@@ -173,12 +178,24 @@ func (c *call) reduce(ctx context.Context, w *itemWriter) (storageapi.Coverage, 
 		return storageapi.Coverage{}, errkind.New(errkind.Unsupported, "cannot %s: this node does not offer it", c.query.method)
 	}
 	reduction, err := reducer.Reduce(ctx, c.query.fragment)
-	if err != nil || len(reduction.Results) != 1 {
+	switch n := len(reduction.Results); {
+	case err != nil:
 		return reduction.Coverage, err
+	case n == 0 && reduction.ForNow:
+		return storageapi.Coverage{}, errkind.New(errkind.Unsupported, "cannot evaluate a part of a query for the time being: %s", reduction.Declined)
+	case n > 1 && !c.query.several:
+		return storageapi.Coverage{}, errkind.New(errkind.Unsupported, "cannot answer with the results of %d storage nodes: the one asking is older than this node", n)
 	}
-	res := reduction.Results[0]
-	c.server.seriesRead.Add(res.SeriesRead)
-	c.server.rowsRead.Add(res.SamplesRead)
+	for _, res := range reduction.Results {
+		c.server.seriesRead.Add(res.SeriesRead)
+		c.server.rowsRead.Add(res.SamplesRead)
+		w.result(res)
+	}
+	return reduction.Coverage, nil
+}
+
+// result adds what a fragment has come to in one store.
+func (w *itemWriter) result(res *fragment.Result) {
 	w.buf = append(w.buf, reducedFigures)
 	w.buf = codec.AppendUvarint(w.buf, uint64(res.SeriesRead))
 	w.buf = codec.AppendUvarint(w.buf, uint64(res.SamplesRead))
@@ -196,7 +213,6 @@ func (c *call) reduce(ctx context.Context, w *itemWriter) (storageapi.Coverage, 
 	for i := range res.Excluded {
 		w.series(&res.Excluded[i])
 	}
-	return reduction.Coverage, nil
 }
 
 func (w *columnWriter) appendGroup(dst []byte, g *fragment.Group) []byte {
@@ -269,42 +285,44 @@ func (r *reader) excluded(res *fragment.Result) {
 	}
 }
 
-// parseReduced adds the items of a frame to a result, which it makes at the first one.
-func parseReduced(res **fragment.Result, points int, src []byte) error {
+// parseReduced adds the items of a frame to the results, of which each begins with its figures.
+func parseReduced(list []*fragment.Result, points int, src []byte) ([]*fragment.Result, error) {
 	r := &reader{src: src}
 	for len(r.src) > 0 {
 		kind := r.byte()
-		if *res == nil && kind == reducedFigures {
-			*res = &fragment.Result{SeriesRead: r.int(), SamplesRead: r.int()}
+		if kind == reducedFigures {
+			list = append(list, &fragment.Result{SeriesRead: r.int(), SamplesRead: r.int()})
 			continue
 		}
-		if *res == nil {
+		var res *fragment.Result
+		if len(list) == 0 {
 			kind = 0
+		} else {
+			res = list[len(list)-1]
 		}
 		switch kind {
 		case reducedFingerprints:
-			(*res).Fingerprints = r.fingerprints((*res).Fingerprints)
+			res.Fingerprints = r.fingerprints(res.Fingerprints)
 		case reducedGroup:
-			(*res).Groups = append((*res).Groups, r.group(points))
+			res.Groups = append(res.Groups, r.group(points))
 		case reducedSeries:
-			r.excluded(*res)
+			r.excluded(res)
 		default:
 			r.fail(errkind.New(errkind.Corrupt, "there is no item of kind %d here", kind))
 		}
 	}
-	return r.end("the answer to a fragment")
+	return list, r.end("the answer to a fragment")
 }
 
 // Reduce asks the node to evaluate a fragment.
 func (c *Client) Reduce(ctx context.Context, f *fragment.Fragment) (out storageapi.Reduction, err error) {
-	var res *fragment.Result
-	request := &query{method: methodReduce, search: f.Search, fragment: f}
-	out.Coverage, err = c.call(ctx, request, func(frame []byte) error { return parseReduced(&res, f.Points(), frame) })
+	request := &query{method: methodReduce, search: f.Search, fragment: f, several: c.transport.Capabilities()&transport.CapabilityResults != 0}
+	out.Coverage, err = c.call(ctx, request, func(frame []byte) (err error) {
+		out.Results, err = parseReduced(out.Results, f.Points(), frame)
+		return err
+	})
 	if err != nil {
 		return storageapi.Reduction{}, err
-	}
-	if res != nil {
-		out.Results = []*fragment.Result{res}
 	}
 	return out, nil
 }

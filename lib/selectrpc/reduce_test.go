@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"reflect"
+	"slices"
 	"testing"
 
 	"vmcluster/lib/errkind"
@@ -65,19 +66,19 @@ func goldenReduced(t *testing.T) []byte {
 
 func TestReducedRoundTrip(t *testing.T) {
 	b := goldenReduced(t)
-	var got *fragment.Result
-	if err := parseReduced(&got, 3, b); err != nil || !reflect.DeepEqual(got, goldenResult()) {
+	if got, err := parseReduced(nil, 3, b); err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], goldenResult()) {
 		t.Fatalf("%+v, %v; want %+v", got, err, goldenResult())
 	}
+	if got, err := parseReduced(nil, 3, slices.Concat(b, b)); err != nil || len(got) != 2 || !reflect.DeepEqual(got[0], got[1]) {
+		t.Fatalf("two results: %+v, %v", got, err)
+	}
 	for i := range b {
-		var cut *fragment.Result
 		// A cut between items is for the end of the stream to notice.
-		if err := parseReduced(&cut, 3, b[:i]); err != nil && errkind.Of(err) != errkind.Corrupt {
+		if _, err := parseReduced(nil, 3, b[:i]); err != nil && errkind.Of(err) != errkind.Corrupt {
 			t.Errorf("an answer cut at %d gives %v", i, err)
 		}
 	}
-	var res *fragment.Result
-	if err := parseReduced(&res, 3, []byte{reducedGroup}); errkind.Of(err) != errkind.Corrupt {
+	if _, err := parseReduced(nil, 3, []byte{reducedGroup}); errkind.Of(err) != errkind.Corrupt {
 		t.Errorf("a group before the figures gives %v", err)
 	}
 }
@@ -142,6 +143,14 @@ func TestReduceOverNetwork(t *testing.T) {
 	if !reflect.DeepEqual(reducer.asked, q.fragment) {
 		t.Errorf("asked %+v; want %+v", reducer.asked, q.fragment)
 	}
+	reducer.reduction.Results = []*fragment.Result{goldenResult(), large, goldenResult()}
+	if got, err = client.Reduce(context.Background(), q.fragment); err != nil || !reflect.DeepEqual(got.Results, reducer.reduction.Results) {
+		t.Errorf("three results: %d, %v", len(got.Results), err)
+	}
+	reducer.reduction = storageapi.Reduction{Declined: "not now", ForNow: true}
+	if got, err = client.Reduce(context.Background(), q.fragment); errkind.Of(err) != errkind.Unsupported {
+		t.Errorf("declined for now: %+v, %v", got, err)
+	}
 	reducer.reduction = storageapi.Reduction{}
 	if got, err = client.Reduce(context.Background(), q.fragment); err != nil || len(got.Results) != 0 {
 		t.Errorf("declined: %+v, %v", got, err)
@@ -152,17 +161,35 @@ func TestReduceOverNetwork(t *testing.T) {
 	}
 }
 
+// TestSeveralResultsForOlderNode: who does not say that he can take several results gets none, and no frame that he cannot read.
+func TestSeveralResultsForOlderNode(t *testing.T) {
+	reducer := &fixedReducer{reduction: storageapi.Reduction{Results: []*fragment.Result{goldenResult(), goldenResult()}}}
+	c := &call{server: NewServer(ServerOptions{Reducer: reducer}), query: goldenFragment()}
+	w := &itemWriter{}
+	if _, err := c.reduce(t.Context(), w); errkind.Of(err) != errkind.Unsupported || len(w.buf) != 0 {
+		t.Errorf("got %d bytes, %v", len(w.buf), err)
+	}
+	c.query.several = true
+	if _, err := c.reduce(t.Context(), w); err != nil || len(w.buf) == 0 {
+		t.Errorf("got %d bytes, %v", len(w.buf), err)
+	}
+}
+
 func FuzzReduced(f *testing.F) {
 	f.Add([]byte{reducedFigures, 1, 2, reducedFingerprints, 1, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var res *fragment.Result
-		if err := parseReduced(&res, 3, data); err != nil {
+		list, err := parseReduced(nil, 3, data)
+		if err != nil {
 			if errkind.Of(err) != errkind.Corrupt {
 				t.Fatalf("error %v is of kind %s", err, errkind.Of(err))
 			}
 			return
 		}
-		if res != nil && len(res.Fingerprints)+len(res.Groups)+len(res.Excluded) > len(data) {
+		n := len(list)
+		for _, res := range list {
+			n += len(res.Fingerprints) + len(res.Groups) + len(res.Excluded)
+		}
+		if n > len(data) {
 			t.Fatal("more items than bytes")
 		}
 	})

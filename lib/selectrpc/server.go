@@ -1,6 +1,7 @@
 package selectrpc
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -22,6 +23,8 @@ import (
 type ServerConfig struct {
 	MaxConcurrentRequests int                // 2 x CPUs
 	MaxQueueDuration      flagvalue.Duration // 10s
+	MaxTagKeys            int                // most label names of an answer; 0: no limit
+	MaxTagValues          int                // most values of a label in an answer; 0: no limit
 	DenyQueryTracing      bool
 	Transport             transport.ServerConfig
 	flags                 string // names the flags in errors
@@ -34,7 +37,11 @@ func (c *ServerConfig) RegisterFlags(fs *flag.FlagSet) {
 }
 
 // RegisterClusterNativeFlags registers the flags of vmselect's port for other vmselects.
-func (c *ServerConfig) RegisterClusterNativeFlags(fs *flag.FlagSet) { c.register(fs, "clusternative.") }
+func (c *ServerConfig) RegisterClusterNativeFlags(fs *flag.FlagSet) {
+	c.register(fs, "clusternative.")
+	fs.IntVar(&c.MaxTagKeys, "clusternative.maxTagKeys", 100_000, "Largest number of label names which a vmselect of a higher level gets, see -clusternativeListenAddr")
+	fs.IntVar(&c.MaxTagValues, "clusternative.maxTagValues", 100_000, "Largest number of values of a label which a vmselect of a higher level gets, see -clusternativeListenAddr")
+}
 
 func (c *ServerConfig) register(fs *flag.FlagSet, prefix string) {
 	c.setDefaults()
@@ -64,6 +71,7 @@ type ServerOptions struct {
 	Versioner storageapi.Versioner // nil: its requests are Unsupported
 
 	Addr    string // label of metrics: the listen address as given
+	Name    string // of this node, in traces; vmstorage when empty
 	Config  ServerConfig
 	Logger  *logger.Logger     // nil means none
 	Metrics *metrics.Set       // nil means none
@@ -85,6 +93,7 @@ type Server struct {
 // NewServer returns a server which does nothing until Serve is called.
 func NewServer(o ServerOptions) *Server {
 	o.Config.setDefaults()
+	o.Name = cmp.Or(o.Name, "vmstorage")
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
@@ -102,9 +111,9 @@ func NewServer(o ServerOptions) *Server {
 		s.limiter.Register(set, "vm_vmselect_concurrent_requests", addr)
 	}
 	name := func(metric string) string { return fmt.Sprintf(`%s{name="vmselect",addr=%q}`, metric, o.Addr) }
-	capabilities := transport.CapabilityTrace
+	capabilities := transport.CapabilityTrace | transport.CapabilityResults
 	if o.Config.DenyQueryTracing {
-		capabilities = 0
+		capabilities &^= transport.CapabilityTrace
 	}
 	s.transport = transport.NewServer(transport.ServerOptions{
 		Role:         transport.RoleSelect,
@@ -163,7 +172,7 @@ func (c *call) Serve(ctx context.Context, out *transport.Responder) error {
 	s.requests[c.query.method].Inc()
 	var span *trace.Span
 	if c.query.traced && !s.opts.Config.DenyQueryTracing {
-		span = trace.New(time.Now, time.Now(), c.query.method.String()+" at vmstorage")
+		span = trace.New(time.Now, time.Now(), c.query.method.String()+" at "+s.opts.Name)
 	}
 	turn := span.Begin("wait for a turn")
 	if err := s.limiter.Acquire(ctx); err != nil {
@@ -191,9 +200,9 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 	case methodSearch:
 		return c.search(ctx, out)
 	case methodLabelNames:
-		return sendStrings(out)(searcher.LabelNames(ctx, &q.search, q.limit))
+		return sendStrings(out)(searcher.LabelNames(ctx, &q.search, smallerLimit(q.limit, c.server.opts.Config.MaxTagKeys)))
 	case methodLabelValues:
-		return sendStrings(out)(searcher.LabelValues(ctx, &q.search, q.text, q.limit))
+		return sendStrings(out)(searcher.LabelValues(ctx, &q.search, q.text, smallerLimit(q.limit, c.server.opts.Config.MaxTagValues)))
 	case methodTenants:
 		return sendTenants(out)(searcher.Tenants(ctx, q.search.Range))
 	}
@@ -216,6 +225,14 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 		return storageapi.Coverage{}, admin.Flush(ctx)
 	}
 	return storageapi.Coverage{}, admin.Merge(ctx, q.text)
+}
+
+// smallerLimit returns the smaller one of two limits, of which 0 is none.
+func smallerLimit(a, b int) int {
+	if a <= 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 func sendStrings(out *transport.Responder) func(storageapi.Strings, error) (storageapi.Coverage, error) {

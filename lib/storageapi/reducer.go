@@ -21,4 +21,6 @@ type Reduction struct {
 	Coverage Coverage
 	// Declined says why there are no results, for people.
 	Declined string
+	// ForNow is set when other fragments would be declined as well for the time being.
+	ForNow bool
 }

@@ -40,6 +40,8 @@ const (
 const (
 	CapabilityZstd  uint64 = 1 << 0 // payloads may be compressed
 	CapabilityTrace uint64 = 1 << 4 // of role select: requests may ask for a trace
+	// CapabilityResults, of role select: requests may ask for the results of several stores.
+	CapabilityResults uint64 = 1 << 5
 )
 
 const (

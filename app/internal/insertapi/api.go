@@ -49,6 +49,7 @@ type API struct {
 	limits        *tenantlimits.Limiter // nil: none
 	budget        *memory.Budget        // nil: none
 	limiter       *limiter
+	intake        *protoparser.Intake
 	routes        [formatCount]route
 	unsupported   *metrics.Counter
 	ignored       *metrics.Counter // samples of series beyond the limits of tenants
@@ -86,6 +87,7 @@ func New(o Options) *API {
 		a.metadata = o.Metadata
 	}
 	in := protoparser.New(protoparser.Options{Config: &o.Config.Limits, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
+	a.intake = in
 	a.addRoute(o.Metrics, remoteWrite, remotewrite.Format, remotewrite.New(in).Parse)
 	a.addRoute(o.Metrics, textImport, exposition.Format, exposition.New(in).Parse)
 	a.addRoute(o.Metrics, jsonImport, jsonline.Format, jsonline.New(in).Parse)

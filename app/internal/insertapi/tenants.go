@@ -26,6 +26,12 @@ func (a *API) tenantsOf(req *protoparser.Request, b *model.Batch, each func(seri
 	return (&tenantTable{budget: a.budget, detached: true}).tenantsOf(b, each)
 }
 
+// tenantsOf is that of the API.
+func (t *tenantTable) tenantsOf(b *model.Batch, each func(series, place int)) []tenantRows {
+	tenants, _ := t.admit(b, func(int) bool { return true }, each)
+	return tenants
+}
+
 // tenantTable knows the tenants of the numbered series of a space, whose keys would have to be made to see them. It implements
 // model.Attachment and is safe for concurrent use.
 type tenantTable struct {
@@ -45,14 +51,21 @@ type learned struct {
 	tenant model.TenantID
 }
 
-// tenantsOf is that of the API.
-func (t *tenantTable) tenantsOf(b *model.Batch, each func(series, place int)) []tenantRows {
+// admit asks for series which are not known yet, by their places in the batch, whether they may go on. It returns the tenants of those which may and of
+// known ones, each once, with their rows, and the places of all others. These are asked for again the next time. Each, unless it is nil, is called for each series
+// which goes on with the place of its tenant.
+func (t *tenantTable) admit(b *model.Batch, ask func(i int) bool, each func(series, place int)) (tenants []tenantRows, refused []int) {
 	var list tenantList
 	var news []learned
 	t.mu.RLock()
 	for i := range b.Len() {
 		tenant, known := t.lookup(b.Number(i))
-		if !known {
+		switch {
+		case known:
+		case !ask(i):
+			refused = append(refused, i)
+			continue
+		default:
 			tenant = model.SeriesKeyTenant(b.Key(i))
 			news = append(news, learned{b.Number(i), tenant})
 		}
@@ -65,7 +78,7 @@ func (t *tenantTable) tenantsOf(b *model.Batch, each func(series, place int)) []
 	if len(news) > 0 {
 		t.learn(news)
 	}
-	return list.tenants
+	return list.tenants, refused
 }
 
 // tenantList adds up rows by tenant.

@@ -34,6 +34,9 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.promql.RegisterFlags(fs)
 }
 
+// DenyQueryTracing returns -denyQueryTracing.
+func (c *Config) DenyQueryTracing() bool { return c.sel.DenyQueryTracing }
+
 // Options say what is read.
 type Options struct {
 	Searcher storageapi.Searcher
