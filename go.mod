@@ -10,6 +10,7 @@ require (
 	github.com/prometheus/prometheus v0.313.1
 	github.com/valyala/fastjson v1.6.10
 	go.uber.org/goleak v1.3.0
+	go.yaml.in/yaml/v4 v4.0.0
 	golang.org/x/sys v0.49.0
 )
 

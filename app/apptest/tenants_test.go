@@ -111,7 +111,7 @@ func walks(t *testing.T) map[string][]walk {
 		"/select/{}/graphite/tags/<tag_name>":                    {{arg: "who", args: []string{"from", "1717200000", "until", "1717200300"}, refused: http.StatusBadRequest}},
 		"/select/{}/graphite/functions/<func_name>":              {{kind: fixedText, arg: "sum", refused: http.StatusBadRequest}},
 	}
-	for _, path := range []string{"api/v1/status/buildinfo", "api/v1/query_exemplars", "expand-with-exprs", "prettify-query", "-/healthy", "-/ready", "api/v1/rules", "rules", "api/v1/alerts", "alerts", "api/v1/notifiers", "notifiers", "vmalert/"} {
+	for _, path := range []string{"api/v1/status/buildinfo", "api/v1/query_exemplars", "expand-with-exprs", "prettify-query", "metric-relabel-debug", "target-relabel-debug", "-/healthy", "-/ready", "api/v1/rules", "rules", "api/v1/alerts", "alerts", "api/v1/notifiers", "notifiers", "vmalert/"} {
 		out["/select/{}/prometheus/"+path] = fixed
 	}
 	out["/select/{}/promql/api/v1/format_query"] = fixed

@@ -10,6 +10,7 @@ import (
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
 	"vmcluster/app/internal/readside"
+	"vmcluster/app/internal/relabeling"
 	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/storageflags"
 	"vmcluster/lib/certfiles"
@@ -29,6 +30,7 @@ type component struct {
 	http     httpserver.Config
 	storage  storage.Config
 	insert   insertapi.Config
+	relabel  relabeling.Config
 	reads    readside.Config
 	admin    adminapi.Config
 	metadata metadata.Config
@@ -46,6 +48,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.storage.RegisterFlags(fs, "victoria-metrics-data")
 	storageflags.Register(fs, &c.storage)
 	c.insert.RegisterFlags(fs)
+	c.relabel.RegisterFlags(fs)
 	c.reads.RegisterFlags(fs)
 	c.admin.RegisterFlags(fs)
 	c.metadata.RegisterFlags(fs)
@@ -76,6 +79,10 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
+	rules, err := relabeling.Start(env, &c.relabel, writes.Relabel)
+	if err != nil {
+		return err
+	}
 	reads := c.reads.Start(env, readside.Options{
 		Searcher: searcher, Catalog: searcher, Metadata: described, Versions: searcher, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
 	})
@@ -85,7 +92,7 @@ func (c *component) Start(env *service.Env) error {
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
 	c.self.start(env, writes)
-	return c.startHTTP(env, admin.HasKey, writes.Handle, reads, admin.Handle)
+	return c.startHTTP(env, admin.HasKey, writes.Handle, reads, admin.Handle, rules.Handle)
 }
 
 // serveCluster opens the port at which vmselects take this node for a storage node.

@@ -8,6 +8,7 @@ import (
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/relabeling"
 	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/certfiles"
@@ -25,6 +26,7 @@ type component struct {
 	http      httpserver.Config
 	insert    insertapi.Config
 	limits    tenantlimits.Config
+	relabel   relabeling.Config
 	transport transport.ClientConfig
 	handshake transport.HandshakeConfig
 	tls       certfiles.Config
@@ -41,6 +43,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8480")
 	c.insert.RegisterFlags(fs)
 	c.limits.RegisterFlags(fs)
+	c.relabel.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
 	c.handshake.RegisterFlags(fs)
 	c.tls.RegisterClientFlags(fs, "cluster", "-storageNode")
@@ -68,6 +71,10 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Limits: limits, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
+	rules, err := relabeling.Start(env, &c.relabel, api.Relabel)
+	if err != nil {
+		return err
+	}
 	if err := c.serveHigherLevel(env, api); err != nil {
 		return err
 	}
@@ -76,7 +83,7 @@ func (c *component) Start(env *service.Env) error {
 		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
 		Handler: func(w http.ResponseWriter, r *http.Request) bool {
 			return httpserver.ServeIndex(w, r, env.Name, "takes writes at /insert/<accountID>[:<projectID>]/prometheus/api/v1/write", "/metrics", "/flags", "/debug/pprof/") ||
-				api.Handle(w, r) || refuseRead(env, w, r)
+				api.Handle(w, r) || rules.Handle(w, r) || refuseRead(env, w, r)
 		},
 	})
 	if err != nil {

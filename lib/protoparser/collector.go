@@ -30,12 +30,14 @@ const (
 // A format whose series can be recognised by the bytes of their labels gets a collector of CollectRaw and
 // decodes labels only when StartRaw does not know them:
 //
-//	if c.StartRaw(raw, at, rows) || c.StartNew(decode(raw), rows) { c.Sample(timestamp, value) ... }
+//	if c.StartRaw(raw, at, rows) || !c.Dropped() && c.StartNew(decode(raw), rows) { c.Sample(timestamp, value) ... }
 type Collector struct {
 	intake     *Intake
 	req        *Request
 	batch      model.Batch
-	labels     []model.Label // scratch: labels with the request's own
+	labels     []model.Label // scratch: labels with the request's own, relabelled
+	relabel    Relabeling    // of the batch; nil: none
+	dropped    int           // series which relabelling has dropped
 	key        []byte        // scratch: key of a series split over batches
 	labelBytes int
 	result     Result
@@ -60,6 +62,7 @@ func (c *Collector) Release() {
 	if c.nulls > 0 {
 		c.intake.Ignore(NullValue, c.nulls)
 	}
+	c.intake.relabelDropped.Add(c.dropped)
 	if c.batch.Size() > maxPooledBatch {
 		return
 	}
@@ -67,7 +70,7 @@ func (c *Collector) Release() {
 	c.raw.reset()
 	clear(c.labels)
 	c.labels = c.labels[:0]
-	c.req, c.labelBytes, c.result, c.nulls, c.err = nil, 0, Result{}, 0, nil
+	c.req, c.relabel, c.labelBytes, c.dropped, c.result, c.nulls, c.err = nil, nil, 0, 0, Result{}, 0, nil
 	c.intake.collectors.Put(c)
 }
 
@@ -105,11 +108,15 @@ func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
 	if rows == 0 || !c.makeRoom() {
 		return false
 	}
+	var kept bool
+	if labels, c.labels, kept = c.req.change(labels, c.labels, c.relabel); !kept {
+		c.drops()
+		return false
+	}
 	if c.req.TenantFromLabels {
 		c.warnOddTenant(labels)
 	}
-	var tenant model.TenantID
-	tenant, labels, c.labels = c.req.apply(labels, c.labels)
+	tenant, labels := c.req.tenantOf(labels)
 	if c.intake.config.PromNaming {
 		promNames(labels)
 	}
@@ -122,6 +129,12 @@ func (c *Collector) StartSeries(labels []model.Label, rows int) bool {
 		return false
 	}
 	return true
+}
+
+// drops notes that relabelling drops the series asked about last.
+func (c *Collector) drops() {
+	c.dropped++
+	c.raw.dropped = true
 }
 
 // warnOddTenant logs that a series, which is not known yet, names a tenant that cannot be.
@@ -279,24 +292,31 @@ func cut(s string) string {
 	return s
 }
 
-// apply returns tenant and labels of a series as the request wants them. Scratch is used for the labels when they are
-// not changed in place.
-func (req *Request) apply(labels, scratch []model.Label) (t model.TenantID, applied, rest []model.Label) {
-	if len(req.ExtraLabels) > 0 {
-		scratch = scratch[:0]
-		for _, l := range labels {
-			if !hasName(req.ExtraLabels, l.Name) {
-				scratch = append(scratch, l)
-			}
+// change returns the labels of a series with those of the request, relabelled; false when the series is dropped. Scratch is used
+// for the labels when they are changed.
+func (req *Request) change(labels, scratch []model.Label, relabel Relabeling) (changed, rest []model.Label, kept bool) {
+	if len(req.ExtraLabels) == 0 && relabel == nil {
+		return labels, scratch, true
+	}
+	scratch = scratch[:0]
+	for _, l := range labels {
+		if !hasName(req.ExtraLabels, l.Name) {
+			scratch = append(scratch, l)
 		}
-		scratch = append(scratch, req.ExtraLabels...)
-		labels = scratch
 	}
+	scratch, kept = append(scratch, req.ExtraLabels...), true
+	if relabel != nil {
+		scratch, kept = relabel(scratch)
+	}
+	return scratch, scratch, kept
+}
+
+// tenantOf returns the tenant of a series and its labels without those that name it.
+func (req *Request) tenantOf(labels []model.Label) (t model.TenantID, rest []model.Label) {
 	if !req.TenantFromLabels {
-		return req.Tenant, labels, scratch
+		return req.Tenant, labels
 	}
-	t, labels = cutTenant(labels)
-	return t, labels, scratch
+	return cutTenant(labels)
 }
 
 func hasName(labels []model.Label, name string) bool {

@@ -17,5 +17,7 @@
 //     in a throttled warning; the rest of its request is stored.
 //  3. No error or nil comes back before the sink has returned for every batch of the request.
 //  4. What is stored, dropped and counted is the same whether a series is known or not.
+//     That includes the series which relabelling drops.
 //  5. A number belongs to one series as long as a batch uses its space; finding it takes no lock.
+//  6. A batch is relabelled by one set of rules. New rules start a new space, so that nothing known under the old ones is used with them.
 package protoparser

@@ -55,13 +55,15 @@ type Options struct {
 type Intake struct {
 	Bodies *Bodies
 
-	config     Config
-	metrics    *metrics.Set
-	warn       *logger.Throttle
-	ignored    [reasonCount]*metrics.Counter
-	numbers    *numbers
-	collectors sync.Pool
-	lines      bytesutil.Pool
+	config  Config
+	metrics *metrics.Set
+	warn    *logger.Throttle
+	ignored [reasonCount]*metrics.Counter
+	numbers *numbers
+
+	relabelDropped *metrics.Counter
+	collectors     sync.Pool
+	lines          bytesutil.Pool
 
 	seen            *metadataSeen
 	metadataDropped *metrics.Counter
@@ -77,6 +79,7 @@ func New(o Options) *Intake {
 		warn:    logger.NewThrottle(o.Logger, 5*time.Second),
 		seen:    newMetadataSeen(),
 
+		relabelDropped:  o.Metrics.Counter("vm_relabel_metrics_dropped_total"),
 		metadataDropped: o.Metrics.Counter("vm_metadata_rows_dropped_total"),
 	}
 	for r := range reasonCount {
@@ -84,6 +87,13 @@ func New(o Options) *Intake {
 	}
 	return in
 }
+
+// Relabeling returns what becomes of the labels of a series, or false when the series is dropped. It may use and grow the slice, is safe for
+// concurrent use, and gives the same for the same labels each time.
+type Relabeling func(labels []model.Label) ([]model.Label, bool)
+
+// SetRelabeling sets what becomes of labels in all batches begun from now on; nil leaves them alone. What is known of series is forgotten.
+func (in *Intake) SetRelabeling(f Relabeling) { in.numbers.setRelabeling(f) }
 
 // MaxImportLineLen returns the limit on lines of JSON in bytes.
 func (in *Intake) MaxImportLineLen() int { return int(in.config.MaxImportLineLen) }
@@ -152,5 +162,5 @@ func (r Reason) String() string {
 	}[r]
 }
 
-// Rewrites reports whether collected series may have other labels than those which were given, besides extra labels.
-func (in *Intake) Rewrites() bool { return in.config.PromNaming }
+// Rewrites reports whether collected series may have other labels than those which were given, besides extra labels, or be dropped.
+func (in *Intake) Rewrites() bool { return in.config.PromNaming || in.numbers.relabeling() != nil }

@@ -245,21 +245,26 @@ func TestKnownSeries(t *testing.T) {
 		world  int
 		budget *memory.Budget
 		jumps  bool // of the clock, so that tables are renewed
+		rules  protoparser.Relabeling
 	}{
-		"few series":      {50, budget, false},
-		"renewed tables":  {50, budget, true},
-		"too many series": {20_000, budget, true},
-		"no memory":       {5_000, memory.NewBudget(150 << 10), true},
+		"few series":                 {50, budget, false, nil},
+		"renewed tables":             {50, budget, true, nil},
+		"too many series":            {20_000, budget, true, nil},
+		"no memory":                  {5_000, memory.NewBudget(150 << 10), true, nil},
+		"relabelled":                 {50, budget, false, someRules(t)},
+		"relabelled, renewed tables": {50, budget, true, someRules(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			on := newPipeline(4096, c.budget)
-			known := atomic.Int64{}
+			on.intake.SetRelabeling(c.rules)
+			known, dropped := atomic.Int64{}, atomic.Int64{}
 			var wg sync.WaitGroup
 			for i := range 4 {
 				wg.Go(func() {
 					off := newPipeline(0, nil)
+					off.intake.SetRelabeling(c.rules)
 					rng := rand.New(rand.NewPCG(seed, uint64(i)))
 					for range 60 {
 						if c.jumps && rng.IntN(10) == 0 {
@@ -267,11 +272,15 @@ func TestKnownSeries(t *testing.T) {
 						}
 						known.Add(int64(compareOne(t, rng, on, off, c.world)))
 					}
+					dropped.Add(int64(off.set.Counter("vm_relabel_metrics_dropped_total").Get()))
 				})
 			}
 			wg.Wait()
 			if known.Load() == 0 {
 				t.Error("no series was known")
+			}
+			if got := on.set.Counter("vm_relabel_metrics_dropped_total").Get(); int64(got) != dropped.Load() || c.rules != nil && got == 0 {
+				t.Errorf("%d series were dropped by rules; want %d", got, dropped.Load())
 			}
 			checkSpaces(t, on, c.jumps)
 		})

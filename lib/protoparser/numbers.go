@@ -32,8 +32,12 @@ type numbers struct {
 	mu struct {
 		sync.Mutex
 		current *generation
+		relabel Relabeling // of generations to come, and of what gets no number
 	}
 }
+
+// droppedHash stands in a table for the hash of a series which relabelling drops. A series whose key has this hash gets no number.
+const droppedHash = 0
 
 const (
 	entryBytes = int64(unsafe.Sizeof(numbered{}))
@@ -108,6 +112,7 @@ func (n *numbers) acquire() *generation {
 	old := n.mu.current
 	if old == nil || n.isWorn(old, now) {
 		n.mu.current = newGeneration(n.maxSeries, n.budget, now)
+		n.mu.current.relabel = n.mu.relabel
 	} else {
 		old = nil
 	}
@@ -122,6 +127,28 @@ func (n *numbers) acquire() *generation {
 		old.close()
 	}
 	return g
+}
+
+func (n *numbers) relabeling() Relabeling {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.relabel
+}
+
+// setRelabeling ends the current generation, since what it knows of series holds no more.
+func (n *numbers) setRelabeling(f Relabeling) {
+	n.mu.Lock()
+	n.mu.relabel = f
+	old := n.mu.current
+	n.mu.current = nil
+	unused := old != nil && old.users == 0
+	n.mu.Unlock()
+	if old != nil {
+		n.resets.Inc()
+	}
+	if unused {
+		old.close()
+	}
 }
 
 func (n *numbers) isWorn(g *generation, now time.Time) bool {
@@ -143,6 +170,7 @@ func (n *numbers) release(g *generation) {
 // generation is one numbering: a space and the table of its series. Finding takes no lock.
 type generation struct {
 	space   *model.Space
+	relabel Relabeling // nil: none
 	born    time.Time
 	budget  *memory.Budget
 	users   int         // batches; guarded by the lock of numbers

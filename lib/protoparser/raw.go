@@ -24,6 +24,7 @@ type rawCollector struct {
 	next          uint32      // number expected next: senders repeat their order
 	id            seriesID    // of the series given to StartRaw last
 	isNew         bool        // it awaits a number
+	dropped       bool        // relabelling drops it; set anew when a series is not begun
 	full          bool        // there are no more numbers
 	hits          int
 	misses        int
@@ -59,7 +60,7 @@ const (
 // the series is not known, and StartNew decides what becomes of it.
 func (c *Collector) StartRaw(raw []byte, at, rows int) bool {
 	r := &c.raw
-	r.isNew = false
+	r.isNew, r.dropped = false, false
 	if rows == 0 || len(raw) == 0 || len(raw) > maxRawSize || at > maxRawStart || !c.makeRoom() || r.numbers == nil {
 		return false
 	}
@@ -76,25 +77,34 @@ func (c *Collector) StartRaw(raw []byte, at, rows int) bool {
 		r.isNew = !r.full
 		return false
 	}
-	c.addKnown(number, known, raw, at)
-	return true
+	return c.addKnown(number, known, raw, at)
 }
 
-func (c *Collector) addKnown(number uint32, known *numbered, raw []byte, at int) {
+// Dropped reports whether StartRaw or StartExpected, which has just returned false, knows that relabelling drops the series.
+func (c *Collector) Dropped() bool { return c.raw.dropped }
+
+// addKnown begins a known series, unless it is dropped.
+func (c *Collector) addKnown(number uint32, known *numbered, raw []byte, at int) bool {
 	r := &c.raw
 	r.hits++
 	r.next = number + 1
+	if known.hash == droppedHash {
+		c.drops()
+		return false
+	}
 	if r.body == nil {
 		at = len(r.text)
 		r.text = append(r.text, raw...)
 	}
 	c.batch.AddNumbered(number, known.hash, uint64(at)<<rawSizeBits|uint64(len(raw)))
+	return true
 }
 
 // StartExpected is StartRaw for bytes which may or may not be labels: it begins the series if it is the one which senders that
 // repeat their order send next, and changes nothing otherwise.
 func (c *Collector) StartExpected(raw []byte, at int) bool {
 	r := &c.raw
+	r.dropped = false
 	if len(raw) == 0 || len(raw) > maxRawSize || at > maxRawStart || !c.makeRoom() || r.numbers == nil {
 		return false
 	}
@@ -102,8 +112,7 @@ func (c *Collector) StartExpected(raw []byte, at int) bool {
 	if known == nil {
 		return false
 	}
-	c.addKnown(r.next, known, raw, at)
-	return true
+	return c.addKnown(r.next, known, raw, at)
 }
 
 // StartNew begins the series which StartRaw has just not known. It does what StartSeries does, and the series is known
@@ -112,33 +121,44 @@ func (c *Collector) StartNew(labels []model.Label, rows int) bool {
 	isNew := c.raw.isNew
 	c.raw.isNew = false
 	if !c.StartSeries(labels, rows) {
+		if isNew && c.raw.dropped {
+			c.giveNumber(droppedHash)
+		}
 		return false
 	}
-	if isNew {
-		c.giveNumber()
+	if hash := c.batch.Hash(c.batch.Len() - 1); isNew && hash != droppedHash {
+		if number, ok := c.giveNumber(hash); ok {
+			c.batch.SetNumber(number)
+		}
 	}
 	return true
 }
 
-// giveNumber gives a number to the series begun last, which has passed all checks.
-func (c *Collector) giveNumber() {
-	number, ok := c.raw.numbers.add(&c.raw.id, c.batch.Hash(c.batch.Len()-1))
+// giveNumber gives a number to the series given to StartNew, which has passed all checks or is dropped by relabelling.
+func (c *Collector) giveNumber(hash uint64) (uint32, bool) {
+	number, ok := c.raw.numbers.add(&c.raw.id, hash)
 	if !ok {
 		c.raw.full = true
-		return
+		return 0, false
 	}
-	c.batch.SetNumber(number)
 	c.raw.next = number + 1
+	return number, true
 }
 
-// beginNumbers sets the space of the batch, which is empty.
+// beginNumbers sets the space of the batch, which is empty, and how its series are relabelled.
 func (c *Collector) beginNumbers() {
-	if c.raw.format == nil || c.raw.numbers != nil {
+	if c.raw.numbers != nil {
 		return
 	}
-	if c.raw.numbers = c.intake.numbers.acquire(); c.raw.numbers != nil {
-		c.batch.SetSpace(c.raw.numbers.space, c)
+	if c.raw.format != nil {
+		c.raw.numbers = c.intake.numbers.acquire()
 	}
+	if c.raw.numbers == nil {
+		c.relabel = c.intake.numbers.relabeling()
+		return
+	}
+	c.relabel = c.raw.numbers.relabel
+	c.batch.SetSpace(c.raw.numbers.space, c)
 }
 
 // endNumbers is called when the batch is used no more.
@@ -164,7 +184,9 @@ func (c *Collector) AppendKey(dst []byte, number uint32, hint uint64) []byte {
 	start, size := hint>>rawSizeBits, hint&maxRawSize
 	keyStart := len(dst)
 	r.format.UseLabels(text[start:start+size], func(labels []model.Label) {
-		tenant, labels, _ := c.req.apply(labels, nil)
+		labels, _, kept := c.req.change(labels, nil, r.numbers.relabel)
+		invariants.Check(kept, "series number %d is dropped", number)
+		tenant, labels := c.req.tenantOf(labels)
 		if c.intake.config.PromNaming {
 			promNames(labels)
 		}

@@ -141,6 +141,9 @@ func expandAll(args []string, lookup lookupEnv) ([]string, error) {
 	return out, nil
 }
 
+// ExpandEnv replaces %{NAME} in the text of a configuration by environment variables, as in flags.
+func ExpandEnv(text string) (string, error) { return expand(text, os.LookupEnv) }
+
 // expand replaces %{NAME} by environment variables, whose values may hold
 // further ones. Unknown names are left as they are.
 func expand(s string, lookup lookupEnv) (string, error) {

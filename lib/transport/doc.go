@@ -14,6 +14,9 @@
 // Calls write what they send themselves as far as the system takes it at once; the rest, and what readers send, is
 // left to the connection's writing goroutine.
 //
+// With TLS, nothing of all this is said before both sides have shown their certificates. Records are written like frames without TLS:
+// together, and by whoever sends.
+//
 // Ownership: each connection has one reading and one writing goroutine; they
 // and the calls belong to the Client or Server and end before its Close returns.
 // A payload handed to Session.Accept, or returned by ClientStream.Recv, is valid

@@ -113,7 +113,7 @@ func stranger(first []byte) string {
 	case looksLikeHTTP(first):
 		return "HTTP request: this port speaks the protocol between cluster nodes; send HTTP to the port in -httpListenAddr"
 	case first[0] == 0x16 && first[1] == 3:
-		return "TLS connection: this node was started without -cluster.tls; set it here, or remove it at the peer"
+		return "TLS connection: this node was started without -cluster.tls; set it here, or remove it at the peer; for -clusternativeListenAddr it is -clusternative.tls"
 	}
 	return "peer which starts with " + quoteBytes(first) + ": it does not speak the protocol between cluster nodes"
 }

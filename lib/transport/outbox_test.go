@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/certfiles"
+	"vmcluster/lib/certfiles/certtest"
 )
 
 // tcpPair returns both ends of a connection.
@@ -34,6 +37,29 @@ func tcpPair(t *testing.T) (a, b net.Conn) {
 	return a, b
 }
 
+// securePair is tcpPair with TLS.
+func securePair(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	files := certtest.NewCA(t, "ca").Write(t, t.TempDir(), certtest.Leaf{})
+	server, err := certfiles.NewServer(*demanding(files), certfiles.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := certfiles.NewClient(*settings(files), certfiles.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b = tcpPair(t)
+	near := newSecureConn(a, func(wire net.Conn) *tls.Conn { return tls.Client(wire, client("127.0.0.1")) })
+	far := newSecureConn(b, func(wire net.Conn) *tls.Conn { return tls.Server(wire, server) })
+	ended := make(chan error, 1)
+	go func() { ended <- far.shakeHands() }()
+	if err := errors.Join(near.shakeHands(), <-ended); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
 type writtenLink struct {
 	*link
 	written atomic.Int64
@@ -52,9 +78,14 @@ func newWrittenLink(conn net.Conn) *writtenLink {
 // TestOutboxKeepsOrder has many goroutines add frames, some in a hurry, to a peer that reads late and slowly: all frames
 // arrive once, those of a goroutine in their order.
 func TestOutboxKeepsOrder(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testOutboxKeepsOrder(t, tcpPair) })
+	t.Run("tls", func(t *testing.T) { testOutboxKeepsOrder(t, securePair) })
+}
+
+func testOutboxKeepsOrder(t *testing.T, pair func(t *testing.T) (a, b net.Conn)) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	a, b := tcpPair(t)
+	a, b := pair(t)
 	w := newWrittenLink(a)
 	const senders, frames = 4, 500
 	var wg sync.WaitGroup
@@ -105,14 +136,56 @@ func TestOutboxKeepsOrder(t *testing.T) {
 
 // TestHurryOnBrokenConnection leaves the error to the write loop, which ends with it.
 func TestHurryOnBrokenConnection(t *testing.T) {
-	a, _ := tcpPair(t)
+	for _, pair := range []func(t *testing.T) (a, b net.Conn){tcpPair, securePair} {
+		a, _ := pair(t)
+		w := newWrittenLink(a)
+		_ = a.Close()
+		if err := w.sendNow(frameData, 1, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-w.ended; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the write loop ends with %v", err)
+		}
+	}
+}
+
+// TestLastRecord writes a frame to a peer over TLS that reads only when the system takes no more: the records which TLS has made already arrive without
+// anything being sent after them.
+func TestLastRecord(t *testing.T) {
+	a, b := securePair(t)
 	w := newWrittenLink(a)
-	_ = a.Close()
-	if err := w.sendNow(frameData, 1, []byte("x")); err != nil {
+	stuck := func() bool {
+		w.out.mu.Lock()
+		defer w.out.mu.Unlock()
+		return w.out.mu.stuck && !w.out.mu.writing
+	}
+	// There is no write loop for now, so nobody but the sender writes.
+	close(w.done)
+	<-w.ended
+	sent := 0
+	for ; !stuck(); sent++ {
+		if err := w.sendNow(frameData, 1, make([]byte, writeChunk-frameHeaderSize)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.out.pendingBytes(); n > 0 {
+		t.Fatalf("%d bytes are pending; TLS should have them all", n)
+	}
+	w.done = make(chan struct{})
+	go func() { w.ended <- w.writeLoop(w.done, time.Minute, 0) }()
+	w.out.flush()
+	if err := b.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-w.ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the write loop ends with %v", err)
+	reader, buf := io.Reader(b), &bytesutil.Buffer{}
+	for i := range sent {
+		if _, err := readFrame(reader, buf, 1<<20); err != nil {
+			t.Fatalf("frame %d of %d: %s", i+1, sent, err)
+		}
+	}
+	close(w.done)
+	if err := <-w.ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -63,9 +63,9 @@ func (s *Server) secure(conn net.Conn) (net.Conn, error) {
 	case errors.As(err, &plain):
 		return nil, s.turnAway(conn, plain.RecordHeader[:])
 	case errors.As(err, &distrust):
-		return nil, errkind.New(errkind.Unauthorized, "cannot trust the certificate of the peer: %w; see -cluster.tlsCAFile here, and -cluster.tlsCertFile at %s", err, peer)
+		return nil, errkind.New(errkind.Unauthorized, "cannot trust the certificate of the peer: %w; see -cluster.tlsCAFile here (-clusternative.tlsCAFile for -clusternativeListenAddr), and -cluster.tlsCertFile at %s", err, peer)
 	case isRemoteAlert(err):
-		return nil, errkind.New(errkind.Unauthorized, "the peer does not trust this node: %w; see -cluster.tlsCAFile at %s, and -cluster.tlsCertFile here", err, peer)
+		return nil, errkind.New(errkind.Unauthorized, "the peer does not trust this node: %w; see -cluster.tlsCAFile at %s, and -cluster.tlsCertFile here (-clusternative.tlsCertFile for -clusternativeListenAddr)", err, peer)
 	}
 	return nil, errkind.New(errkind.Unauthorized, "cannot agree on TLS: %w; see -cluster.tlsCertFile at %s", err, peer)
 }

@@ -23,6 +23,7 @@ import (
 	"vmcluster/lib/protoparser/jsonline"
 	"vmcluster/lib/protoparser/native"
 	"vmcluster/lib/protoparser/remotewrite"
+	"vmcluster/lib/relabel"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/tenantstat"
 )
@@ -134,6 +135,15 @@ func metricLabels(style PathStyle, f format) (path, protocol string) {
 		path = "/"
 	}
 	return "/insert/{}/prometheus" + path, protocol
+}
+
+// Relabel sets the rules for what is written from now on.
+func (a *API) Relabel(rules *relabel.Rules) {
+	if rules.Len() == 0 {
+		a.intake.SetRelabeling(nil)
+		return
+	}
+	a.intake.SetRelabeling(rules.Apply)
 }
 
 // Handle answers the request and returns true, or returns false when the path is

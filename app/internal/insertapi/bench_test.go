@@ -16,6 +16,7 @@ import (
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/prompb"
+	"vmcluster/lib/relabel"
 )
 
 // discard takes batches and asks for nothing, as a consumer does that knows all series.
@@ -42,23 +43,65 @@ func benchmarkBody(first, n, round int) []byte {
 func BenchmarkSeries(b *testing.B) {
 	const perBody = 5000
 	for _, series := range []int{5000, 100_000, 500_000} {
-		b.Run(fmt.Sprintf("known=%d", series), func(b *testing.B) { benchmarkSeries(b, series/perBody, perBody, false, nil) })
+		b.Run(fmt.Sprintf("known=%d", series), func(b *testing.B) { benchmarkSeries(b, series/perBody, perBody, false, benchSetup{}) })
 	}
 	b.Run("limit/known=100000", func(b *testing.B) {
-		benchmarkSeries(b, 100_000/perBody, perBody, false, newLimits(b, "default active_series=1000000", metrics.NewSet()))
+		benchmarkSeries(b, 100_000/perBody, perBody, false, benchSetup{limits: newLimits(b, "default active_series=1000000", metrics.NewSet())})
 	})
-	b.Run("new", func(b *testing.B) { benchmarkSeries(b, 100, perBody, true, nil) })
+	b.Run("new", func(b *testing.B) { benchmarkSeries(b, 100, perBody, true, benchSetup{}) })
 }
 
-func benchmarkSeries(b *testing.B, bodies, perBody int, isNew bool, limits *tenantlimits.Limiter) {
+// benchmarkRules returns n rules of the kind that people have. The first drops a sixteenth of the series.
+func benchmarkRules(b *testing.B, n int) *relabel.Rules {
+	text := "- {action: drop, source_labels: [series], regex: '.*0[37]|.*[12][37]|.*99'}\n"
+	for i := 1; i < n; i++ {
+		text += []string{
+			"- {source_labels: [instance], regex: '(.+):(\\d+)', target_label: host}\n",
+			"- {source_labels: [__name__, mode], regex: 'node_memory_.+;.*', action: drop}\n",
+			"- {target_label: region, replacement: 'eu-{{env}}'}\n",
+			"- {action: labeldrop, regex: 'tmp_.+'}\n",
+			"- {if: '{job=\"kubelet\",cluster=~\"prod.*\"}', source_labels: [cpu], target_label: core}\n",
+			"- {action: keep, source_labels: [job], regex: 'node-exporter|kubelet|cadvisor'}\n",
+			"- {action: labelmap, regex: 'label_(.+)'}\n",
+		}[i%7]
+	}
+	rules, err := relabel.Parse("benchmark", []byte(text))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return rules
+}
+
+// BenchmarkRelabelled counts time per sample by the number of rules, of a million series which are known and of series which are not.
+func BenchmarkRelabelled(b *testing.B) {
+	const perBody = 5000
+	for _, n := range []int{0, 1, 20} {
+		var rules *relabel.Rules
+		if n > 0 {
+			rules = benchmarkRules(b, n)
+		}
+		b.Run(fmt.Sprintf("rules=%d/known", n), func(b *testing.B) { benchmarkSeries(b, 200, perBody, false, benchSetup{rules: rules}) })
+		b.Run(fmt.Sprintf("rules=%d/new", n), func(b *testing.B) { benchmarkSeries(b, 20, perBody, true, benchSetup{rules: rules}) })
+	}
+}
+
+// benchSetup is what the API of a benchmark has besides.
+type benchSetup struct {
+	limits *tenantlimits.Limiter
+	rules  *relabel.Rules
+}
+
+func benchmarkSeries(b *testing.B, bodies, perBody int, isNew bool, setup benchSetup) {
 	var cfg Config
 	cfg.RegisterFlags(flag.NewFlagSet("test", flag.ContinueOnError))
 	style, path := SingleNode, "/api/v1/write"
-	if limits != nil {
+	if setup.limits != nil {
 		style, path = Cluster, "/insert/0/prometheus/api/v1/write"
 	}
 	newAPI := func() *API {
-		return New(Options{Ingester: discard{}, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: &cfg, PathStyle: style, Limits: limits})
+		api := New(Options{Ingester: discard{}, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: &cfg, PathStyle: style, Limits: setup.limits})
+		api.Relabel(setup.rules)
+		return api
 	}
 	var requests [][]byte
 	for i := range bodies {

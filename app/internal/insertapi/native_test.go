@@ -124,6 +124,45 @@ func TestNativeRandom(t *testing.T) {
 	}
 }
 
+// TestNativeRelabelled: the rules of the lower level hold for what comes from above, from the batch after they were set to the one before they are taken away.
+func TestNativeRelabelled(t *testing.T) {
+	s, client := newNative(t)
+	send := func() string {
+		var b model.Batch
+		for _, x := range []string{"keep", "drop"} {
+			if err := b.AddSeries(model.TenantID{AccountID: 7}, []model.Label{{Name: model.MetricNameLabel, Value: "m"}, {Name: "x", Value: x}}); err != nil {
+				t.Fatal(err)
+			}
+			b.AddSample(1, 1)
+		}
+		if err := client.Ingest(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(s.take(), "\n")
+	}
+	plain := send()
+	s.intake.SetRelabeling(func(labels []model.Label) ([]model.Label, bool) {
+		for _, l := range labels {
+			if l.Value == "drop" {
+				return labels, false
+			}
+		}
+		return append(labels, model.Label{Name: "level", Value: "low"}), true
+	})
+	for range 2 {
+		if got := send(); !strings.Contains(got, "low") || strings.Contains(got, "drop") || !strings.Contains(got, "tenant 7:0") {
+			t.Errorf("with rules: %s", got)
+		}
+	}
+	if got := s.metric(t, "vm_relabel_metrics_dropped_total"); got != "2" {
+		t.Errorf("%s series are counted as dropped; want 2", got)
+	}
+	s.intake.SetRelabeling(nil)
+	if got := send(); got != plain {
+		t.Errorf("without rules again: %s; want %s", got, plain)
+	}
+}
+
 func TestNativeMetadata(t *testing.T) {
 	list := []model.Metadata{{Tenant: model.TenantID{AccountID: 7}, Metric: "a.b", Type: 1, Help: "what it is"}}
 	for _, tc := range []struct {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcluster/app/internal/relabeldebug"
 	"vmcluster/app/internal/tenantlimits"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/httpserver"
@@ -169,6 +170,8 @@ func (a *API) register() {
 		"/api/v1/metadata":         {serve: a.metadata, timeout: c.MaxLabelsAPIDuration.D()},
 		"/expand-with-exprs":       {serve: a.expandWith, unlimited: true},
 		"/prettify-query":          {serve: a.prettifyQuery, unlimited: true},
+		"/metric-relabel-debug":    {serve: relabelDebug(relabeldebug.Metrics), unlimited: true},
+		"/target-relabel-debug":    {serve: relabelDebug(relabeldebug.Targets), unlimited: true},
 		"/-/healthy":               {serve: text("VictoriaMetrics is Healthy.\n"), unlimited: true},
 		"/-/ready":                 {serve: text("VictoriaMetrics is Ready.\n"), unlimited: true},
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"vmcluster/app/internal/relabeldebug"
 	"vmcluster/lib/metricsql"
 )
 
@@ -55,6 +56,11 @@ func writeExpandPage(w http.ResponseWriter, q, expanded, fault string) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, err = w.Write([]byte(b.String()))
 	return clientGone(err)
+}
+
+// relabelDebug serves /metric-relabel-debug and /target-relabel-debug: what rules do to labels, as JSON with format=json, else as a page.
+func relabelDebug(kind relabeldebug.Kind) serveFunc {
+	return func(w http.ResponseWriter, r *request) error { return clientGone(relabeldebug.Serve(w, r.Form, kind)) }
 }
 
 // prettifyQuery serves /prettify-query: a query laid out for reading.

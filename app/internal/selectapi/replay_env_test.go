@@ -24,6 +24,7 @@ import (
 	"vmcluster/lib/multitenant"
 	"vmcluster/lib/query"
 	"vmcluster/lib/querysource"
+	"vmcluster/lib/relabel"
 	"vmcluster/lib/router"
 	"vmcluster/lib/storage"
 	"vmcluster/lib/storageapi"
@@ -44,6 +45,7 @@ type replayServer struct {
 	single bool
 	nodes  []string // storages; dead ones start with "dead"
 	flags  []string
+	rules  string // of -relabelConfig
 }
 
 func replayServers() []replayServer {
@@ -53,7 +55,8 @@ func replayServers() []replayServer {
 		{name: "vminsert@s1", insert: true, nodes: []string{"1"}},
 		{name: "vminsert@s2", insert: true, nodes: []string{"2"}},
 		{name: "vminsert@lim", insert: true, nodes: []string{"lim"}, flags: []string{
-			"-maxLabelsPerTimeseries=4", "-maxLabelNameLen=20", "-maxLabelValueLen=30", "-maxInsertRequestSize=300", "-import.maxLineLen=300"}},
+			"-maxLabelsPerTimeseries=4", "-maxLabelNameLen=20", "-maxLabelValueLen=30", "-maxInsertRequestSize=300", "-import.maxLineLen=300", "-usePromCompatibleNaming"},
+			rules: "- action: drop\n  if: '{drop_me=\"yes\"}'\n- target_label: relabeled\n  replacement: \"1\"\n  if: '{relabel_me=\"yes\"}'\n"},
 		{name: "vmselect", nodes: both},
 		{name: "vmselect@lim", nodes: []string{"lim"}, flags: []string{
 			"-search.maxQueryLen=150", "-search.maxPointsPerTimeseries=50", "-search.maxPointsSubqueryPerTimeseries=60", "-search.maxSamplesPerQuery=150",
@@ -196,7 +199,13 @@ func (s *servers) writer(spec *replayServer, c *insertapi.Config, stores map[str
 	if spec.single {
 		style = insertapi.SingleNode
 	}
-	return insertapi.New(insertapi.Options{Ingester: ingester, Metadata: ingester, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: c, PathStyle: style}).Handle
+	rules, err := relabel.Parse("the recording", []byte(spec.rules))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	api := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: ingester, Logger: logger.Discard(), Metrics: metrics.NewSet(), Config: c, PathStyle: style})
+	api.Relabel(rules)
+	return api.Handle
 }
 
 // readConfig is the configuration of a select node.

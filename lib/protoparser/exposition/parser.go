@@ -89,7 +89,11 @@ func (p *Parser) store(c *protoparser.Collector, r *row, line []byte, defaultTim
 	raw := rawLabels(line)
 	if len(raw) > 0 {
 		r.hasTimestamp = false
-		started = r.parseNumbers(line[len(raw):]) == "" && c.StartRaw(raw, 0, 1)
+		if r.parseNumbers(line[len(raw):]) == "" {
+			if started = c.StartRaw(raw, 0, 1); !started && c.Dropped() {
+				return ""
+			}
+		}
 	}
 	if !started {
 		if fault = r.parse(line); fault != "" {

@@ -150,8 +150,10 @@ func (l *line) start(c *protoparser.Collector, text []byte) (started bool, fault
 	if metric == nil {
 		return false, fault
 	}
-	if fault == "" && c.StartRaw(rawMetric(text), 0, len(l.samples)) {
-		return true, ""
+	if fault == "" {
+		if started = c.StartRaw(rawMetric(text), 0, len(l.samples)); started || c.Dropped() {
+			return started, ""
+		}
 	}
 	if metricFault := l.parseMetric(metric); metricFault != "" {
 		return false, metricFault

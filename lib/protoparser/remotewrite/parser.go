@@ -63,6 +63,10 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *proto
 				rows++
 				continue
 			}
+			if c.Dropped() {
+				rows++
+				continue
+			}
 			if wrong++; wrong > maxWrong+series/2 {
 				next = d.NextRaw // the sender has an order of its own
 			}
@@ -121,7 +125,7 @@ func startSeries(c *protoparser.Collector, d *prompb.Decoder[model.Label], body 
 	samples := d.At().Samples
 	start, end := d.Raw()
 	started := c.StartRaw(body[start:end], start, len(samples))
-	if !started {
+	if !started && !c.Dropped() {
 		labels, ok := d.Labels()
 		if !ok {
 			return 0, false
