@@ -11,7 +11,7 @@ COUNT      ?= 6
 
 .PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
 	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables \
-	bench-replication bench-fanout crash crash-long props-long faults cluster-faults mixed limits
+	bench-replication bench-fanout crash crash-long chaos-long props-long faults cluster-faults mixed limits
 
 all: build
 
@@ -116,6 +116,10 @@ crash:
 MINUTES ?= 60
 crash-long:
 	VMCLUSTER_CRASH_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -run TestCrashLong ./lib/storage
+
+# Random histories of whole clusters with broken networks, dying nodes and wrong clocks, for MINUTES minutes.
+chaos-long:
+	VMCLUSTER_CHAOS_MINUTES=$(MINUTES) $(GO) test -count=1 -timeout 0 -run TestChaosLong ./lib/clustertest
 
 # Random queries: points do not depend on the range, the number of nodes, of workers or the order of series. MINUTES for each property.
 props-long:

@@ -4,4 +4,7 @@
 //
 // It wires the same packages as the binaries do and adds no code of its own
 // to the paths under test.
+//
+// Tests in chaos*_test.go have a cluster of their own, with several routers and gathers over a network with faults, in the time of a
+// testing/synctest bubble: see docs/design/0032-chaos.md.
 package clustertest

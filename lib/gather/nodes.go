@@ -2,6 +2,7 @@ package gather
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 
 	"vmcluster/lib/errkind"
@@ -22,6 +23,7 @@ type Node struct {
 
 // nodeSet is the nodes which a call asks. A call keeps its set when SetNodes brings another one.
 type nodeSet struct {
+	number uint64 // of the list, by chance
 	nodes  []Node // by name
 	copies copies
 	single copies // for answers in which every node counts for itself
@@ -58,7 +60,7 @@ func newNodeSet(nodes []Node, cfg *Config) (*nodeSet, error) {
 			return nil, errkind.New(errkind.BadRequest, "cannot use storage node %q twice; list it once", nodes[i].Name)
 		}
 	}
-	return &nodeSet{nodes: nodes, copies: newCopies(nodes, cfg), single: newCopies(nodes, &Config{}), unused: make(chan struct{})}, nil
+	return &nodeSet{number: rand.Uint64(), nodes: nodes, copies: newCopies(nodes, cfg), single: newCopies(nodes, &Config{}), unused: make(chan struct{})}, nil
 }
 
 // acquire returns the nodes for a call, which calls release at its end.

@@ -27,5 +27,11 @@ func (g *Gather) Versions(ctx context.Context, tenant model.TenantID, r model.Ti
 			return nil, a.err
 		}
 	}
-	return slices.Concat(lists...), nil
+	out := slices.Concat(lists...)
+	for i := range out {
+		// A query makes several calls, and the nodes may be replaced in between. Whoever keeps what has come of samples of a later list must not take
+		// it for what the nodes of this one have, also not when these are back.
+		out[i].Instance ^= set.number
+	}
+	return out, nil
 }

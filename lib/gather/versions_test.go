@@ -32,7 +32,11 @@ func TestVersions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return g.Versions(context.Background(), model.TenantID{}, model.TimeRange{})
+		list, err := g.Versions(context.Background(), model.TenantID{}, model.TimeRange{})
+		for i := range list {
+			list[i].Instance ^= g.mu.set.number
+		}
+		return list, err
 	}
 	if list, err := ask(two, one, two); err != nil || fmt.Sprint(list) != fmt.Sprint(append(append(two.list[:2:2], one.list...), two.list...)) {
 		t.Errorf("%v, %v", list, err)
@@ -43,5 +47,32 @@ func TestVersions(t *testing.T) {
 	}
 	if list, err := ask(one, nil); errkind.Of(err) != errkind.Unsupported || list != nil {
 		t.Errorf("with an older node: %v, %v", list, err)
+	}
+}
+
+// TestVersionsOfAnotherList replaces the nodes by themselves. What was kept before may be what only some of them had, if there was
+// another list while it was read.
+func TestVersionsOfAnotherList(t *testing.T) {
+	nodes := []Node{{Name: "a", Versioner: &fakeVersioner{list: []storageapi.Version{{Instance: 1}}}}}
+	g, err := New(Options{Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() uint64 {
+		list, err := g.Versions(context.Background(), model.TenantID{}, model.TimeRange{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list[0].Instance
+	}
+	before := ask()
+	if again := ask(); again != before {
+		t.Errorf("the versions of an unchanged list are of instance %d, and of %d", before, again)
+	}
+	if _, err := g.SetNodes(nodes); err != nil {
+		t.Fatal(err)
+	}
+	if after := ask(); after == before {
+		t.Error("a new list does not change the instance")
 	}
 }

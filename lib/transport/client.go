@@ -46,6 +46,8 @@ type ClientConfig struct {
 
 	// TLS makes the configuration of a connection to a host, which is not used for another one; nil means plain TCP.
 	TLS func(host string) *tls.Config
+	// Jitter returns a random part of a pause between attempts to connect, 0 to d, so that clients are not in step; nil means any.
+	Jitter func(d time.Duration) time.Duration
 }
 
 // RegisterFlags registers the -vmstorage*Timeout flags.
@@ -66,6 +68,9 @@ func (c *ClientConfig) setDefaults() {
 	}
 	if c.MaxFrame <= 0 {
 		c.MaxFrame = defaultMaxFrame
+	}
+	if c.Jitter == nil {
+		c.Jitter = func(d time.Duration) time.Duration { return rand.N(d + 1) }
 	}
 }
 
@@ -283,7 +288,7 @@ func (c *Client) tellLocked() {
 // step with other clients.
 func (c *Client) pause(failures int) {
 	d := min(25*time.Millisecond<<min(failures, 10), c.opts.Config.MaxBackoff.D())
-	timer := time.NewTimer(d/2 + rand.N(d/2+1))
+	timer := time.NewTimer(d/2 + c.opts.Config.Jitter(d/2))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -111,14 +111,12 @@ func TestExcessSeriesInLargeRequests(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	const limit, account = 500, 20
 	s := limitedServer(t, fmt.Sprintf("0 active_series=%d\n1 active_series=%d excess_series=drop", limit, limit))
-	tenantOf := regexp.MustCompile(`^tenant (\S+)`)
+	tenantOf, sent := regexp.MustCompile(`^tenant (\S+)`), regexp.MustCompile(`vm_account_id="(\d+)",(.*)} 1`)
 	series := map[string]map[string]bool{}
 	for range 3 {
 		var body strings.Builder
-		sent := 0
 		for range 30_000 {
 			fmt.Fprintf(&body, "m{vm_account_id=\"%d\",x=\"%d\"} 1 1\n", rng.IntN(account), rng.IntN(2000))
-			sent++
 		}
 		if a := s.do(http.MethodPost, "/insert/multitenant/prometheus/api/v1/import/prometheus", strings.NewReader(body.String())); a.Code != 429 {
 			t.Fatalf("status %d, %s", a.Code, a.Body)
@@ -133,7 +131,7 @@ func TestExcessSeriesInLargeRequests(t *testing.T) {
 			rows[tenant]++
 		}
 		for line := range strings.Lines(body.String()) {
-			m := regexp.MustCompile(`vm_account_id="(\d+)",(.*)} 1`).FindStringSubmatch(line)
+			m := sent.FindStringSubmatch(line)
 			if tenant := m[1] + ":0"; series[tenant]["tenant "+tenant+" m{"+m[2]+"}@1000=1"] {
 				want[tenant]++
 			}
