@@ -16,6 +16,11 @@ func Bytes(s string) []byte {
 	return unsafe.Slice(unsafe.StringData(s), len(s))
 }
 
+// EqualInts reports whether two columns are equal, many numbers at a time.
+func EqualInts(a, b []int64) bool {
+	return unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(a))), 8*len(a)) == unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(b))), 8*len(b))
+}
+
 // Resize returns b with length n, reallocated when its capacity is too small.
 // The contents are undefined.
 func Resize(b []byte, n int) []byte {

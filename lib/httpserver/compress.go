@@ -10,11 +10,13 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/logger"
 )
 
-// Answers below this size are sent as they are.
-const minCompressBytes = 1400
+// Answers below this size are sent as they are. They are on their way at once, compressed or not, since the first window of a TCP
+// connection has room for them; to compress one of 6 KiB takes a tenth of what a small query costs vmselect.
+const minCompressBytes = 8 << 10
 
 // encoding is a way to compress answers, as Content-Encoding names it.
 type encoding string
@@ -55,6 +57,7 @@ type compressor interface {
 // compressors keeps writers for the next answer: a new one takes some hundred kilobytes.
 type compressors struct {
 	gzips, zstds sync.Pool
+	starts       bytesutil.Pool // of answers
 }
 
 func (c *compressors) get(e encoding, w io.Writer) (compressor, error) {
@@ -89,14 +92,14 @@ type compressWriter struct {
 	pool    *compressors
 	accepts encoding
 	status  int
-	pending []byte // the start of the answer until it is clear how to send it
+	pending *bytesutil.Buffer // the start of the answer until it is clear how to send it
 	started bool
 	z       compressor
 	err     error
 }
 
 func (s *Server) compress(w http.ResponseWriter, r *http.Request) *compressWriter {
-	c := &compressWriter{ResponseWriter: w, pool: &s.compressors, status: http.StatusOK}
+	c := &compressWriter{ResponseWriter: w, pool: &s.compressors, status: http.StatusOK, pending: s.compressors.starts.Get()}
 	if !s.o.Config.DisableCompression && r.Method != http.MethodHead {
 		c.accepts = acceptedEncoding(r.Header.Get("Accept-Encoding"))
 	}
@@ -112,22 +115,26 @@ func (c *compressWriter) Write(p []byte) (int, error) {
 		return 0, c.err
 	}
 	if !c.started {
-		c.pending = append(c.pending, p...)
-		if len(c.pending) < minCompressBytes {
-			return len(p), nil
+		first := p // not copied if it is long
+		if len(c.pending.B) > 0 || len(p) < minCompressBytes {
+			c.pending.B = append(c.pending.B, p...)
+			first = c.pending.B
 		}
-		c.start(c.accepts)
+		if len(first) >= minCompressBytes {
+			c.start(c.accepts, first)
+		}
 		return len(p), c.err
 	}
 	c.send(p)
 	return len(p), c.err
 }
 
-func (c *compressWriter) start(e encoding) {
+// start begins the answer with its first bytes.
+func (c *compressWriter) start(e encoding, first []byte) {
 	c.started = true
 	h := c.Header()
-	if h.Get("Content-Type") == "" && len(c.pending) > 0 {
-		h.Set("Content-Type", http.DetectContentType(c.pending))
+	if h.Get("Content-Type") == "" && len(first) > 0 {
+		h.Set("Content-Type", http.DetectContentType(first))
 	}
 	if e != encodingNone && h.Get("Content-Encoding") == "" {
 		if c.z, c.err = c.pool.get(e, c.ResponseWriter); c.err != nil {
@@ -137,9 +144,9 @@ func (c *compressWriter) start(e encoding) {
 		h.Del("Content-Length")
 	}
 	c.ResponseWriter.WriteHeader(c.status)
-	pending := c.pending
+	c.send(first)
+	c.pool.starts.Put(c.pending)
 	c.pending = nil
-	c.send(pending)
 }
 
 func (c *compressWriter) send(p []byte) {
@@ -156,7 +163,7 @@ func (c *compressWriter) send(p []byte) {
 // Flush sends everything written so far.
 func (c *compressWriter) Flush() {
 	if !c.started {
-		c.start(c.accepts)
+		c.start(c.accepts, c.pending.B)
 	}
 	if c.z != nil && c.err == nil {
 		c.err = c.z.Flush()
@@ -172,7 +179,10 @@ func (c *compressWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter 
 // finish sends what was held back and ends the compressed stream.
 func (c *compressWriter) finish(l *logger.Logger) {
 	if !c.started {
-		c.start(encodingNone)
+		if c.Header().Get("Content-Length") == "" && len(c.pending.B) > 0 {
+			c.Header().Set("Content-Length", strconv.Itoa(len(c.pending.B))) // else it would be sent in chunks
+		}
+		c.start(encodingNone, c.pending.B)
 	}
 	if c.z != nil && c.err == nil {
 		if c.err = c.z.Close(); c.err == nil {

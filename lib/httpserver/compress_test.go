@@ -23,12 +23,12 @@ func TestAcceptedEncoding(t *testing.T) {
 // TestPooledCompression asks from several clients, so that writers are used again.
 func TestPooledCompression(t *testing.T) {
 	base, _ := start(t)
-	_, want := get(t, "GET", base+"/app?n=123456", nil)
+	_, want := get(t, "GET", base+"/app?n=123456123456", nil)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
 			for range 20 {
-				resp, body := get(t, "GET", base+"/app?n=123456", func(r *http.Request) { r.Header.Set("Accept-Encoding", "gzip, zstd") })
+				resp, body := get(t, "GET", base+"/app?n=123456123456", func(r *http.Request) { r.Header.Set("Accept-Encoding", "gzip, zstd") })
 				z, err := zstd.NewReader(strings.NewReader(body), zstd.WithDecoderConcurrency(1))
 				if err != nil {
 					t.Error(err)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"vmcluster/lib/metrics"
+	"vmcluster/lib/rawsocket"
 )
 
 // countListener wraps a listener so that its connections and bytes are counted
@@ -38,23 +39,24 @@ func (l *countedListener) Accept() (net.Conn, error) {
 	}
 	l.accepts.Inc()
 	l.conns.Add(1)
-	return &countedConn{Conn: c, l: l}, nil
+	return &countedConn{Conn: c, l: l, read: rawsocket.Reader(c), write: rawsocket.Writer(c)}, nil
 }
 
 type countedConn struct {
 	net.Conn
-	l    *countedListener
-	once sync.Once
+	l           *countedListener
+	once        sync.Once
+	read, write func(p []byte) (int, error) // the server never reads, nor writes, in two goroutines at a time
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	c.l.read.Add(n)
 	return n, err
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
+	n, err := c.write(p)
 	c.l.written.Add(n)
 	return n, err
 }

@@ -149,14 +149,14 @@ func TestPathPrefix(t *testing.T) {
 func TestCompression(t *testing.T) {
 	base, _ := start(t)
 	accept := func(r *http.Request) { r.Header.Set("Accept-Encoding", "gzip") }
-	resp, body := get(t, "GET", base+"/app?n=123456", accept)
+	resp, body := get(t, "GET", base+"/app?n=123456123456", accept)
 	if resp.Header.Get("Content-Encoding") != "gzip" || len(body) > 1000 {
 		t.Errorf("a large answer came as %q with %d bytes", resp.Header.Get("Content-Encoding"), len(body))
 	}
-	if resp, body := get(t, "GET", base+"/app?n=1", accept); resp.Header.Get("Content-Encoding") != "" || len(body) != 1000 {
+	if resp, body := get(t, "GET", base+"/app?n=123456", accept); resp.Header.Get("Content-Encoding") != "" || len(body) != 6000 || resp.ContentLength != 6000 {
 		t.Errorf("a small answer came as %q with %d bytes", resp.Header.Get("Content-Encoding"), len(body))
 	}
-	if resp, body := get(t, "GET", base+"/app?n=123456", nil); resp.Header.Get("Content-Encoding") != "" || len(body) != 6000 {
+	if resp, body := get(t, "GET", base+"/app?n=123456123456", nil); resp.Header.Get("Content-Encoding") != "" || len(body) != 12000 {
 		t.Errorf("an answer for a plain client came as %q with %d bytes", resp.Header.Get("Content-Encoding"), len(body))
 	}
 }
@@ -168,7 +168,7 @@ func TestCompressorsAreReused(t *testing.T) {
 	for i := range 4 {
 		wg.Go(func() {
 			for j := range 20 {
-				want := strings.Repeat(fmt.Sprintf("%d %d,", i, j), 1000+100*j)
+				want := strings.Repeat(fmt.Sprintf("%d %d,", i, j), 2500+100*j)
 				resp, body := get(t, "POST", base+"/upload", func(r *http.Request) {
 					r.Header.Set("Accept-Encoding", "gzip")
 					r.Body, r.ContentLength = io.NopCloser(strings.NewReader(want)), int64(len(want))

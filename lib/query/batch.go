@@ -25,6 +25,8 @@ const (
 	freeBatchBytes = 1 << 20
 	// Batches which have grown beyond this many bytes are not kept for reuse.
 	maxPooledBatch = 4 << 20
+	// Workers which hold more bytes are not kept for reuse.
+	maxPooledWorker = 2 << 20
 )
 
 // batchSize returns the number of series of a batch.
@@ -240,6 +242,7 @@ func (r *rollupRun) work() {
 		w.evaluate(b)
 		r.free <- b
 	}
+	r.ev.e.putWorker(w)
 }
 
 // rollupWorker is what evaluates batches on one goroutine.
@@ -254,8 +257,13 @@ type rollupWorker struct {
 }
 
 func (r *rollupRun) newWorker() *rollupWorker {
-	w := &rollupWorker{run: r, evaluator: rollup.NewEvaluator(r.c.f, r.p), decoder: r.ev.decoder(r.r), out: newRollupOutput(r.ev, r.c, &r.p)}
-	w.tally = tally{ev: r.ev, found: &r.found}
+	w, ok := r.ev.e.workers.Get().(*rollupWorker)
+	if !ok {
+		w = &rollupWorker{evaluator: &rollup.Evaluator{}, decoder: &Decoder{}}
+	}
+	w.run, w.out, w.tally = r, newRollupOutput(r.ev, r.c, &r.p), tally{ev: r.ev, found: &r.found}
+	w.evaluator.Reset(r.c.f, r.p)
+	w.decoder.reset(r.r, r.ev.reading)
 	if r.c.fold != nil {
 		w.evaluator.ReuseResults()
 	}
@@ -263,6 +271,17 @@ func (r *rollupRun) newWorker() *rollupWorker {
 		w.evaluator.Watch(r.seam.watch)
 	}
 	return w
+}
+
+// putWorker keeps the memory of a worker for another one, most of what a query of few series takes.
+func (e *Engine) putWorker(w *rollupWorker) {
+	if w.evaluator.HeapBytes()+w.decoder.heapBytes() > maxPooledWorker {
+		return
+	}
+	w.evaluator.Release()
+	w.decoder.reset(model.TimeRange{}, Reading{})
+	*w = rollupWorker{evaluator: w.evaluator, decoder: w.decoder}
+	e.workers.Put(w)
 }
 
 // evaluate evaluates one batch. After an error the rest is left out.
@@ -428,7 +447,9 @@ func (r *rollupRun) wait() error {
 		}
 	}
 	r.number(r.current)
-	r.newWorker().evaluate(r.current)
+	w := r.newWorker()
+	w.evaluate(r.current)
+	r.ev.e.putWorker(w)
 	r.ev.e.putBatch(r.current)
 	return r.mu.err
 }

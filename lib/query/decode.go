@@ -43,6 +43,16 @@ func (d *Decoder) Decode(key []byte, blocks []tsblock.Block) (*RawSeries, error)
 	return &d.series, nil
 }
 
+// reset makes the decoder one of another range, which keeps nothing but memory and columns of timestamps.
+func (d *Decoder) reset(r model.TimeRange, reading Reading) {
+	labels := d.series.Labels[:cap(d.series.Labels)]
+	clear(labels)
+	d.Range, d.Reading, d.series = r, reading, RawSeries{Labels: labels[:0]}
+}
+
+// heapBytes returns about how much memory it holds.
+func (d *Decoder) heapBytes() int { return sampleBytes*cap(d.samples.Values) + d.scratch.HeapBytes() }
+
 // forget lets go of the memory of a long series.
 func (d *Decoder) forget() { d.samples, d.series = tsblock.Samples{}, RawSeries{} }
 

@@ -41,6 +41,7 @@ type Engine struct {
 	notPushed        *metrics.Counter
 	cache            *Cache    // nil: results are not kept
 	batches          sync.Pool // of *batch
+	workers          sync.Pool // of *rollupWorker
 }
 
 // New returns an engine. The configuration is used as it stands and must not change later.

@@ -23,6 +23,8 @@ type Samples struct {
 // Len returns the number of samples.
 func (s *Samples) Len() int { return len(s.Timestamps) }
 
+func (s *Samples) heapBytes() int { return 8 * (cap(s.Timestamps) + cap(s.Values)) }
+
 // Reset empties the columns and keeps their memory.
 func (s *Samples) Reset() { s.Timestamps, s.Values = s.Timestamps[:0], s.Values[:0] }
 

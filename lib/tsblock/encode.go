@@ -1,8 +1,7 @@
 package tsblock
 
 import (
-	"slices"
-
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/invariants"
@@ -24,7 +23,7 @@ func (e *Encoder) AppendEncode(dst []byte, s *Samples) ([]byte, Block) {
 	b := Block{MinTimestamp: s.Timestamps[0], MaxTimestamp: s.Timestamps[s.Len()-1], Count: s.Len()}
 	start := len(dst)
 	c := e.columns.slot(&b)
-	if equalTimestamps(c.timestamps, s.Timestamps) {
+	if bytesutil.EqualInts(c.timestamps, s.Timestamps) {
 		dst = append(dst, c.encoded...)
 	} else {
 		dst = e.codec.AppendTimestamps(dst, s.Timestamps)
@@ -48,21 +47,6 @@ func AppendEncode(dst []byte, s *Samples) ([]byte, Block) {
 	dst = e.AppendValues(dst, s.Values)
 	b.Timestamps, b.Values = dst[start:middle:middle], dst[middle:len(dst):len(dst)]
 	return dst, b
-}
-
-// equalTimestamps is slices.Equal, eight at a time: it runs over every sample of a merge.
-func equalTimestamps(a, b []int64) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for len(a) >= 8 && len(b) >= 8 {
-		x, y := a[:8:8], b[:8:8]
-		if (x[0]^y[0])|(x[1]^y[1])|(x[2]^y[2])|(x[3]^y[3])|(x[4]^y[4])|(x[5]^y[5])|(x[6]^y[6])|(x[7]^y[7]) != 0 {
-			return false
-		}
-		a, b = a[8:], b[8:]
-	}
-	return slices.Equal(a, b)
 }
 
 func (s *Samples) checkBlock() {

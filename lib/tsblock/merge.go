@@ -3,6 +3,8 @@ package tsblock
 import (
 	"math"
 	"sort"
+
+	"vmcluster/lib/bytesutil"
 )
 
 // Merge appends the samples of all sources, each sorted by timestamp, to dst:
@@ -64,7 +66,7 @@ func (m *merger) merge(dst *Samples, sources []Samples) {
 func mergeReplicas(dst *Samples, sources []Samples) bool {
 	first := &sources[0]
 	for i := range sources[1:] {
-		if !equalTimestamps(sources[i+1].Timestamps, first.Timestamps) {
+		if !bytesutil.EqualInts(sources[i+1].Timestamps, first.Timestamps) {
 			return false
 		}
 	}

@@ -30,6 +30,19 @@ func (s *Scratch) TakeDeduplicated() int {
 	return n
 }
 
+// HeapBytes returns about how much memory it holds.
+func (s *Scratch) HeapBytes() int {
+	n := 0
+	for i := range s.decoded {
+		n += s.decoded[i].heapBytes()
+	}
+	for i := range s.columns.slots {
+		c := &s.columns.slots[i]
+		n += 8*cap(c.timestamps) + cap(c.encoded)
+	}
+	return n
+}
+
 // Facts returns what is known of the values which the last ReadRange appended; nothing if it appended none.
 func (s *Scratch) Facts() Facts { return s.facts }
 

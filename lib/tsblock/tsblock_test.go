@@ -384,27 +384,6 @@ func BenchmarkMerge(b *testing.B) {
 	}
 }
 
-func TestEqualTimestamps(t *testing.T) {
-	r := newRand(t)
-	for n := range 40 {
-		a := make([]int64, n)
-		for i := range a {
-			a[i] = int64(r.Uint64())
-		}
-		b := slices.Clone(a)
-		if !equalTimestamps(a, b) || equalTimestamps(a, append(b, 0)) {
-			t.Fatalf("%d timestamps", n)
-		}
-		for i := range b {
-			b[i]++
-			if equalTimestamps(a, b) {
-				t.Fatalf("a difference at %d of %d is missed", i, n)
-			}
-			b[i]--
-		}
-	}
-}
-
 // TestEncoderReusesColumns encodes columns which differ though the ends and the count are equal.
 func TestEncoderReusesColumns(t *testing.T) {
 	r := newRand(t)

@@ -13,6 +13,7 @@ import (
 
 	"vmcluster/app/internal/relabeldebug"
 	"vmcluster/app/internal/tenantlimits"
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/logger"
@@ -69,6 +70,7 @@ type API struct {
 	slowQueries  *metrics.Counter
 	heavyQueries *metrics.Counter
 	waiting      atomic.Int64
+	buffers      bytesutil.Pool // of answers
 }
 
 // request is one parsed read request.

@@ -168,8 +168,9 @@ const flushBytes = 64 << 10
 // writeResult writes the result in the form of the Prometheus API.
 func (a *API) writeResult(w http.ResponseWriter, r *request, result *query.Result, elapsed time.Duration) error {
 	w.Header().Set("Content-Type", "application/json")
-	b := make([]byte, 0, 4096)
-	b = append(b, `{"status":"success",`...)
+	buf := a.buffers.Get()
+	defer a.buffers.Put(buf)
+	b := append(buf.B, `{"status":"success",`...)
 	b, err := writeData(w, append(b, a.partialField(result.Partial)...), result)
 	if err != nil {
 		return err
@@ -178,8 +179,8 @@ func (a *API) writeResult(w http.ResponseWriter, r *request, result *query.Resul
 	b = strconv.AppendInt(b, int64(result.SeriesFetched), 10)
 	b = append(b, `","executionTimeMsec":`...)
 	b = strconv.AppendInt(b, elapsed.Milliseconds(), 10)
-	b = append(r.appendTrace(append(b, '}')), '}')
-	_, err = w.Write(b)
+	buf.B = append(r.appendTrace(append(b, '}')), '}')
+	_, err = w.Write(buf.B)
 	return clientGone(err)
 }
 
@@ -232,7 +233,9 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 		return limitError(err, "search.maxSeries", q.MaxSeries)
 	}
 	defer closeIterator(a.o.Logger, it)
-	list := []byte{'['}
+	buf := a.buffers.Get()
+	defer a.buffers.Put(buf)
+	list := append(buf.B, '[')
 	var labels []model.Label
 	n := 0
 	for (limit <= 0 || n < limit) && it.Next() {
@@ -256,7 +259,8 @@ func (a *API) series(w http.ResponseWriter, r *request) error {
 		search.series = n
 	}
 	search.end(failedText(coverage.Failed))
-	return a.writeList(w, r, coverage.Partial, append(list, ']'))
+	buf.B = append(list, ']')
+	return a.writeList(w, r, coverage.Partial, buf.B)
 }
 
 // metadataQuery parses the arguments shared by series and labels.

@@ -1,6 +1,10 @@
 package rollup
 
-import "slices"
+import (
+	"slices"
+
+	"vmcluster/lib/bytesutil"
+)
 
 // column is what the timestamps of a series say without its values. Series of one
 // target are scraped together and share their timestamps, so what was worked out for one
@@ -10,6 +14,8 @@ type column struct {
 	recent []int64 // last ones of a series of which times are not all; else empty
 	gap    int64
 	gaps   []float64 // scratch
+
+	longest int64 // distance of neighbours; 0 until it is asked for
 
 	noted      bool // facts are those of times
 	facts      Facts
@@ -27,21 +33,40 @@ type column struct {
 // span is the samples in one window: from is the first one, to is behind the last.
 type span struct{ from, to int32 }
 
+// reuse takes the memory of a column which is given up.
+func (c *column) reuse(old *column) {
+	*c = column{times: old.times[:0], recent: old.recent[:0], gaps: old.gaps[:0], spans: old.spans[:0], ends: old.ends[:0]}
+}
+
+func (c *column) heapBytes() int {
+	return 8*(cap(c.times)+cap(c.spans)) + 16*cap(c.ends)
+}
+
 // load makes the timestamps current and returns the longest tolerated gap between
 // samples: how far back the sample before a window may lie. Recent are the last ones
 // of a series of which times are not all; else it is empty.
 func (c *column) load(p *Params, times, recent []int64) int64 {
-	if slices.Equal(c.times, times) && slices.Equal(c.recent, recent) {
+	if bytesutil.EqualInts(c.times, times) && bytesutil.EqualInts(c.recent, recent) {
 		return c.gap
 	}
 	c.times = append(c.times[:0], times...)
 	c.recent = append(c.recent[:0], recent...)
-	c.valid, c.noted = false, false
+	c.valid, c.noted, c.longest = false, false, 0
 	if len(recent) == 0 {
 		recent = times
 	}
 	c.gap = c.gapOf(p, recent)
 	return c.gap
+}
+
+// longestGap returns the longest distance of neighbours.
+func (c *column) longestGap() int64 {
+	if c.longest == 0 {
+		for i := 1; i < len(c.times); i++ {
+			c.longest = max(c.longest, c.times[i]-c.times[i-1])
+		}
+	}
+	return c.longest
 }
 
 // gapOf returns the longest tolerated gap of a series with the given last timestamps.
@@ -68,8 +93,12 @@ func (c *column) windows(p *Params, width int64, openRight bool) []span {
 	if openRight {
 		right = -1
 	}
-	i, j := 0, 0
 	times, n := c.times, len(c.times)
+	i, _ := slices.BinarySearch(times, p.Start-width+1)
+	j := i
+	if p.Start == p.End {
+		j, _ = slices.BinarySearch(times, p.Start+right+1)
+	}
 	for t := p.Start; t <= p.End; t += p.Step {
 		for i < n && times[i] <= t-width {
 			i++

@@ -56,13 +56,34 @@ const workPerGuard = 1 << 20
 
 // NewEvaluator returns an evaluator of f.
 func NewEvaluator(f *Func, p Params) *Evaluator {
-	e := &Evaluator{f: f, p: p}
+	e := &Evaluator{}
+	e.Reset(f, p)
+	return e
+}
+
+// Reset makes the evaluator one of f, which keeps nothing but memory. The zero value needs it before anything else.
+func (e *Evaluator) Reset(f *Func, p Params) {
+	old := *e
+	*e = Evaluator{f: f, p: p, times: old.times[:0], values: old.values[:0], undone: old.undone[:0], recent: old.recent[:0], joinedTimes: old.joinedTimes[:0],
+		joinedValues: old.joinedValues[:0]}
+	e.w.scratch, e.w.scratch2 = old.w.scratch[:0], old.w.scratch2[:0]
+	e.column.reuse(&old.column)
+	if old.reuse {
+		e.dst = old.dst
+	}
 	if f.shift {
 		e.p.Start += p.Step
 		e.p.End += p.Step
 	}
 	e.w.args = p.Args
-	return e
+}
+
+// Release lets go of what belongs to the query. Reset must follow before the evaluator is used again.
+func (e *Evaluator) Release() { e.p, e.w.args, e.watch, e.err = Params{}, nil, nil, nil }
+
+// HeapBytes returns about how much memory a Reset would keep.
+func (e *Evaluator) HeapBytes() int {
+	return 8*(cap(e.times)+cap(e.values)+cap(e.undone)+cap(e.dst)+cap(e.joinedTimes)+cap(e.joinedValues)+cap(e.w.scratch)+cap(e.w.scratch2)) + e.column.heapBytes()
 }
 
 // Eval evaluates one series and calls emit for each result series with the value
@@ -98,9 +119,7 @@ func (e *Evaluator) EvalKnown(times []int64, values []float64, known Known, emit
 	raw, reset, correction := values, len(values), 0.0
 	if e.f.undoResets && !known.NoResets {
 		if reset = firstReset(times, values, e.p.Lookback+e.p.Window, e.p.Lookback > 0, e.carry()); reset < len(values) {
-			e.undone = append(e.undone[:0], values...) // values may be e.values
-			values = e.undone
-			correction = e.undoResets(times, values, reset)
+			values, correction = e.undoResets(times, values, reset)
 		}
 	}
 	if e.f.perValue != nil {
@@ -125,9 +144,11 @@ func (e *Evaluator) EvalKnown(times []int64, values []float64, known Known, emit
 
 // newResult makes room for one value per evaluation time.
 func (e *Evaluator) newResult() {
-	if n := e.p.points(); !e.reuse || len(e.dst) != n {
+	n := e.p.points()
+	if !e.reuse || cap(e.dst) < n {
 		e.dst = make([]float64, n)
 	}
+	e.dst = e.dst[:n]
 }
 
 // Err returns the error of the guard, or nil.

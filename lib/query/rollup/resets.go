@@ -1,5 +1,7 @@
 package rollup
 
+import "slices"
+
 // firstReset returns the index of the first sample that a counter falls to; the number of samples when there is none. A fall over a
 // gap longer than the longest, if gaps count, is none: the counter starts anew. After a reset which is known from before, all samples count.
 func firstReset(times []int64, values []float64, longest int64, gaps bool, past Carry) int {
@@ -20,11 +22,14 @@ func firstReset(times []int64, values []float64, longest int64, gaps bool, past 
 	return len(values)
 }
 
-// undoResets makes a counter grow over its resets, in place, from the first one on. Small drops count
+// undoResets returns the values of a counter as they would be without resets, of which the given one is the first, in memory which the next call uses again. Small drops count
 // as rounding of a counter spread over several sources: the counter stays flat.
-// After a gap longer than the lookback plus the window the counter starts anew. It returns the
+// After a gap longer than the lookback plus the window the counter starts anew. It also returns the
 // correction at the sample which facts are carried over from.
-func (e *Evaluator) undoResets(times []int64, values []float64, first int) (carried float64) {
+func (e *Evaluator) undoResets(times []int64, raw []float64, first int) (values []float64, carried float64) {
+	e.undone = append(e.undone[:0], raw[:first]...)
+	values = slices.Grow(e.undone, len(raw)-first)[:len(raw)]
+	e.undone = values
 	past := e.carry()
 	correction, previous := past.correction, values[first-1]
 	if past.Known && first == 1 {
@@ -37,27 +42,43 @@ func (e *Evaluator) undoResets(times []int64, values []float64, first int) (carr
 	if at < first {
 		carried = correction
 	}
-	lookback, last := e.p.Lookback, values[first-1] // as it is without resets; previous as it was
-	for i := first; i < len(values); i++ {
-		v := values[i]
-		if lookback > 0 && times[i]-times[i-1] > lookback+e.p.Window {
+	longest := e.p.Lookback + e.p.Window
+	gaps := e.p.Lookback > 0 && e.column.longestGap() > longest
+	last := values[first-1] // as it is without resets; previous as it was
+	for i := first; i < len(raw); {
+		start, v := i, raw[i]
+		if gaps && times[i]-times[i-1] > longest {
 			correction, last = 0, v
 		} else {
 			if v < previous {
 				correction += Drop(previous, v)
 			}
-			x := v + correction
-			if !(x > last) { // nearly always it is, and then nothing has to wait for last
-				x = max(x, last)
-			}
-			values[i], last = x, x
+			last = max(v+correction, last)
 		}
-		previous = v
-		if i == at {
+		values[i], previous = last, v
+		if i++; !gaps && last == v+correction {
+			i += grow(values[i:], raw[i:], v, correction)
+			last, previous = values[i-1], raw[i-1]
+		}
+		if start <= at && at < i {
 			carried = correction
 		}
 	}
-	return carried
+	return values, carried
+}
+
+// grow corrects the values until one falls, and returns how many these are. They are not below the one before, so they are not below it
+// when they are corrected, either.
+func grow(dst, raw []float64, previous, correction float64) int {
+	dst = dst[:len(raw)]
+	for i, v := range raw {
+		if !(v >= previous) {
+			return i
+		}
+		dst[i] = v + correction
+		previous = v
+	}
+	return len(raw)
 }
 
 // Drop returns what has to be added to a counter that fell from previous to v: a

@@ -152,20 +152,21 @@ func TestUndoResetsIsPiecewise(t *testing.T) {
 	} {
 		times := minutes(len(tc.values))
 		times[len(times)-1] = times[len(times)-2] + tc.gap
-		got := slices.Clone(tc.values)
-		undoResets(times, got, tc.lookback, tc.window)
+		got := undoResets(times, tc.values, tc.lookback, tc.window)
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%v became %v; want %v", tc.values, got, tc.want)
 		}
 	}
 }
 
-// undoResets undoes the resets of a series of which nothing else is known.
-func undoResets(times []int64, values []float64, lookback, window int64) {
+// undoResets returns the values of a series of which nothing else is known without resets.
+func undoResets(times []int64, values []float64, lookback, window int64) []float64 {
 	e := NewEvaluator(&Func{}, Params{Lookback: lookback, Window: window})
+	e.column.load(&e.p, times, nil)
 	if first := firstReset(times, values, lookback+window, lookback > 0, Carry{}); first < len(values) {
-		e.undoResets(times, values, first)
+		values, _ = e.undoResets(times, values, first)
 	}
+	return values
 }
 
 // TestUndoResetsBits compares random values, strange ones among them, with what the rule says word for word. Up to the first reset values
@@ -206,8 +207,7 @@ func TestUndoResetsBits(t *testing.T) {
 				want[i] = max(values[i]+correction, want[i-1])
 			}
 		}
-		got := slices.Clone(values)
-		undoResets(times, got, lookback, 0)
+		got := undoResets(times, values, lookback, 0)
 		for i := range want {
 			if math.Float64bits(got[i]) != math.Float64bits(want[i]) && (got[i] == got[i] || want[i] == want[i]) {
 				t.Fatalf("%v became %v; want %v", values, got, want)
@@ -355,16 +355,20 @@ func TestPointsAreIndependent(t *testing.T) {
 	}
 }
 
-// Evaluation must not change its input, nor depend on what was evaluated before.
+// Evaluation must not change its input, nor depend on what was evaluated before, also by another function.
 func TestEvaluatorIsClean(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
+	var e Evaluator
 	for _, name := range names() {
-		p := Params{Start: base, End: base + 3600000, Step: 37000, Window: 100000}
+		p := Params{Start: base, End: base + 3600000, Step: 37000 + rng.Int64N(9)*1000, Window: 100000}
 		f, args := prepare(t, name, p.points())
 		p.Args = args
-		e := NewEvaluator(f, p)
+		e.Reset(f, p)
+		if rng.IntN(2) == 0 {
+			e.ReuseResults()
+		}
 		var times []int64
 		var values []float64
 		for i := range 20 {
@@ -386,6 +390,9 @@ func TestEvaluatorIsClean(t *testing.T) {
 			if n != len(want) || !slices.Equal(times, timesBefore) || !slices.EqualFunc(values, valuesBefore, sameBits) {
 				t.Fatalf("%s gave %d series instead of %d, or changed its input", name, n, len(want))
 			}
+		}
+		if e.Release(); e.p.Args != nil || e.w.args != nil || e.HeapBytes() == 0 {
+			t.Fatalf("%s: an evaluator which is released has arguments, or no memory", name)
 		}
 	}
 }

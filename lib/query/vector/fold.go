@@ -47,9 +47,11 @@ type foldGroup struct {
 	acc    []float64
 	rest   []float64 // of sums: what they lack to the exact ones
 	counts []float64
-	fresh  bool    // all columns are zero
 	dense  float64 // series without a gap, which are not in counts yet
 	first  []byte  // see SetFirst
+
+	// Columns which nothing has been added to, nor are they zero: few groups of a batch need more than acc.
+	fresh, bareRest, bareCounts bool
 }
 
 // isSum reports whether groups have rests.
@@ -132,13 +134,16 @@ func (f *Fold) create(key string) *foldGroup {
 		columns = 3
 	}
 	memory := f.newMemory(columns * n)
-	g := &foldGroup{key: key, fresh: true, memory: memory, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:]}
+	g := &foldGroup{key: key, memory: memory, acc: memory[:n:n], counts: memory[n : 2*n : 2*n], rest: memory[2*n:], fresh: true, bareRest: true, bareCounts: true}
+	if f.kind != foldSum && f.kind != foldAvg {
+		g.clean()
+	}
 	f.byKey[key] = g
 	f.groups = append(f.groups, g)
 	return g
 }
 
-// newMemory returns memory for so many numbers, which are zero.
+// newMemory returns memory for so many numbers, which may be any.
 func (f *Fold) newMemory(n int) []float64 {
 	last := len(f.free) - 1
 	if last < 0 {
@@ -146,7 +151,6 @@ func (f *Fold) newMemory(n int) []float64 {
 	}
 	memory := f.free[last]
 	f.free = f.free[:last]
-	clear(memory)
 	return memory
 }
 
@@ -160,25 +164,42 @@ func (f *Fold) TakeFree() [][]float64 {
 // Reuse lets the fold take memory for its groups from the list.
 func (f *Fold) Reuse(free [][]float64) { f.free = free }
 
+// clean makes all columns hold numbers.
+func (g *foldGroup) clean() {
+	if g.fresh {
+		clear(g.acc)
+		g.fresh = false
+	}
+	g.needRest()
+	if g.bareCounts {
+		clear(g.counts)
+		g.bareCounts = false
+	}
+}
+
+func (g *foldGroup) needRest() {
+	if g.bareRest {
+		clear(g.rest)
+		g.bareRest = false
+	}
+}
+
 func (g *foldGroup) sum(values []float64) {
-	acc, rest, counts := g.acc[:len(values)], g.rest[:len(values)], g.counts[:len(values)]
-	first := g.fresh
-	g.fresh = false
 	if !hasGap(values) { // most have none
 		g.dense++
-		if first { // nothing is added to, so nothing gets lost, and rest is not even touched
+		if g.fresh { // nothing is added to, so nothing gets lost
+			g.fresh = false
+			acc := g.acc[:len(values)]
 			for i, v := range values {
 				acc[i] = 0 + v // as sums do, this makes -0 a 0
 			}
 			return
 		}
-		for i, v := range values {
-			var lost float64
-			acc[i], lost = twoSum(acc[i], v)
-			rest[i] += lost
-		}
+		g.addDense(values)
 		return
 	}
+	g.clean()
+	acc, rest, counts := g.acc[:len(values)], g.rest[:len(values)], g.counts[:len(values)]
 	for i, v := range values {
 		if v == v {
 			var lost float64
@@ -186,6 +207,17 @@ func (g *foldGroup) sum(values []float64) {
 			rest[i] += lost
 			counts[i]++
 		}
+	}
+}
+
+// addDense adds a value at each point.
+func (g *foldGroup) addDense(values []float64) {
+	g.needRest()
+	acc, rest := g.acc[:len(values)], g.rest[:len(values)]
+	for i, v := range values {
+		var lost float64
+		acc[i], lost = twoSum(acc[i], v)
+		rest[i] += lost
 	}
 }
 
@@ -205,8 +237,9 @@ func hasGap(values []float64) bool {
 	return false
 }
 
-// settle completes the counts.
+// settle completes all columns.
 func (g *foldGroup) settle() {
+	g.clean()
 	if g.dense == 0 {
 		return
 	}
@@ -241,9 +274,7 @@ func (g *foldGroup) add(kind foldKind, values []float64) {
 // of f. The other fold must not be used any longer.
 func (f *Fold) Merge(other *Fold) {
 	for _, o := range other.groups {
-		o.settle()
 		if g := f.byKey[o.key]; g != nil {
-			g.settle()
 			g.merge(f.kind, o)
 			if bytes.Compare(o.first, g.first) < 0 {
 				g.first = o.first
@@ -261,6 +292,18 @@ func (f *Fold) Merge(other *Fold) {
 
 // mergeSum adds the sums of another group.
 func (g *foldGroup) mergeSum(o *foldGroup) {
+	if g.bareCounts && o.bareCounts { // neither has a gap
+		g.dense += o.dense
+		g.addDense(o.acc)
+		if !o.bareRest {
+			for i, more := range o.rest {
+				g.rest[i] += more
+			}
+		}
+		return
+	}
+	g.settle()
+	o.settle()
 	n := len(o.counts)
 	acc, rest, counts := g.acc[:n], g.rest[:n], g.counts[:n]
 	values, rests := o.acc[:n], o.rest[:n]

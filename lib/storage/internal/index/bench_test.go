@@ -167,7 +167,7 @@ func BenchmarkRead(b *testing.B) {
 		}
 	})
 	o := options(vfs.OS(), dir)
-	o.Budget = memory.NewBudget(1 << 30)
+	o.Budget = memory.NewBudget(4 << 30)
 	ix, err := Open(o)
 	must(b, err)
 	cache := ix.matches
@@ -247,12 +247,14 @@ func benchReads(b *testing.B, ix *Index, keys [][]byte, hashes []uint64) {
 	benchSearches(b, ix, keys)
 	for name, step := range map[string]int{"lookup_in_order": 1, "lookup_random": 7919} {
 		b.Run(name, func(b *testing.B) {
+			cpu := cpuTime(b)
 			for i := 0; b.Loop(); i++ {
 				j := i * step % len(keys)
 				if _, ok, _ := ix.Lookup(hashes[j], keys[j]); !ok {
 					b.Fatal("lost")
 				}
 			}
+			b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N)/1000, "cpu-us/op")
 		})
 	}
 	b.Run("keys_of_all", func(b *testing.B) {

@@ -1,10 +1,12 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"path/filepath"
 	"sort"
+	"sync"
 	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -15,8 +17,29 @@ import (
 	"vmcluster/lib/vfs"
 )
 
-// rowCacheSlots is the number of decompressed row blocks a segment keeps for lookups.
-const rowCacheSlots = 16
+const (
+	// rowCacheSlots is the number of filled row blocks a segment keeps for lookups.
+	rowCacheSlots = 16
+	// fillAfter is how often in a row a block is asked for before it is filled for those who come next.
+	fillAfter = 4
+)
+
+// rowSlot is a place for the row blocks of some numbers.
+type rowSlot struct {
+	filled atomic.Pointer[rowBlock]
+	asked  atomic.Uint64 // the number of a block above, and how often it was asked for since another one was in the lowest byte
+}
+
+// frequent notes that a block which is not here is asked for, and reports whether it has been often.
+func (x *rowSlot) frequent(block uint64) bool {
+	was := x.asked.Load()
+	times := uint64(1)
+	if was>>8 == block {
+		times = was&0xff + 1
+	}
+	x.asked.Store(block<<8 | min(times, fillAfter)) // a count which another goroutine overwrites is no harm
+	return times >= fillAfter
+}
 
 // segment is an immutable piece of the index on disk, mapped into memory.
 type segment struct {
@@ -29,7 +52,8 @@ type segment struct {
 	dec     *zstd.Decoder
 	matches *matchCache // nil for none
 	rows    *rowCache   // nil for none
-	cache   [rowCacheSlots]atomic.Pointer[rowBlock]
+	cache   [rowCacheSlots]rowSlot
+	scratch sync.Pool // of *rowBlock, for reading keys in place
 
 	refs     atomic.Int32
 	obsolete atomic.Bool // remove the file with the last reference
@@ -198,14 +222,15 @@ func (s *segment) openRows(dst *rowBlock, i uint64) error {
 func (s *segment) heapBytes() int64 {
 	n := int64(0)
 	for i := range s.cache {
-		if b := s.cache[i].Load(); b != nil {
+		if b := s.cache[i].filled.Load(); b != nil {
 			n += b.heapBytes()
 		}
 	}
 	return n
 }
 
-// row returns the block and the number of the row of id, if the segment has it. The caller must not change the block.
+// row returns the block and the number of the row of id, if the segment has it. A block that is not filled has to be given back to
+// scratch; the caller must not change a filled one.
 func (s *segment) row(id uint32) (b *rowBlock, row int, ok bool, err error) {
 	i, ok := s.rowBlockOf(id)
 	if !ok {
@@ -213,13 +238,22 @@ func (s *segment) row(id uint32) (b *rowBlock, row int, ok bool, err error) {
 	}
 	first, _, _ := s.rowEntry(i)
 	slot := &s.cache[i%rowCacheSlots]
-	b = slot.Load()
-	if b == nil || b.first != first {
+	b = slot.filled.Load()
+	switch {
+	case b != nil && b.first == first:
+	case slot.frequent(i):
 		b = &rowBlock{}
 		if err := s.decodeRows(b, i); err != nil {
 			return nil, 0, false, err
 		}
-		slot.Store(b)
+		slot.filled.Store(b)
+	default:
+		if b, _ = s.scratch.Get().(*rowBlock); b == nil {
+			b = &rowBlock{}
+		}
+		if err := s.openRows(b, i); err != nil {
+			return nil, 0, false, err
+		}
 	}
 	row, ok = b.rowOf(id)
 	return b, row, ok, nil
@@ -228,10 +262,42 @@ func (s *segment) row(id uint32) (b *rowBlock, row int, ok bool, err error) {
 // appendKey appends the key of id, if the segment has it.
 func (s *segment) appendKey(dst []byte, id uint32) ([]byte, bool, error) {
 	b, row, ok, err := s.row(id)
-	if !ok || err != nil {
+	switch {
+	case err != nil || b == nil:
 		return dst, false, err
+	case b.filled():
+		if ok {
+			dst = b.appendKey(dst, row)
+		}
+		return dst, ok, nil
 	}
-	return b.appendKey(dst, row), true, nil
+	defer s.scratch.Put(b)
+	if !ok {
+		return dst, false, nil
+	}
+	if dst, ok = b.readKey(dst, row); !ok {
+		return dst, false, s.corrupt("row block")
+	}
+	return dst, true, nil
+}
+
+// hasKey reports whether the key is that of id.
+func (s *segment) hasKey(id uint32, key []byte) (bool, error) {
+	b, row, ok, err := s.row(id)
+	switch {
+	case err != nil || b == nil:
+		return false, err
+	case b.filled():
+		return ok && b.hasKey(row, key), nil
+	}
+	defer s.scratch.Put(b)
+	if !ok {
+		return false, nil
+	}
+	if b.text, ok = b.readKey(b.text[:0], row); !ok {
+		return false, s.corrupt("row block")
+	}
+	return bytes.Equal(b.text, key), nil
 }
 
 // lookup returns the id of the series with the key that is not deleted.
@@ -257,12 +323,8 @@ func (s *segment) lookup(hash uint64, key []byte, deleted *roaring.Bitmap) (uint
 		if deleted.Contains(id) {
 			continue
 		}
-		b, row, ok, err := s.row(id)
-		if err != nil {
-			return 0, false, err
-		}
-		if ok && b.hasKey(row, key) {
-			return id, true, nil
+		if ok, err := s.hasKey(id, key); ok || err != nil {
+			return id, ok, err
 		}
 	}
 	return 0, false, nil

@@ -1,6 +1,6 @@
 //go:build unix
 
-package transport
+package rawsocket
 
 import (
 	"errors"
@@ -23,9 +23,9 @@ func rawConn(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
-// tryWriter returns a function that writes as much as the system takes at once and returns how much that was; nil when the
-// connection is not one of the system's. Errors show at the next ordinary write. One goroutine at a time may call it.
-func tryWriter(conn net.Conn) func(b []byte) int {
+// TryWriter returns a function that writes as much as the system takes at once and returns how much that was; nil when the
+// connection is not one of the system's. Errors show at the next ordinary write.
+func TryWriter(conn net.Conn) func(b []byte) int {
 	raw := rawConn(conn)
 	if raw == nil {
 		return nil
@@ -52,8 +52,8 @@ func tryWriter(conn net.Conn) func(b []byte) int {
 	}
 }
 
-// socketReader returns the function which reads from a connection as Read does. One goroutine at a time may call it.
-func socketReader(conn net.Conn) func(b []byte) (int, error) {
+// Reader returns the function which reads from a connection as its Read does.
+func Reader(conn net.Conn) func(b []byte) (int, error) {
 	raw := rawConn(conn)
 	if raw == nil {
 		return conn.Read
@@ -87,5 +87,40 @@ func socketReader(conn net.Conn) func(b []byte) (int, error) {
 			return 0, io.EOF
 		}
 		return n, nil
+	}
+}
+
+// Writer returns the function which writes to a connection as its Write does.
+func Writer(conn net.Conn) func(b []byte) (int, error) {
+	raw := rawConn(conn)
+	if raw == nil {
+		return conn.Write
+	}
+	var rest []byte
+	var failure error
+	write := func(fd uintptr) bool {
+		for len(rest) > 0 {
+			n, err := writeSocket(fd, rest)
+			switch {
+			case err == nil:
+				rest = rest[n:]
+			case errors.Is(err, syscall.EAGAIN):
+				return false
+			case !errors.Is(err, syscall.EINTR):
+				failure = os.NewSyscallError("write", err)
+				return true
+			}
+		}
+		return true
+	}
+	return func(b []byte) (int, error) {
+		rest, failure = b, nil
+		err := raw.Write(write)
+		n := len(b) - len(rest)
+		rest = nil
+		if err == nil {
+			err = failure
+		}
+		return n, err
 	}
 }

@@ -1,22 +1,21 @@
-package transport
+package rawsocket
 
 import (
 	"syscall"
 	"unsafe"
 )
 
-// A socket never waits: what it cannot do at once it refuses. So the scheduler need not be told of the call, as syscall.Read and
-// syscall.Write do. In a process that was idle, telling it wakes the thread which looks after calls that last, and that thread goes on
-// looking for a while: for a small request that is a sixth of the CPU time.
+// smallWrite is the size in bytes up to which a write is small: who sends more has been working for a while, and shall be looked after.
+const smallWrite = 16 << 10
 
 func readSocket(fd uintptr, b []byte) (int, error) {
 	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return result(n, errno)
 }
 
-// writeSocket leaves large writes to syscall.Write: who sends much has been working for a while, and shall be looked after.
+// writeSocket leaves large writes to syscall.Write.
 func writeSocket(fd uintptr, b []byte) (int, error) {
-	if len(b) > lazyBytes {
+	if len(b) > smallWrite {
 		return syscall.Write(int(fd), b)
 	}
 	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
