@@ -160,7 +160,14 @@ func TestOperatorGuideMetrics(t *testing.T) {
 	}
 	writeMany(t, c.writeURL("0"), "temperature", 50)
 	get(t, c.readURL("0")+"/api/v1/query", "query", "temperature").want(t, http.StatusOK)
-	for name, addr := range addrs { // a tenant has metrics once it has written or read, all others are there from the start
+	// A tenant has metrics once it has written or read, all others are there from the start. At vmstorage it is counted now and then.
+	eventually(t, patience, "metrics of a tenant", func() error {
+		if why := missingMetric(page(addrs["vmstorage"]), "vm_tenant_active_timeseries{accountID,projectID}"); why != "" {
+			return errors.New(why)
+		}
+		return nil
+	})
+	for name, addr := range addrs {
 		pages[name] += strings.Join(regexp.MustCompile(`(?m)^vm_tenant_.*\n`).FindAllString(page(addr), -1), "")
 	}
 	everywhere := pages["vminsert"] + pages["vmselect"] + pages["vmstorage"]

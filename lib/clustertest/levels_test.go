@@ -216,8 +216,19 @@ func TestVersionsThroughLevels(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := c.Versions.Versions(ctx, model.TenantID{}, r)
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range [][]storageapi.Version{got, want} { // each reader tells of a node in words of its own
+		for i := range list {
+			if list[i].Instance == 0 {
+				t.Errorf("%+v has no instance", list[i])
+			}
+			list[i].Instance = 0
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v; want %+v", got, want)
 	}
 	c.Nodes[3].Stop()
 	if _, err := c.Versions.Versions(ctx, model.TenantID{}, r); err == nil {

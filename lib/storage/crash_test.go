@@ -20,6 +20,7 @@ type crashRun struct {
 	rng     *rand.Rand
 	g       *generator
 	n       *naive
+	crashes atomic.Bool                         // the crash has begun, maybe in the background: what ends from now on is not acknowledged
 	crashed atomic.Pointer[memfs.FS]            // what is left after the crash
 	more    func(c *crashRun, s *Storage) error // another kind of step; nil for none
 }
@@ -27,10 +28,12 @@ type crashRun struct {
 // round runs random operations on fsys and returns what a crash leaves.
 func (c *crashRun) round(fsys *memfs.FS, crashAt int64) *memfs.FS {
 	c.crashed.Store(nil)
+	c.crashes.Store(false)
 	faulty := faultfs.New(fsys)
 	crashRNG := rand.New(rand.NewPCG(c.rng.Uint64(), 0))
 	faulty.SetHook(func(op faultfs.Op) {
 		if op.N == crashAt {
+			c.crashes.Store(true)
 			c.crashed.Store(fsys.Crash(crashRNG))
 		}
 	})
@@ -75,7 +78,7 @@ func (c *crashRun) step(s *Storage) {
 				err = s.Ingest(ctx, b)
 			}
 		}
-		if err == nil && c.crashed.Load() == nil {
+		if err == nil && !c.crashes.Load() {
 			c.n.acknowledge(b)
 		}
 	case r < 37:

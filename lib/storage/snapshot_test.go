@@ -307,26 +307,28 @@ func crashWhileSnapshotting(t *testing.T, rng *rand.Rand, crashAt int64) bool {
 	closeTest(t, s)
 
 	faulty := faultfs.New(fsys)
+	var crashes atomic.Bool // has begun, maybe in the background
 	var crashed atomic.Pointer[memfs.FS]
 	crashRNG := rand.New(rand.NewPCG(uint64(crashAt), 1))
 	s = openTest(t, testConfig(), testOptions(faulty))
 	offset := faulty.Ops()
 	faulty.SetHook(func(op faultfs.Op) {
 		if op.N == offset+crashAt {
+			crashes.Store(true)
 			crashed.Store(fsys.Crash(crashRNG))
 		}
 	})
 	acknowledged := map[string]bool{} // true: must be there, false: must not
 	for i := range 3 {
 		name := snapshot(t, s)
-		if crashed.Load() == nil {
+		if !crashes.Load() {
 			acknowledged[name] = true
 		}
 		if i == 1 {
 			if err := s.DeleteSnapshot(context.Background(), name); err != nil {
 				t.Fatal(err)
 			}
-			if crashed.Load() == nil {
+			if !crashes.Load() {
 				acknowledged[name] = false
 			} else {
 				delete(acknowledged, name)

@@ -68,7 +68,7 @@ func TestLevels(t *testing.T) {
 func counter(rng *rand.Rand, n int) *tsblock.Samples {
 	s := &tsblock.Samples{}
 	t, v := rng.Int64N(1<<40), float64(rng.IntN(1000))
-	lastReset := int64(0)
+	lastReset, seen := int64(0), v // the last number, by which a fall is large or small
 	for range n {
 		t += 10_000 + rng.Int64N(10_000)
 		v += float64(rng.IntN(50))
@@ -76,12 +76,13 @@ func counter(rng *rand.Rand, n int) *tsblock.Samples {
 		case rng.IntN(60) == 0:
 			t += rng.Int64N(4 * interval)
 		case t-lastReset > interval && rng.IntN(20) == 0:
-			v, lastReset = float64(rng.IntN(int(v/2)+1)), t
+			v, lastReset = float64(rng.IntN(int(seen/2)+1)), t
 		case rng.IntN(40) == 0:
 			s.Append(t, stale)
 			continue
 		}
 		s.Append(t, v)
+		seen = v
 	}
 	return s
 }
