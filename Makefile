@@ -1,6 +1,6 @@
 # Two commands matter: `make cluster-up` and `make test`. Needs Go and make.
 
-BINARIES   := vmstorage vminsert vmselect victoria-metrics
+BINARIES   := vmstorage vminsert vmselect victoria-metrics vmbackup vmrestore
 VERSION    := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 GO         := CGO_ENABLED=0 go
 LDFLAGS    := -s -w -X main.version=$(VERSION)

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,8 +37,15 @@ type Env struct {
 	Metrics *metrics.Set
 	Budget  *memory.Budget
 	stops   []stop
-	aborts  chan error // of Abort; room for one
+	aborts  chan error // of Abort, or taskEnded; room for one
+	failed  bool       // the task
 }
+
+// taskEnded stands among aborts for a task that has ended.
+type taskEnded struct{}
+
+// Error implements error.
+func (taskEnded) Error() string { return "the task has ended" }
 
 type stop struct {
 	what string
@@ -55,6 +63,25 @@ func (e *Env) Abort(reason error) {
 	case e.aborts <- reason:
 	default:
 	}
+}
+
+// Task runs do in the background, and ends the process when it has returned: with status 0, or, when it returned an error, with 1.
+// A signal cancels its context.
+func (e *Env) Task(what string, do func(ctx context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- do(ctx)
+		e.Abort(taskEnded{})
+	}()
+	e.OnStop(what, func() error {
+		cancel()
+		if err := <-done; err != nil {
+			e.Logger.Errorf("%s", err)
+			e.failed = true
+		}
+		return nil
+	})
 }
 
 // stopAll calls all stop functions and returns whether all succeeded.
@@ -166,12 +193,14 @@ func (m *runner) serve(env *Env) int {
 	}
 	signal, abort := m.wait(env.aborts)
 	start := time.Now()
-	if abort != nil {
+	if _, ended := errors.AsType[taskEnded](abort); ended {
+		abort = nil
+	} else if abort != nil {
 		env.Logger.Errorf("shutting down with status 1, to be started again: %s", abort)
 	} else {
 		env.Logger.Infof("received signal %s; shutting down", signal)
 	}
-	ok := env.stopAll() && abort == nil
+	ok := env.stopAll() && abort == nil && !env.failed
 	env.Logger.Infof("the %s has been stopped in %.3f seconds", env.Name, time.Since(start).Seconds())
 	if !ok {
 		return 1

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"net/http"
@@ -133,6 +134,7 @@ type component struct {
 	log   *[]string
 	fail  error
 	abort error
+	task  func(ctx context.Context) error
 }
 
 func (c component) RegisterFlags(fs *flag.FlagSet) { fs.Bool("x", false, "a flag of the component") }
@@ -148,6 +150,9 @@ func (c component) Start(env *Env) error {
 	if c.abort != nil {
 		env.Abort(c.abort)
 		env.Abort(errors.New("a second reason"))
+	}
+	if c.task != nil {
+		env.Task("the task", c.task)
 	}
 	return c.fail
 }
@@ -183,6 +188,25 @@ func TestAbort(t *testing.T) {
 	want := []string{"start first", "start second", "wait", "stop second", "stop first"}
 	if status != 1 || !slices.Equal(log, want) || !strings.Contains(stderr, "to be started again: the disk has failed") {
 		t.Errorf("status %d, log %q\n%s", status, log, stderr)
+	}
+}
+
+// TestTask: the end of a task is that of the process, and its error the status; a signal cancels it.
+func TestTask(t *testing.T) {
+	for name, c := range map[string]struct {
+		do     func(ctx context.Context) error
+		status int
+		stderr string
+	}{
+		"done":      {func(context.Context) error { return nil }, 0, "stopped the task"},
+		"failed":    {func(context.Context) error { return errors.New("no bucket") }, 1, "no bucket"},
+		"cancelled": {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, 1, "context canceled"},
+	} {
+		var log []string
+		status, _, stderr := run(t, component{log: &log, task: c.do})
+		if status != c.status || !strings.Contains(stderr, c.stderr) || strings.Contains(stderr, "to be started again") {
+			t.Errorf("%s: status %d\n%s", name, status, stderr)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -181,7 +182,12 @@ func (s *Storage) open() error {
 		return err
 	}
 	var err error
-	if s.lockFile, err = s.fs.Lock(filepath.Join(s.cfg.DataPath, "flock.lock")); err != nil {
+	if s.lockFile, err = s.fs.Lock(filepath.Join(s.cfg.DataPath, LockName)); err != nil {
+		return err
+	}
+	if _, err := s.fs.ReadFile(filepath.Join(s.cfg.DataPath, RestoreMark)); err == nil {
+		return errkind.New(errkind.Unavailable, "a restore has begun here and not ended (file %s): run vmrestore with the same flags again until it succeeds", RestoreMark)
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats(), s.loadLosses(), s.loadSeriesLimits()); err != nil {

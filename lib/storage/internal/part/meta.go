@@ -13,12 +13,14 @@ import (
 	"vmcluster/lib/vfs"
 )
 
-// The names of the files of a part.
+// MetaName is the name of the file which describes a part.
+const MetaName = "meta.json"
+
+// The names of the other files of a part.
 const (
 	timestampsName = "timestamps"
 	valuesName     = "values"
 	blocksName     = "blocks"
-	metaName       = "meta.json"
 )
 
 const formatVersion = 1
@@ -64,26 +66,27 @@ func formatCRC(crc uint32) string { return fmt.Sprintf("%08x", crc) }
 func (m *Meta) marshal() ([]byte, error) {
 	meta, err := json.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("cannot marshal %s: %w", metaName, err)
+		return nil, fmt.Errorf("cannot marshal %s: %w", MetaName, err)
 	}
 	data, err := json.Marshal(envelope{Meta: meta, CRC32C: formatCRC(codec.Checksum(meta))})
 	if err != nil {
-		return nil, fmt.Errorf("cannot marshal %s: %w", metaName, err)
+		return nil, fmt.Errorf("cannot marshal %s: %w", MetaName, err)
 	}
 	return append(data, '\n'), nil
 }
 
-func unmarshalMeta(data []byte) (Meta, error) {
+// ParseMeta decodes the contents of meta.json.
+func ParseMeta(data []byte) (Meta, error) {
 	var e envelope
 	var m Meta
 	if err := json.Unmarshal(data, &e); err != nil {
-		return m, errkind.New(errkind.Corrupt, "cannot parse %s: %w", metaName, err)
+		return m, errkind.New(errkind.Corrupt, "cannot parse %s: %w", MetaName, err)
 	}
 	if want := formatCRC(codec.Checksum(e.Meta)); e.CRC32C != want {
-		return m, errkind.New(errkind.Corrupt, "cannot read %s: its checksum is %q; want %s", metaName, e.CRC32C, want)
+		return m, errkind.New(errkind.Corrupt, "cannot read %s: its checksum is %q; want %s", MetaName, e.CRC32C, want)
 	}
 	if err := json.Unmarshal(e.Meta, &m); err != nil {
-		return m, errkind.New(errkind.Corrupt, "cannot parse %s: %w", metaName, err)
+		return m, errkind.New(errkind.Corrupt, "cannot parse %s: %w", MetaName, err)
 	}
 	if m.Version != formatVersion {
 		return m, errkind.New(errkind.Unsupported, "cannot read part of format version %d: this release reads version %d; use a newer release", m.Version, formatVersion)
@@ -98,7 +101,7 @@ func (m *Meta) file(name string) (FileMeta, error) {
 			return f, nil
 		}
 	}
-	return FileMeta{}, errkind.New(errkind.Corrupt, "cannot find file %s in %s", name, metaName)
+	return FileMeta{}, errkind.New(errkind.Corrupt, "cannot find file %s in %s", name, MetaName)
 }
 
 // mapFile maps a file and compares size and header with what they must be.

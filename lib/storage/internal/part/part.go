@@ -50,12 +50,12 @@ func Open(fsys vfs.FS, dir string) (*Part, error) {
 
 func (p *Part) open() (err error) {
 	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
-	metaPath := filepath.Join(p.dir, metaName)
+	metaPath := filepath.Join(p.dir, MetaName)
 	data, err := p.fs.ReadFile(metaPath)
 	if err != nil {
 		return openError(metaPath, err)
 	}
-	if p.meta, err = unmarshalMeta(data); err != nil {
+	if p.meta, err = ParseMeta(data); err != nil {
 		return err
 	}
 	f, err := p.meta.file(blocksName)
@@ -79,7 +79,7 @@ func (p *Part) open() (err error) {
 		return err
 	}
 	if int64(p.index.ids.Len()) != p.meta.Series || int64(p.index.blockColumn.Len()) != p.meta.Blocks {
-		return errIndex("its counts are not those of " + metaName)
+		return errIndex("its counts are not those of " + MetaName)
 	}
 	return nil
 }

@@ -443,7 +443,7 @@ func TestCorruption(t *testing.T) {
 	p := writePart(t, vfs.OS(), dir, all)
 	meta := p.Meta()
 	p.Release()
-	for _, name := range []string{metaName, blocksName, timestampsName, valuesName} {
+	for _, name := range []string{MetaName, blocksName, timestampsName, valuesName} {
 		path := filepath.Join(dir, name)
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -514,7 +514,7 @@ func TestGolden(t *testing.T) {
 	p := writePart(t, vfs.OS(), dir, corruptionPart())
 	p.Release()
 	golden := filepath.Join("testdata", "v1")
-	for _, name := range []string{metaName, blocksName, timestampsName, valuesName} {
+	for _, name := range []string{MetaName, blocksName, timestampsName, valuesName} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -572,13 +572,13 @@ func FuzzBlockIndex(f *testing.F) {
 }
 
 func FuzzUnmarshalMeta(f *testing.F) {
-	data, err := os.ReadFile(filepath.Join("testdata", "v1", metaName))
+	data, err := os.ReadFile(filepath.Join("testdata", "v1", MetaName))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := unmarshalMeta(data); err != nil && errkind.Of(err) != errkind.Corrupt && errkind.Of(err) != errkind.Unsupported {
+		if _, err := ParseMeta(data); err != nil && errkind.Of(err) != errkind.Corrupt && errkind.Of(err) != errkind.Unsupported {
 			t.Fatal(err)
 		}
 	})

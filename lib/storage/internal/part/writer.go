@@ -151,7 +151,7 @@ func (w *Writer) finish() error {
 	if data, err = m.marshal(); err != nil {
 		return err
 	}
-	if err := w.writeFile(metaName, data); err != nil {
+	if err := w.writeFile(MetaName, data); err != nil {
 		return err
 	}
 	return w.fs.SyncDir(w.dir)

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"vmcluster/app/internal/backupstore"
+	"vmcluster/lib/backup"
+	"vmcluster/lib/backup/fsstore"
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/httpserver"
+	"vmcluster/lib/service"
+	"vmcluster/lib/vfs"
+)
+
+// component is the whole of vmbackup.
+type component struct {
+	http        httpserver.Config
+	snapshots   snapshotConfig
+	dataPath    string
+	dst, origin string
+	concurrency int
+	limit       flagvalue.Bytes
+}
+
+// RegisterFlags implements service.Component.
+func (c *component) RegisterFlags(fs *flag.FlagSet) {
+	c.http.RegisterFlags(fs, ":8420")
+	c.snapshots.RegisterFlags(fs)
+	fs.StringVar(&c.dataPath, "storageDataPath", "victoria-metrics-data", "Directory of the storage, as its own -storageDataPath; it is only read")
+	fs.StringVar(&c.dst, "dst", "", "Where the backup goes, such as fs:///mnt/backups/node1; each node needs a place of its own. What is there already is not sent again")
+	fs.StringVar(&c.origin, "origin", "", "Another backup from which the server copies what it has; with -storageDataPath= it is copied as a whole")
+	fs.IntVar(&c.concurrency, "concurrency", 10, "How many files are sent at once")
+	fs.Var(&c.limit, "maxBytesPerSecond", "Most bytes sent per second; 0 means as fast as it goes")
+}
+
+// Start implements service.Component.
+func (c *component) Start(env *service.Env) error {
+	ctx := context.Background()
+	r := &backup.Request{FS: vfs.OS(), Options: backup.Options{
+		Concurrency: c.concurrency, MaxBytesPerSecond: int64(c.limit), Logger: env.Logger, Metrics: env.Metrics,
+	}}
+	var err error
+	if r.Dst, err = backupstore.Open(ctx, "dst", c.dst); err != nil {
+		return err
+	}
+	if c.origin != "" {
+		if r.Origin, err = backupstore.Open(ctx, "origin", c.origin); err != nil {
+			return err
+		}
+	}
+	if err := c.check(r); err != nil {
+		return err
+	}
+	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
+	server, err := httpserver.Start(httpserver.Options{
+		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
+		Handler: func(w http.ResponseWriter, r *http.Request) bool {
+			return httpserver.ServeIndex(w, r, env.Name, "backs up a snapshot", "/metrics", "/flags", "/debug/pprof/")
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.OnStop("http server", server.Stop)
+	env.Task("backup", func(ctx context.Context) error { return c.run(ctx, env, r) })
+	return nil
+}
+
+// check refuses what cannot be meant.
+func (c *component) check(r *backup.Request) error {
+	copies := c.dataPath == ""
+	switch {
+	case copies && r.Origin == nil:
+		return errors.New("cannot back up without -storageDataPath: set it, or -origin to copy another backup")
+	case copies && (c.snapshots.Name != "" || c.snapshots.CreateURL != ""):
+		return errors.New("cannot copy -origin and back up a snapshot: set -storageDataPath as well, or neither -snapshotName nor -snapshot.createURL")
+	case !copies && (c.snapshots.Name == "") == (c.snapshots.CreateURL == ""):
+		return errors.New("cannot tell what to back up: set either -snapshotName, the name of a snapshot, or -snapshot.createURL, such as http://vmstorage:8482/snapshot/create")
+	case r.Origin != nil && r.Origin.String() == r.Dst.String():
+		return fmt.Errorf("cannot use -origin=%q: it is -dst", c.origin)
+	}
+	for _, s := range []backup.Store{r.Dst, r.Origin} {
+		if err := outside(s, c.dataPath); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outside refuses stores within the data directory, which would be backed up with it, or lost with it.
+func outside(s backup.Store, dataPath string) error {
+	dir, ok := s.(*fsstore.Store)
+	if !ok || dataPath == "" {
+		return nil
+	}
+	path, err := filepath.Abs(dataPath)
+	if err != nil {
+		return fmt.Errorf("cannot use -storageDataPath=%q: %w", dataPath, err)
+	}
+	if dir.Root() == path || strings.HasPrefix(dir.Root(), path+string(filepath.Separator)) {
+		return fmt.Errorf("cannot keep a backup at %s: it is within -storageDataPath=%q", s, dataPath)
+	}
+	return nil
+}
+
+// run makes the backup.
+func (c *component) run(ctx context.Context, env *service.Env, r *backup.Request) (err error) {
+	start := time.Now()
+	if c.dataPath != "" {
+		if r.Snapshot, err = c.snapshots.begin(ctx, env.Logger); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.snapshots.end(env.Logger, r.Snapshot)) }()
+		r.Dir = filepath.Join(c.dataPath, "snapshots", r.Snapshot)
+	}
+	stats, err := backup.Backup(ctx, r)
+	if err != nil {
+		return err
+	}
+	env.Logger.Infof("the backup at %s is complete; backed up %d bytes in %.3f seconds; server-side deleted %d bytes; server-side copied %d bytes; uploaded %d bytes",
+		r.Dst, stats.Bytes, time.Since(start).Seconds(), stats.Deleted, stats.Copied, stats.Moved)
+	return nil
+}

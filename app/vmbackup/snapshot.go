@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"vmcluster/lib/logger"
+)
+
+// snapshotConfig says which snapshot to back up.
+type snapshotConfig struct {
+	Name      string
+	CreateURL string
+	DeleteURL string
+}
+
+// RegisterFlags registers the flags about the snapshot.
+func (c *snapshotConfig) RegisterFlags(fs *flag.FlagSet) {
+	fs.StringVar(&c.Name, "snapshotName", "", "Name of the snapshot to back up, as /snapshot/create has answered it; it is not deleted")
+	fs.StringVar(&c.CreateURL, "snapshot.createURL", "", "URL which makes a snapshot to back up, such as http://vmstorage:8482/snapshot/create; it is deleted in the end, however that comes")
+	fs.StringVar(&c.DeleteURL, "snapshot.deleteURL", "", "URL which deletes it (default -snapshot.createURL with /create replaced by /delete)")
+}
+
+const (
+	// createTimeout is far more than the flush takes which a snapshot is.
+	createTimeout = 10 * time.Minute
+	deleteTimeout = time.Minute
+	maxAnswer     = 64 << 10
+)
+
+// begin returns the name of the snapshot, and makes it if need be.
+func (c *snapshotConfig) begin(ctx context.Context, log *logger.Logger) (string, error) {
+	name := c.Name
+	if c.CreateURL != "" {
+		ctx, cancel := context.WithTimeout(ctx, createTimeout)
+		defer cancel()
+		var err error
+		if name, err = call(ctx, c.CreateURL); err != nil {
+			return "", fmt.Errorf("cannot make a snapshot: %w; see -snapshot.createURL", err)
+		}
+		log.Infof("made snapshot %q", name)
+	}
+	// The name becomes a path.
+	if !regexp.MustCompile(`^[0-9]{14}-[0-9A-F]{16}$`).MatchString(name) {
+		return "", fmt.Errorf("cannot back up snapshot %q: want a name such as 20261122071901-18EA4CE0B2BEBB48; /snapshot/list has those there are", name)
+	}
+	return name, nil
+}
+
+// end deletes the snapshot if it was made for the backup, also when that was cancelled.
+func (c *snapshotConfig) end(log *logger.Logger, name string) error {
+	if c.CreateURL == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deleteTimeout)
+	defer cancel()
+	target := c.DeleteURL
+	if target == "" {
+		i := strings.LastIndex(c.CreateURL, "/create")
+		if i < 0 {
+			return errors.New("cannot tell how to delete the snapshot: set -snapshot.deleteURL")
+		}
+		target = c.CreateURL[:i] + "/delete" + c.CreateURL[i+len("/create"):]
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return fmt.Errorf("cannot delete snapshot %q: %w", name, err)
+	}
+	query := u.Query()
+	query.Set("snapshot", name)
+	u.RawQuery = query.Encode()
+	if _, err := call(ctx, u.String()); err != nil {
+		return fmt.Errorf("cannot delete snapshot %q: %w; delete it at /snapshot/delete, or it keeps disk space until -snapshotsMaxAge", name, err)
+	}
+	log.Infof("deleted snapshot %q", name)
+	return nil
+}
+
+// call asks a node to do something about a snapshot and returns the name in its answer.
+func call(ctx context.Context, target string) (_ string, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", withoutArgs(err)
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return "", err
+	}
+	var answer struct{ Status, Snapshot, Msg string }
+	if err := json.Unmarshal(body, &answer); err != nil || response.StatusCode != http.StatusOK || answer.Status != "ok" {
+		return "", fmt.Errorf("%s answers %s: %.200q", r.URL.Path, response.Status, body)
+	}
+	return answer.Snapshot, nil
+}
+
+// withoutArgs leaves the arguments, among which may be a key, out of an error.
+func withoutArgs(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		e.URL, _, _ = strings.Cut(e.URL, "?")
+	}
+	return err
+}

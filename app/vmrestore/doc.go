@@ -1,0 +1,2 @@
+// Command vmrestore makes a data directory of a backup.
+package main
