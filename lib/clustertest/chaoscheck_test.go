@@ -92,7 +92,14 @@ func (w *chaos) compareSearch(s *chaosSelect, q *question, still bool) found {
 func (w *chaos) answered(partial bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.tally[fmt.Sprintf("answers, partial: %t", partial)]++
+	w.mu.answers[fmt.Sprintf("answers, partial: %t", partial)]++
+}
+
+// shortRows returns how many rows were acknowledged with too few copies.
+func (w *chaos) shortRows() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.short
 }
 
 func (s *chaosSelect) engine(cached bool) *query.Engine {
@@ -322,14 +329,14 @@ func (w *chaos) sure() {
 	}
 	in, s := w.inserts[w.rng.IntN(len(w.inserts))], w.reader()
 	b, what := w.feed.batch()
-	before, number := w.mu.short, w.tally["writes"]
+	before, number := w.shortRows(), w.tally["writes"]
 	w.note("what must succeed: write at %s, search at %s", in.host, s.host)
 	w.write(in, b, what)
 	w.ops.Wait()
 	acked := w.book.acked(b)
 	if n := up(in.listed); n > 0 && !acked {
 		w.failf("write %d fails, although %d nodes are there", number, n)
-	} else if n >= w.copies && w.mu.short > before && w.tally["lost for good"] == 0 {
+	} else if n >= w.copies && w.shortRows() > before && w.tally["lost for good"] == 0 {
 		w.failf("write %d has too few copies, although %d nodes are there", number, n)
 	}
 	n := up(s.listed)
@@ -405,7 +412,7 @@ func (w *chaos) standStill() {
 		}
 	}
 	w.withoutSome()
-	short, said := w.mu.short, 0
+	short, said := w.shortRows(), 0
 	for _, in := range w.inserts {
 		said += in.incomplete()
 	}

@@ -75,6 +75,7 @@ type chaos struct {
 		history []string
 		failure string
 		short   int // rows which were acknowledged with too few copies
+		answers map[string]int
 	}
 }
 
@@ -462,6 +463,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	for range 2 + w.rng.IntN(2) {
 		w.addSelect()
 	}
+	w.mu.answers = map[string]int{}
 	w.feed = newChaosFeed(w)
 	w.note("%d nodes, %d copies, %d inserts, %d selects, %d tenants, slow nodes skipped: %t", nodes, w.copies, len(w.inserts), len(w.selects), len(w.tenants), w.skips)
 	return w
@@ -476,6 +478,9 @@ func (w *chaos) close() {
 		retireClients(s.clients, nil)
 	}
 	w.ops.Wait()
+	for what, n := range w.mu.answers {
+		w.tally[what] += n
+	}
 	for _, in := range w.inserts {
 		w.tally["rerouted rows"] += int(in.set.Counter(`vm_rpc_rerouted_rows_processed_total{name="vminsert"}`).Get())
 	}

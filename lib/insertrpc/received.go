@@ -3,6 +3,7 @@ package insertrpc
 import (
 	"context"
 	"math"
+	"sync"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/s2"
@@ -30,9 +31,14 @@ type announced struct {
 	entries []receiverEntry
 	chunks  []*keyChunk
 
-	// For one goroutine: the text of a packed chunk that was asked for last.
-	unpacked   []byte
-	unpackedOf *keyChunk
+	// Texts of packed chunks that were asked for last, of *unpackedChunk. A router asks for the keys of a batch from a goroutine for each node.
+	unpacked sync.Pool
+}
+
+// unpackedChunk is the text of a packed chunk.
+type unpackedChunk struct {
+	of   *keyChunk
+	text []byte
 }
 
 // receiverEntry is a series. The key is size bytes from start on in its chunk; a key of longKey bytes or more is a chunk of its own.
@@ -160,37 +166,39 @@ func (d *receiverDict) account(n int64) {
 // AppendKey implements model.Keyer.
 func (a *announced) AppendKey(dst []byte, ref uint32, _ uint64) []byte {
 	e := &a.entries[ref]
-	text := a.textOf(a.chunks[e.chunk])
+	c := a.chunks[e.chunk]
+	if text := c.text.Load(); text != nil {
+		return e.appendKey(dst, *text)
+	}
+	u, _ := a.unpacked.Get().(*unpackedChunk)
+	if u == nil {
+		u = &unpackedChunk{}
+	}
+	if u.of != c {
+		text, err := s2.Decode(u.text[:cap(u.text)], c.packed)
+		invariants.Check(err == nil, "keys packed in memory: %v", err)
+		u.of, u.text = c, text
+	}
+	dst = e.appendKey(dst, u.text)
+	if cap(u.text) <= 2*keyChunkBytes {
+		a.unpacked.Put(u)
+	}
+	return dst
+}
+
+// appendKey appends the key from the text of its chunk.
+func (e *receiverEntry) appendKey(dst, text []byte) []byte {
 	if e.size == longKey {
 		return append(dst, text...)
 	}
 	return append(dst, text[e.start:int(e.start)+int(e.size)]...)
 }
 
-func (a *announced) textOf(c *keyChunk) []byte {
-	if text := c.text.Load(); text != nil {
-		return *text
-	}
-	if a.unpackedOf == c {
-		return a.unpacked
-	}
-	text, err := s2.Decode(a.unpacked[:cap(a.unpacked)], c.packed)
-	invariants.Check(err == nil, "keys packed in memory: %v", err)
-	a.unpacked, a.unpackedOf = text, c
-	return text
-}
-
 // snapshot makes a what it is to requests.
 func (a *announced) snapshot(of *announced) { a.entries, a.chunks = of.entries, of.chunks }
 
-// reset forgets the dictionary and keeps a little memory.
-func (a *announced) reset() {
-	text := a.unpacked
-	if cap(text) > 2*keyChunkBytes {
-		text = nil
-	}
-	*a = announced{unpacked: text[:0]}
-}
+// reset forgets the dictionary.
+func (a *announced) reset() { a.entries, a.chunks = nil, nil }
 
 // received is a decoded request. Its batch asks it for keys.
 type received struct {

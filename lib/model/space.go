@@ -65,7 +65,8 @@ func (s *Space) Close() {
 	}
 }
 
-// Keyer makes the keys of numbered series when somebody asks for them, which is seldom.
+// Keyer makes the keys of numbered series when somebody asks for them, which is seldom. It is safe for concurrent use: a batch is spread over
+// nodes, each of which may ask.
 type Keyer interface {
 	// AppendKey appends the canonical key of a series. Number and hint are those given to AddNumbered.
 	AppendKey(dst []byte, number uint32, hint uint64) []byte

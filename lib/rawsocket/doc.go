@@ -4,6 +4,8 @@
 // told of the call, as syscall.Read and syscall.Write do. In a process that was idle, telling it wakes the thread which looks after
 // calls that last, and that thread goes on looking for a while: for a small request that is a sixth of the CPU time.
 //
+// Builds with the race detector make the ordinary calls: these tell it that what was written happened before what was read.
+//
 // The package knows nothing of what is sent. Functions that it returns keep state: one goroutine at a time may call each.
 //
 // Invariants:
