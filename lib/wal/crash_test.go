@@ -136,6 +136,9 @@ func (m *model) use(t *testing.T, l *Log) {
 	if n := len(frames); n > 0 {
 		m.next = binary.BigEndian.Uint32([]byte(frames[n-1])) + 1
 	}
+	m.mu.Lock()
+	m.durable = min(m.durable, m.next) // what was given up is gone, and its numbers come again
+	m.mu.Unlock()
 	m.awaited, m.awaitedEnd = 0, 0
 	defer l.Close()
 	for range m.rng.IntN(80) {
