@@ -5,70 +5,52 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"vmcluster/app/internal/backupstore"
+	"vmcluster/app/internal/backuptool"
 	"vmcluster/lib/backup"
 	"vmcluster/lib/backup/fsstore"
-	"vmcluster/lib/flagvalue"
-	"vmcluster/lib/httpserver"
 	"vmcluster/lib/service"
 	"vmcluster/lib/vfs"
 )
 
 // component is the whole of vmbackup.
 type component struct {
-	http        httpserver.Config
+	tool        backuptool.Config
 	snapshots   snapshotConfig
 	dataPath    string
 	dst, origin string
-	concurrency int
-	limit       flagvalue.Bytes
 }
 
 // RegisterFlags implements service.Component.
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
-	c.http.RegisterFlags(fs, ":8420")
+	c.tool.RegisterFlags(fs, ":8420", "sent")
 	c.snapshots.RegisterFlags(fs)
 	fs.StringVar(&c.dataPath, "storageDataPath", "victoria-metrics-data", "Directory of the storage, as its own -storageDataPath; it is only read")
 	fs.StringVar(&c.dst, "dst", "", "Where the backup goes, such as fs:///mnt/backups/node1; each node needs a place of its own. What is there already is not sent again")
 	fs.StringVar(&c.origin, "origin", "", "Another backup from which the server copies what it has; with -storageDataPath= it is copied as a whole")
-	fs.IntVar(&c.concurrency, "concurrency", 10, "How many files are sent at once")
-	fs.Var(&c.limit, "maxBytesPerSecond", "Most bytes sent per second; 0 means as fast as it goes")
 }
 
 // Start implements service.Component.
 func (c *component) Start(env *service.Env) error {
-	ctx := context.Background()
-	r := &backup.Request{FS: vfs.OS(), Options: backup.Options{
-		Concurrency: c.concurrency, MaxBytesPerSecond: int64(c.limit), Logger: env.Logger, Metrics: env.Metrics,
-	}}
+	r := &backup.Request{FS: vfs.OS(), Options: c.tool.Options(env)}
 	var err error
-	if r.Dst, err = backupstore.Open(ctx, "dst", c.dst); err != nil {
+	if r.Dst, err = backuptool.Open("dst", c.dst); err != nil {
 		return err
 	}
 	if c.origin != "" {
-		if r.Origin, err = backupstore.Open(ctx, "origin", c.origin); err != nil {
+		if r.Origin, err = backuptool.Open("origin", c.origin); err != nil {
 			return err
 		}
 	}
 	if err := c.check(r); err != nil {
 		return err
 	}
-	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
-	server, err := httpserver.Start(httpserver.Options{
-		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
-		Handler: func(w http.ResponseWriter, r *http.Request) bool {
-			return httpserver.ServeIndex(w, r, env.Name, "backs up a snapshot", "/metrics", "/flags", "/debug/pprof/")
-		},
-	})
-	if err != nil {
+	if err := c.tool.Serve(env, "backs up a snapshot"); err != nil {
 		return err
 	}
-	env.OnStop("http server", server.Stop)
 	env.Task("backup", func(ctx context.Context) error { return c.run(ctx, env, r) })
 	return nil
 }

@@ -376,6 +376,16 @@ func TestDamage(t *testing.T) {
 		compareTrees(t, restored(t, s, disk), tree)
 	}
 
+	for _, name := range []string{"values", "MANIFEST"} { // known by what the part says of it, and by its bytes
+		faulty := faultfs.New(disk)
+		for file := range tree {
+			if path.Base(file) == name {
+				faulty.SetUnreadable("/node/"+file, 0, 10)
+			}
+		}
+		compareTrees(t, restored(t, s, faulty), tree)
+	}
+
 	for name, data := range tree {
 		if path.Base(name) != "values" {
 			continue

@@ -94,7 +94,7 @@ func (r *restoreRun) keep(ctx context.Context) (map[string]bool, error) {
 	kept := map[string]bool{}
 	there, err := storage.ListFiles(r.FS, r.DataPath)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		r.Logger.Warnf("nothing of what is there is kept, since not all of it can be read: %s", err)
 	}
 	identities := make(map[string]string, len(there))
 	for _, f := range there {
@@ -120,7 +120,7 @@ func (r *restoreRun) keep(ctx context.Context) (map[string]bool, error) {
 func (r *restoreRun) intact(ctx context.Context, f *File) (same bool, err error) {
 	file, err := r.FS.Open(r.place(f.Path))
 	if err != nil {
-		return false, err
+		return false, nil //nolint:nilerr // what cannot be read is loaded
 	}
 	defer closing(&err, f.Path, file)
 	crc, buf := uint32(0), make([]byte, maxRead)
@@ -128,7 +128,7 @@ func (r *restoreRun) intact(ctx context.Context, f *File) (same bool, err error)
 		n, err := file.Read(buf)
 		crc = codec.UpdateChecksum(crc, buf[:n])
 		if err != nil {
-			return errors.Is(err, io.EOF) && crc == f.CRC32C, ctx.Err() // what cannot be read is loaded
+			return errors.Is(err, io.EOF) && crc == f.CRC32C, ctx.Err()
 		}
 		if err := ctx.Err(); err != nil {
 			return false, err

@@ -2,16 +2,17 @@ package nodelist
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"vmcluster/lib/fileurl"
 )
 
 // Node is a storage node.
@@ -126,30 +127,11 @@ func (l *List) discover(ctx context.Context, s *source) ([]Node, error) {
 const maxFileBytes = 16 << 20
 
 func (l *List) readFile(ctx context.Context, s *source) ([]Node, error) {
-	var in io.ReadCloser
-	if strings.HasPrefix(s.rest, "http://") || strings.HasPrefix(s.rest, "https://") {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.rest, nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		in = resp.Body
-		if resp.StatusCode != http.StatusOK {
-			_ = in.Close() // the status says what is wrong
-			return nil, fmt.Errorf("the answer has status %s", resp.Status)
-		}
-	} else {
-		f, err := os.Open(s.rest)
-		if err != nil {
-			return nil, err
-		}
-		in = f
+	data, err := fileurl.Read(ctx, s.rest, maxFileBytes)
+	if err != nil {
+		return nil, err
 	}
-	defer in.Close()
-	return parseNodes(io.LimitReader(in, maxFileBytes), s.group, l.defaultPort)
+	return parseNodes(bytes.NewReader(data), s.group, l.defaultPort)
 }
 
 // parseNodes reads a node per line; what follows # is a comment. Nodes without a group get that of the source.

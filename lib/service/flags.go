@@ -1,18 +1,18 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"vmcluster/lib/fileurl"
 	"vmcluster/lib/flagvalue"
 )
 
@@ -166,6 +166,12 @@ func expand(s string, lookup lookupEnv) (string, error) {
 	return "", fmt.Errorf("cannot expand environment variables in %q: they refer to each other in a circle", s)
 }
 
+// How long a secret may take to come from a URL, and how many bytes it may have.
+const (
+	secretTimeout = 10 * time.Second
+	maxSecret     = 64 << 10
+)
+
 // readSecrets replaces values of secret flags which name a file or a URL by what is there.
 func readSecrets(fs *flag.FlagSet) error {
 	var failed error
@@ -179,9 +185,11 @@ func readSecrets(fs *flag.FlagSet) error {
 		if path, ok := strings.CutPrefix(value, "file://"); ok {
 			from = "file"
 			data, err = os.ReadFile(path)
-		} else if isURL(value) && !strings.HasPrefix(f.Name, "pushmetrics.") { // which are URLs themselves
+		} else if fileurl.IsURL(value) && !strings.HasPrefix(f.Name, "pushmetrics.") { // which are URLs themselves
 			from = "URL"
-			data, err = fetchSecret(value)
+			ctx, cancel := context.WithTimeout(context.Background(), secretTimeout)
+			data, err = fileurl.Read(ctx, value, maxSecret)
+			cancel()
 		}
 		switch {
 		case err != nil:
@@ -191,32 +199,6 @@ func readSecrets(fs *flag.FlagSet) error {
 		}
 	})
 	return failed
-}
-
-func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
-
-// fetchSecret returns what is at a URL. Errors do not show the URL, which may hold a password.
-func fetchSecret(address string) (data []byte, err error) {
-	const timeout, most = 10 * time.Second, 64 << 10
-	client := http.Client{Timeout: timeout}
-	defer client.CloseIdleConnections()
-	resp, err := client.Get(address)
-	if err != nil {
-		var inner *url.Error
-		if errors.As(err, &inner) {
-			err = inner.Err
-		}
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, resp.Body.Close()) }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer has status %s", resp.Status)
-	}
-	data, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
-	if err == nil && len(data) > most {
-		err = fmt.Errorf("it has more than %d bytes", most)
-	}
-	return data, err
 }
 
 // inert is the value of a flag that is accepted but does nothing.

@@ -2,20 +2,20 @@ package relabeling
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/fileurl"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/logger"
@@ -52,7 +52,6 @@ type Options struct {
 type Reloader struct {
 	o       Options
 	name    string // of the source, in messages
-	client  http.Client
 	reloads *metrics.Counter
 	failed  *metrics.Counter
 	usable  atomic.Bool
@@ -75,7 +74,7 @@ const (
 // New reads the rules and hands them on. SIGHUP does not end the process from then on, even when there are no rules to read.
 func New(o Options) (*Reloader, error) {
 	r := &Reloader{
-		o: o, client: http.Client{Timeout: fetchTimeout}, done: make(chan struct{}), hangups: make(chan os.Signal, 1),
+		o: o, done: make(chan struct{}), hangups: make(chan os.Signal, 1),
 		name:    fmt.Sprintf("-relabelConfig=%q", redacted(o.Config.Path)),
 		reloads: o.Metrics.Counter("vm_relabel_config_reloads_total"),
 		failed:  o.Metrics.Counter("vm_relabel_config_reloads_errors_total"),
@@ -108,14 +107,10 @@ func Start(env *service.Env, c *Config, use func(*relabel.Rules)) (*Reloader, er
 
 // redacted returns a path or URL without the password in it.
 func redacted(path string) string {
-	if u, err := url.Parse(path); err == nil && isURL(path) {
+	if u, err := url.Parse(path); err == nil && fileurl.IsURL(path) {
 		return u.Redacted()
 	}
 	return path
-}
-
-func isURL(path string) bool {
-	return strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://")
 }
 
 // Close ends looking for new rules.
@@ -123,7 +118,6 @@ func (r *Reloader) Close() error {
 	signal.Stop(r.hangups)
 	close(r.done)
 	r.running.Wait()
-	r.client.CloseIdleConnections()
 	return nil
 }
 
@@ -186,37 +180,14 @@ func (r *Reloader) read(first bool) error {
 
 // fetch returns the text of the rules with %{NAME} replaced by environment variables.
 func (r *Reloader) fetch() ([]byte, error) {
-	path := r.o.Config.Path
-	open := func() (io.ReadCloser, error) { return os.Open(path) }
-	if isURL(path) {
-		open = func() (io.ReadCloser, error) { return r.get(path) }
-	}
-	from, err := open()
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	text, err := fileurl.Read(ctx, r.o.Config.Path, maxSize)
 	if err != nil {
 		return nil, err
-	}
-	defer from.Close()
-	text, err := io.ReadAll(io.LimitReader(from, maxSize+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxSize {
-		return nil, fmt.Errorf("it has more than %d bytes", maxSize)
 	}
 	expanded, err := service.ExpandEnv(string(text))
 	return []byte(expanded), err
-}
-
-func (r *Reloader) get(address string) (io.ReadCloser, error) {
-	resp, err := r.client.Get(address)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		_ = resp.Body.Close() // nothing of it is wanted
-		return nil, fmt.Errorf("the server answered %s; want 200", resp.Status)
-	}
-	return resp.Body, nil
 }
 
 // Handle serves /-/reload, or returns false when the path is another.
