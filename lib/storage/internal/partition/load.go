@@ -198,9 +198,11 @@ func newEntry(name string, pt *part.Part) *entry {
 	}}}
 }
 
-// writeManifest makes the list of parts durable.
+// writeManifest makes the list of parts durable. p.mu must not be held.
 func (p *Partition) writeManifest(parts []*entry) error {
-	m := manifest{nextSeq: p.mu.nextSeq}
+	p.mu.RLock()
+	m := manifest{nextSeq: p.mu.nextSeq} // a flush may be numbering its part beside a merge
+	p.mu.RUnlock()
 	for _, e := range parts {
 		m.parts = append(m.parts, e.manifestPart)
 	}
