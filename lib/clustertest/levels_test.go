@@ -148,6 +148,10 @@ func (top *topology) sameCoverage(t *testing.T, g *gather.Gather, hiding bool) {
 // TestFragmentsThroughLevels compares what storage nodes aggregate below two levels with what is read, with series that two nodes of
 // one level have parts of, and such that two levels have, and in a second round nodes are missing.
 func TestFragmentsThroughLevels(t *testing.T) {
+	expressions := 30
+	if testing.Short() {
+		expressions = 5
+	}
 	for _, c := range []struct{ series, shared int }{{200, 0}, {300, 20}, {40, 40}} {
 		t.Run(fmt.Sprintf("%d of %d series shared", c.shared, c.series), func(t *testing.T) {
 			p := newPushDown(t, 5)
@@ -156,7 +160,7 @@ func TestFragmentsThroughLevels(t *testing.T) {
 			set := metrics.NewSet()
 			engine := newEngine(g, g, set)
 			compare := func() {
-				for range 30 {
+				for range expressions {
 					r := p.request(p.expression())
 					got, err1 := evaluate(engine, r)
 					r.NoPushDown = true

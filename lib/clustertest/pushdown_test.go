@@ -202,11 +202,15 @@ func describeResult(r *query.Result) string {
 // TestPushDownIsReading compares what storage nodes aggregate with what is aggregated from their samples, to the last
 // bit, with series that two nodes have parts of.
 func TestPushDownIsReading(t *testing.T) {
+	expressions := 60
+	if testing.Short() {
+		expressions = 15
+	}
 	for _, c := range []struct{ nodes, series, shared int }{{1, 60, 0}, {2, 200, 0}, {3, 200, 20}, {4, 40, 40}} {
 		t.Run(fmt.Sprintf("%d nodes, %d of %d series shared", c.nodes, c.shared, c.series), func(t *testing.T) {
 			p := newPushDown(t, c.nodes)
 			p.load(t, c.series, c.shared)
-			for range 60 {
+			for range expressions {
 				p.compare(t, p.expression())
 			}
 			if p.pushed() == 0 {
