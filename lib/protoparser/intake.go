@@ -28,6 +28,8 @@ type Request struct {
 	ValueBits bool
 	// Metadata stores what senders say of metrics, and keeps nothing of the list; nil when nobody wants it.
 	Metadata func([]model.Metadata) error
+	// SymbolTable says that a remote write body is the message of remote write 2.0.
+	SymbolTable bool
 	// DefaultTimestamp, in Unix milliseconds, is for samples which bring none.
 	DefaultTimestamp int64
 	// Sink stores a batch, returns when that is done, and keeps nothing of the batch.

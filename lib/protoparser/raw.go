@@ -60,18 +60,39 @@ const (
 // the series is not known, and StartNew decides what becomes of it.
 func (c *Collector) StartRaw(raw []byte, at, rows int) bool {
 	r := &c.raw
-	r.isNew, r.dropped = false, false
-	if rows == 0 || len(raw) == 0 || len(raw) > maxRawSize || at > maxRawStart || !c.makeRoom() || r.numbers == nil {
+	if !c.mayStart(raw, at, rows) {
 		return false
 	}
 	n := c.intake.numbers
-	number := r.next
 	r.id[0] = n.half(0, raw, &r.circumstances)
-	known := r.numbers.guess(number, r.id[0])
-	if known == nil {
-		r.id[1] = n.half(1, raw, &r.circumstances)
-		number, known = r.numbers.find(&r.id)
+	if known := r.numbers.guess(r.next, r.id[0]); known != nil {
+		return c.addKnown(r.next, known, raw, at)
 	}
+	r.id[1] = n.half(1, raw, &r.circumstances)
+	return c.startFound(raw, at)
+}
+
+// StartAs is StartRaw for a format whose raw labels mean something else in each request. The series is recognised by its identity, 128 bits
+// which are the same for the same labels in all requests, and made with secret seeds like a seriesID.
+func (c *Collector) StartAs(identity [2]uint64, raw []byte, at, rows int) bool {
+	if !c.mayStart(raw, at, rows) {
+		return false
+	}
+	c.raw.id = seriesID{identity[0] ^ c.raw.circumstances[0], identity[1] ^ c.raw.circumstances[1]}
+	return c.startFound(raw, at)
+}
+
+// mayStart reports whether a series that is known can be begun.
+func (c *Collector) mayStart(raw []byte, at, rows int) bool {
+	r := &c.raw
+	r.isNew, r.dropped = false, false
+	return rows > 0 && len(raw) > 0 && len(raw) <= maxRawSize && at <= maxRawStart && c.makeRoom() && r.numbers != nil
+}
+
+// startFound begins the series with the identifier r.id if it is known.
+func (c *Collector) startFound(raw []byte, at int) bool {
+	r := &c.raw
+	number, known := r.numbers.find(&r.id)
 	if known == nil {
 		r.misses++
 		r.isNew = !r.full
@@ -103,16 +124,17 @@ func (c *Collector) addKnown(number uint32, known *numbered, raw []byte, at int)
 // StartExpected is StartRaw for bytes which may or may not be labels: it begins the series if it is the one which senders that
 // repeat their order send next, and changes nothing otherwise.
 func (c *Collector) StartExpected(raw []byte, at int) bool {
-	r := &c.raw
-	r.dropped = false
-	if len(raw) == 0 || len(raw) > maxRawSize || at > maxRawStart || !c.makeRoom() || r.numbers == nil {
-		return false
-	}
-	known := r.numbers.guess(r.next, c.intake.numbers.half(0, raw, &r.circumstances))
-	if known == nil {
-		return false
-	}
-	return c.addKnown(r.next, known, raw, at)
+	return c.mayStart(raw, at, 1) && c.startExpected(c.intake.numbers.half(0, raw, &c.raw.circumstances), raw, at)
+}
+
+// StartExpectedAs is StartExpected for a series with the given first half of an identity, as StartAs has it.
+func (c *Collector) StartExpectedAs(half uint64, raw []byte, at int) bool {
+	return c.mayStart(raw, at, 1) && c.startExpected(half^c.raw.circumstances[0], raw, at)
+}
+
+func (c *Collector) startExpected(half uint64, raw []byte, at int) bool {
+	known := c.raw.numbers.guess(c.raw.next, half)
+	return known != nil && c.addKnown(c.raw.next, known, raw, at)
 }
 
 // StartNew begins the series which StartRaw has just not known. It does what StartSeries does, and the series is known

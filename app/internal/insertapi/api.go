@@ -160,10 +160,24 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	}
 	rt := &a.routes[t.format]
 	rt.requests.Inc()
+	if t.format == remoteWrite {
+		if t.symbolTable, err = isV2(r.Header); err != nil {
+			rt.errors.Inc()
+			a.warn.Warnf("cannot process write request to %q from %s: %s", r.URL.Path, r.RemoteAddr, err)
+			http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
+			return true
+		}
+	}
 	result, err := a.write(r, rt, &t)
 	rt.rows.Add(result.Rows)
 	if result.Rows > 0 {
 		rt.perInsert.Update(float64(result.Rows))
+	}
+	if t.symbolTable {
+		noteWritten(w.Header(), &result)
+		if err == nil {
+			err = partialWrite(&result)
+		}
 	}
 	if err != nil {
 		rt.errors.Inc()
@@ -197,8 +211,9 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	body := a.getReader(r.Body)
 	defer a.putReader(body)
 	req := protoparser.Request{
-		Body:     body,
-		Encoding: strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))),
+		Body:        body,
+		Encoding:    contentEncoding(r.Header),
+		SymbolTable: t.symbolTable,
 	}
 	var excess excess
 	req.Sink = func(b *model.Batch) error { return a.store(r.Context(), rt, &req, b, &excess) }
@@ -231,6 +246,10 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	defer a.limiter.release()
 	result, err := rt.parse(&req)
 	return excess.settle(result, err)
+}
+
+func contentEncoding(h http.Header) string {
+	return strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding")))
 }
 
 // store hands a batch on, without what limits of tenants keep out, and counts its rows by tenant.

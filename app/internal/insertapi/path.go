@@ -41,6 +41,8 @@ type target struct {
 	labels []model.Label // of a Pushgateway path
 	// pushgateway says that success is answered 200 as the Pushgateway does.
 	pushgateway bool
+	// symbolTable says that the body is a message of remote write 2.0.
+	symbolTable bool
 }
 
 // parsePath returns the target of a path. Doubled and trailing slashes are

@@ -1,4 +1,4 @@
-// Package remotewrite turns Prometheus remote write 1.0 bodies into row batches.
+// Package remotewrite turns the bodies of Prometheus remote write 1.0 and 2.0 into row batches.
 //
 // It knows the message and its compression, not HTTP.
 //
@@ -6,5 +6,6 @@
 //
 //  1. A body which cannot be decoded is an error of kind BadRequest. Only what was in
 //     full batches before the fault may have been stored.
-//  2. A request in the message of remote write 2.0 is an error, never an empty success.
+//  2. A request in the message of the other version is an error, never an empty success.
+//  3. In 2.0, a series which refers to symbols that are not there is left out and counted; the rest of its request is stored.
 package remotewrite

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"hash/maphash"
 	"sync"
 
 	"vmcluster/lib/errkind"
@@ -18,12 +19,14 @@ type Parser struct {
 	intake   *protoparser.Intake
 	counters *protoparser.Counters
 	decoders sync.Pool // *prompb.Decoder[model.Label]
+	tables   sync.Pool // *table
 	format   *format
+	seeds    [2]maphash.Seed // of symbols
 }
 
 // New returns a parser which counts in the intake's metrics.
 func New(in *protoparser.Intake) *Parser {
-	return &Parser{intake: in, counters: in.NewCounters(Format), format: &format{}}
+	return &Parser{intake: in, counters: in.NewCounters(Format), format: &format{}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 }
 
 // Parse stores all samples of the request. Errors are of kind BadRequest or TooLarge,
@@ -36,6 +39,9 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(buf)
+	if req.SymbolTable {
+		return p.parseTable(buf.B, req)
+	}
 	d, ok := p.decoders.Get().(*prompb.Decoder[model.Label])
 	if !ok {
 		d = &prompb.Decoder[model.Label]{}
@@ -85,8 +91,8 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *proto
 	p.counters.Metadata.Add(skipped.Metadata)
 	err := d.Err()
 	if err == nil && series == 0 && skipped.V2 > 0 {
-		err = errkind.New(errkind.BadRequest, "cannot decode remote write request: it is a message of remote write 2.0, which is not supported; "+
-			"set protobuf_message: prometheus.WriteRequest at the sender")
+		err = errkind.New(errkind.BadRequest, "cannot decode remote write request: it is a message of remote write 2.0; "+
+			"the sender must say so by Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request")
 	}
 	if err != nil {
 		p.counters.UnmarshalErrors.Inc()
@@ -97,14 +103,20 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *proto
 	if skipped.Metadata > 0 && req.Metadata != nil { // samples come first
 		p.describe(d, req)
 	}
-	if skipped.Histograms > 0 {
-		p.intake.Ignore(protoparser.NativeHistogram, skipped.Histograms)
-		result.Dropped += skipped.Histograms
-		if result.Reason == "" {
-			result.Reason = "native histograms are not supported"
-		}
-	}
+	p.noteHistograms(&result, skipped.Histograms)
 	return result, err
+}
+
+// noteHistograms counts native histograms, which are left out.
+func (p *Parser) noteHistograms(result *protoparser.Result, n int) {
+	if n == 0 {
+		return
+	}
+	p.intake.Ignore(protoparser.NativeHistogram, n)
+	result.Dropped += n
+	if result.Reason == "" {
+		result.Reason = "native histograms are not supported"
+	}
 }
 
 // describe hands on what the request says of metrics.

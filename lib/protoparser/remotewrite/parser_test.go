@@ -96,7 +96,7 @@ func TestBadBodies(t *testing.T) {
 		"garbage":          {[]byte("not snappy at all"), "snappy"},
 		"truncated":        {snappy.Encode(nil, good[:len(good)-3]), "at offset"},
 		"not protobuf":     {snappy.Encode(nil, []byte("\x0c\xff\xff\xff\xff")), "at offset"},
-		"remote write 2.0": {snappy.Encode(nil, v2), "remote write 2.0"},
+		"remote write 2.0": {snappy.Encode(nil, v2), "proto=io.prometheus.write.v2.Request"},
 	} {
 		rows, result, err := parse(p, c.body, "snappy")
 		if errkind.Of(err) != errkind.BadRequest || !strings.Contains(err.Error(), c.want) || len(rows) > 0 || result.Rows > 0 {

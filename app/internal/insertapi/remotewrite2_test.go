@@ -1,0 +1,73 @@
+package insertapi
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/golang/snappy"
+	oracle "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"vmcluster/lib/errkind"
+)
+
+const contentTypeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+
+// writeV2 sends the series by remote write 2.0; a series without a name is bad.
+func (s *server) writeV2(t *testing.T, contentType, encoding string, series ...oracle.TimeSeries) *httptest.ResponseRecorder {
+	t.Helper()
+	body, err := (&oracle.Request{Symbols: []string{"", "__name__", "m", "a", "b"}, Timeseries: series}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.do("POST", "/insert/1/prometheus/api/v1/write", bytes.NewReader(snappy.Encode(nil, body)), "Content-Type", contentType, "Content-Encoding", encoding)
+}
+
+func TestRemoteWrite2(t *testing.T) {
+	samples := []oracle.Sample{{Timestamp: 1000, Value: 1}, {Timestamp: 2000, Value: 2}}
+	good := oracle.TimeSeries{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: samples}
+	nameless := oracle.TimeSeries{LabelsRefs: []uint32{3, 4}, Samples: samples}
+	histogram := oracle.TimeSeries{LabelsRefs: []uint32{1, 2}, Histograms: []oracle.Histogram{{Sum: 1}}}
+	stored := []string{`tenant 1:0 m{a="b"}@1000=1`, `tenant 1:0 m{a="b"}@2000=2`}
+	for name, c := range map[string]struct {
+		contentType, encoding string
+		series                []oracle.TimeSeries
+		err                   error // of the storage
+		status                int
+		written               string
+		text                  string
+		rows                  []string
+	}{
+		"all":                {contentTypeV2, "snappy", []oracle.TimeSeries{good}, nil, 204, "2", "", stored},
+		"nothing":            {contentTypeV2, "snappy", nil, nil, 204, "0", "", nil},
+		"partial":            {contentTypeV2, "snappy", []oracle.TimeSeries{good, nameless}, nil, 400, "2", "cannot store 2 of 4 samples: the metric name is empty", stored},
+		"native histogram":   {contentTypeV2, "snappy", []oracle.TimeSeries{good, histogram}, nil, 400, "2", "cannot store 1 of 3 samples: native histograms are not supported", stored},
+		"storage is away":    {contentTypeV2, "snappy", []oracle.TimeSeries{good}, errkind.New(errkind.Unavailable, "no node"), 503, "0", "no node", nil},
+		"spaces and case":    {"Application/X-Protobuf; proto=\"io.prometheus.write.v2.Request\"", "Snappy", []oracle.TimeSeries{good}, nil, 204, "2", "", stored},
+		"unknown message":    {"application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy", []oracle.TimeSeries{good}, nil, 415, "", "io.prometheus.write.v2.Request", nil},
+		"unknown encoding":   {contentTypeV2, "br", []oracle.TimeSeries{good}, nil, 415, "", `"br"`, nil},
+		"not said to be 2.0": {"application/x-protobuf", "snappy", []oracle.TimeSeries{good}, nil, 400, "", "proto=io.prometheus.write.v2.Request", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, Cluster)
+			s.err = c.err
+			w := s.writeV2(t, c.contentType, c.encoding, c.series...)
+			if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
+				t.Errorf("status %d, %q; want %d, %q", w.Code, w.Body, c.status, c.text)
+			}
+			for _, what := range []string{"Samples", "Histograms", "Exemplars"} {
+				want := c.written
+				if what != "Samples" && want != "" {
+					want = "0"
+				}
+				if got := w.Header().Get("X-Prometheus-Remote-Write-" + what + "-Written"); got != want {
+					t.Errorf("%s written: %q; want %q", what, got, want)
+				}
+			}
+			if rows := s.take(); strings.Join(rows, " ") != strings.Join(c.rows, " ") {
+				t.Errorf("rows %v; want %v", rows, c.rows)
+			}
+		})
+	}
+}
