@@ -21,10 +21,10 @@ import (
 	"time"
 )
 
-// operatorGuide returns the text of docs/cluster-guide.md.
+// operatorGuide returns the text of docs/cluster-operations.md.
 func operatorGuide(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/cluster-guide.md")
+	text, err := os.ReadFile("../../docs/cluster-operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}

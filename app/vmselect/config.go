@@ -114,7 +114,7 @@ func (c *component) serveHigherLevel(env *service.Env, nodes *gather.Gather) err
 	}
 	c.native.DenyQueryTracing = c.reads.DenyQueryTracing()
 	server := selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: nodes, Catalog: nodes, Reducer: nodes, Metadata: nodes, Versioner: nodes, Addr: c.nativeAddr, Name: env.Name,
+		Searcher: nodes, Catalog: nodes, Reducer: nodes, Metadata: nodes, Versioner: nodes, Addr: c.nativeAddr, Name: env.Name, Level: true,
 		Config: c.native, Logger: env.Logger, Metrics: env.Metrics,
 	})
 	return rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: nativeStopTimeout})

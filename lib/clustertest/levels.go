@@ -41,7 +41,7 @@ func (c *Cluster) NewLevel(name string, g *gather.Gather, in storageapi.Ingester
 func (l *Level) Start() {
 	l.c.t.Helper()
 	g := l.Gather
-	l.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: g, Catalog: g, Reducer: g, Versioner: g, Metadata: g, Name: "vmselect"})
+	l.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: g, Catalog: g, Reducer: g, Versioner: g, Metadata: g, Name: "vmselect", Level: true})
 	l.inserts = insertrpc.NewServer(insertrpc.ServerOptions{Ingester: l.Ingests})
 	l.serve(":8401", l.selects.Serve)
 	l.serve(":8400", l.inserts.Serve)

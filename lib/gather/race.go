@@ -21,7 +21,8 @@ type race struct {
 	streams  sync.WaitGroup
 	last     []byte // key of the series before
 	pending  int    // runners whose next series is not known
-	skipped  []bool // nodes without which the merge has gone on at some time
+	skipped  map[string]struct{} // the sets of nodes without which the merge has gone on at some time: a byte for each node, 1 if it was late or had failed
+	late     []byte              // scratch: such a set
 }
 
 // runner is the stream of one node. Its goroutine fills laps, the merge empties them.
@@ -30,6 +31,7 @@ type runner struct {
 	laps    []*lap // have arrived; the first is being read
 	pos     int    // in the first lap
 	pending bool   // the merge has read all that has arrived, and the stream has not ended
+	open    bool   // it cannot tell before its end whether its answer is whole
 	free    chan *lap
 }
 
@@ -39,6 +41,7 @@ type lap struct {
 	series []storageapi.Series
 	blocks []tsblock.Block
 	buf    []byte
+	open   bool // see runner
 	last   bool // the stream ends after this
 	end    answer
 }
@@ -52,7 +55,7 @@ const (
 // startRace begins a search at all nodes.
 func startRace(ctx context.Context, set *nodeSet, c *copies, q *model.SearchQuery) *race {
 	n := len(set.nodes)
-	r := &race{copies: c, arrivals: make(chan *lap, n*lapsPerRunner), pending: n, skipped: make([]bool, n)}
+	r := &race{copies: c, arrivals: make(chan *lap, n*lapsPerRunner), pending: n, skipped: map[string]struct{}{}, late: make([]byte, n)}
 	for i := range set.nodes {
 		rn := &runner{source: source{index: i}, pending: true, free: make(chan *lap, lapsPerRunner)}
 		for range lapsPerRunner {
@@ -83,6 +86,8 @@ func (rn *runner) run(ctx context.Context, n *Node, q *model.SearchQuery, arriva
 			l.last, l.end = true, answer{node: n.Name, err: err}
 		} else if !l.fill(it, most) {
 			l.last, l.end = true, rn.end(n.Name)
+		} else {
+			l.open = it.Coverage().Open
 		}
 		last := l.last
 		arrivals <- l
@@ -145,6 +150,7 @@ func (r *race) next(m *merger) bool {
 		}
 		rn := l.runner
 		rn.laps = append(rn.laps, l)
+		rn.open = l.open || l.last && l.end.lacks()
 		if !rn.pending {
 			continue
 		}
@@ -165,7 +171,7 @@ func (r *race) arrival(m *merger) (*lap, error) {
 		return l, nil
 	default:
 	}
-	if r.pending == 0 || !r.copies.hides(func(node int) bool { return r.runners[node].pending || m.answers[node].lacks() }) {
+	if r.pending == 0 || !r.copies.hides(func(node int) bool { return r.runners[node].unsure() || m.answers[node].lacks() }) {
 		return nil, nil
 	}
 	select {
@@ -176,6 +182,9 @@ func (r *race) arrival(m *merger) (*lap, error) {
 		return nil, errkind.New(errkind.Of(err), "cannot finish query: %w", err)
 	}
 }
+
+// unsure reports whether what has come of the stream may lack data, as far as is known.
+func (rn *runner) unsure() bool { return rn.pending || rn.open }
 
 // advance moves a runner to its next series, past those which the merge has gone on without; false when its failure ends the iteration.
 func (r *race) advance(m *merger, rn *runner) bool {
@@ -205,22 +214,39 @@ func (r *race) advance(m *merger, rn *runner) bool {
 func (r *race) skip(m *merger) {
 	if r.pending > 0 {
 		for i, rn := range r.runners {
-			r.skipped[i] = r.skipped[i] || rn.pending
+			r.late[i] = 0
+			if rn.pending || m.answers[i].err != nil {
+				r.late[i] = 1
+			}
+		}
+		if _, known := r.skipped[string(r.late)]; !known {
+			r.skipped[string(r.late)] = struct{}{}
 		}
 	}
 	if len(m.heap) > 0 {
 		return
 	}
-	// A node which knows that its own answer lacks data does not say which, so it may be what the answer had to do without when another was late.
-	lacking := false
-	for i := range m.answers {
-		lacking = lacking || m.answers[i].err == nil && m.answers[i].coverage.Partial
-	}
 	for i, rn := range r.runners {
-		a := &m.answers[i]
 		if rn.pending {
+			a := &m.answers[i]
 			a.node, a.err = m.set.nodes[i].Name, errSkipped
 		}
-		a.coverage.Partial = a.coverage.Partial || lacking && r.skipped[i]
+	}
+	r.admit(m)
+}
+
+// admit makes the answer partial if nodes which say at their end that their own answers lack data, without saying which, and those that were late or had
+// failed at some time would hide a sample together. That happens with damaged storage nodes: others are not relied on before their end.
+func (r *race) admit(m *merger) {
+	lacking := func(node int) bool { return m.answers[node].err == nil && m.answers[node].coverage.Partial }
+	for late := range r.skipped {
+		if !r.copies.hides(func(node int) bool { return late[node] == 1 || lacking(node) }) {
+			continue
+		}
+		for i := range late {
+			a := &m.answers[i]
+			a.coverage.Partial = a.coverage.Partial || late[i] == 1
+		}
+		return
 	}
 }

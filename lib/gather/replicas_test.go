@@ -239,8 +239,7 @@ func TestSkipSlowEnds(t *testing.T) {
 func TestSkipSlowKeepsWhatIsPartialBelow(t *testing.T) {
 	rng := newRand(t)
 	synctest.Test(t, func(t *testing.T) {
-		const series = 50
-		nodes := replicate(rng, 2, 2, series)
+		nodes := replicate(rng, 2, 2, 500)
 		nodes[1].block, nodes[1].blockAt = make(chan struct{}), 20
 		list := named(nodes...)
 		list[0].Searcher = partialSearcher{nodes[0]}
@@ -252,11 +251,7 @@ func TestSkipSlowKeepsWhatIsPartialBelow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range series {
-			it.Next()
-		}
-		synctest.Wait() // the partial node has told its end
-		close(nodes[1].block)
+		time.AfterFunc(time.Second, func() { close(nodes[1].block) }) // it is waited for when the partial node has told its end
 		for it.Next() {
 		}
 		if cov := it.Coverage(); it.Err() != nil || !cov.Partial {
@@ -395,6 +390,92 @@ func BenchmarkRace(b *testing.B) {
 					b.Fatal(n, err)
 				}
 			}
+		})
+	}
+}
+
+// levelNode is a node which has nodes of its own: at its end it says whether its answer lacks data.
+type levelNode struct {
+	*fakeNode
+	lacks bool
+}
+
+func (n levelNode) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
+	it, err := n.fakeNode.Search(ctx, q)
+	return &levelIterator{SeriesIterator: it, lacks: n.lacks}, err
+}
+
+type levelIterator struct {
+	storageapi.SeriesIterator
+	lacks, ended bool
+}
+
+func (it *levelIterator) Next() bool {
+	it.ended = !it.SeriesIterator.Next()
+	return !it.ended
+}
+
+func (it *levelIterator) Coverage() storageapi.Coverage {
+	return storageapi.Coverage{Open: !it.ended, Partial: it.ended && it.lacks}
+}
+
+// TestSlowLevels has storage nodes and levels, of which some fail, some lack data, and some are slow. An answer is partial exactly when one that waits
+// for all is, and it has everything when it is not.
+func TestSlowLevels(t *testing.T) {
+	rng := newRand(t)
+	skipped, needed := 0, 0
+	for round := 0; round < 300 || round < 3000 && (skipped == 0 || needed == 0); round++ {
+		synctest.Test(t, func(t *testing.T) {
+			factor, series := 1+rng.IntN(3), 1+rng.IntN(400)
+			nodes := replicate(rng, factor+rng.IntN(3), factor, series)
+			list, bad := named(nodes...), 0
+			for i, n := range nodes {
+				level, lacks := rng.IntN(2) == 0, rng.IntN(4) == 0
+				switch {
+				case rng.IntN(6) == 0:
+					n.streamErr, n.failAfter = errkind.New(errkind.Unavailable, "gone"), rng.IntN(1+len(n.series))
+					bad++
+				case level && lacks:
+					n.series = slices.DeleteFunc(slices.Clone(n.series), func(storageapi.Series) bool { return rng.IntN(3) == 0 })
+					bad++
+				}
+				if level {
+					list[i].Searcher = levelNode{n, lacks}
+				}
+				if rng.IntN(2) == 0 {
+					n.block, n.blockAt = make(chan struct{}), rng.IntN(1+len(n.series))
+					time.AfterFunc(time.Duration(rng.IntN(1000))*time.Millisecond, func() { close(n.block) })
+				}
+			}
+			g, err := New(Options{Nodes: list, Config: skipping(factor), Logger: logger.Discard(), Metrics: metrics.NewSet()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			it, err := g.Search(t.Context(), &model.SearchQuery{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := 0
+			for it.Next() {
+				found++
+				time.Sleep(time.Duration(rng.IntN(5)) * time.Millisecond)
+			}
+			cov := it.Coverage()
+			switch {
+			case it.Err() != nil:
+				if bad < len(nodes) {
+					t.Fatalf("%v, although %d of %d nodes are well", it.Err(), len(nodes)-bad, len(nodes))
+				}
+			case cov.Partial != (bad >= factor) || cov.Open:
+				t.Fatalf("%d copies, %d of %d nodes fail or lack data: %+v", factor, bad, len(nodes), cov)
+			case !cov.Partial && found != series:
+				t.Fatalf("%d of %d series, %+v", found, series, cov)
+			}
+			skipped += int(g.skipped.Get())
+			if bad > 0 && !cov.Partial {
+				needed++
+			}
+			closeAll(t, it, nodes)
 		})
 	}
 }

@@ -170,7 +170,9 @@ func (m *merger) Coverage() storageapi.Coverage {
 	if m.done {
 		return m.cov
 	}
-	return m.coverageSoFar()
+	cov := m.coverageSoFar()
+	cov.Open = true
+	return cov
 }
 
 // coverageSoFar judges the failures up to now.

@@ -87,3 +87,30 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkSmallWrite is what a write of a few rows costs besides what nodes do: 3 nodes which answer at once.
+func BenchmarkSmallWrite(b *testing.B) {
+	for copies := 1; copies <= 2; copies++ {
+		b.Run(fmt.Sprintf("%d copies", copies), func(b *testing.B) {
+			var nodes []Node
+			for i := range 3 {
+				nodes = append(nodes, Node{Name: fmt.Sprint("node", i), Ingester: nullIngester{}})
+			}
+			r, err := New(Options{Config: Config{ReplicationFactor: copies}, Nodes: nodes, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var batch model.Batch
+			batch.AddKey(keys{}.AppendKey(nil, 1, 0), 1)
+			batch.AddSample(1, 2)
+			b.ReportAllocs()
+			began := cpuTime(b)
+			for b.Loop() {
+				if err := r.Ingest(b.Context(), &batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}

@@ -38,14 +38,14 @@ type call struct {
 	why      []error
 	done     chan *piece
 	flying   []*piece
-	tick     *time.Ticker // when to look whether a node is slow or hangs; nil when that makes no difference
-	lists    *lists       // of the first spreading
+	lists    *lists // of the first spreading
 	reserved int64
 	err      error
 }
 
 // piece is a part of a batch on its way to one node.
 type piece struct {
+	set    *nodeSet
 	node   int
 	list   []uint32     // its series in the batch of the call; nil means all
 	batch  *model.Batch // those; the call's own when list is nil
@@ -54,6 +54,7 @@ type piece struct {
 	bytes  int64
 	ctx    context.Context
 	cancel context.CancelFunc
+	slot   int  // in the list of the watch; guarded by the router's mutex, as are the next two until the watch forgets the piece
 	slow   bool // it was taken back, since the node is slow
 	hangs  bool // it was taken back, since the node hangs
 	err    error
@@ -105,9 +106,6 @@ func (c *call) end() {
 		c.r.mu.Unlock()
 	}
 	c.r.release(c.set)
-	if c.tick != nil {
-		c.tick.Stop()
-	}
 	if c.lists != nil {
 		c.r.lists.Put(c.lists)
 	}
@@ -118,17 +116,10 @@ func (c *call) end() {
 
 // start sends the batch.
 func (c *call) start() {
-	if c.r.watches(c.set) || c.r.watchesHanging(c.set) {
-		c.tick = time.NewTicker(slowLag / 8)
-	}
 	if node := c.plan.soleTarget(); node >= 0 {
 		// The common case of a single node, and of small batches: no copy.
 		p := &piece{node: node, batch: c.batch}
 		c.take([]*piece{p})
-		if c.tick != nil {
-			go c.send(p)
-			return
-		}
 		c.send(p) // and no goroutine
 		return
 	}
@@ -199,6 +190,8 @@ func (c *call) take(pieces []*piece) {
 			p.ctx, p.cancel = context.WithTimeout(c.ctx, c.patience)
 		}
 		c.set.states[p.node].load.enter(now, p.bytes)
+		p.set = c.set
+		c.r.watchLocked(p)
 	}
 	c.flying = append(c.flying, pieces...)
 }
@@ -227,42 +220,11 @@ func (c *call) ingest(p *piece) error {
 	return err
 }
 
-// next waits for an answer, or until it is time to look for slow and hanging nodes.
-func (c *call) next() {
-	if c.tick == nil {
-		c.settle(<-c.done)
-		return
-	}
-	select {
-	case p := <-c.done:
-		c.settle(p)
-	case now := <-c.tick.C:
-		c.takeBack(now)
-	}
-}
-
-// takeBack ends the attempts at nodes that are slow or hang.
-func (c *call) takeBack(now time.Time) {
-	rule := hangRule{copies: c.r.config.ReplicationFactor, after: c.r.config.HangTimeout}
-	watches, watchesHanging := c.r.watches(c.set), c.r.watchesHanging(c.set)
-	c.r.mu.Lock()
-	defer c.r.mu.Unlock()
-	for _, p := range c.flying {
-		if p.slow || p.hangs {
-			continue
-		}
-		p.slow = watches && slow(c.set.states, p.node, c.set.window, now)
-		p.hangs = !p.slow && watchesHanging && rule.hangs(c.set.states, p.node, p.since, now)
-		if p.slow || p.hangs {
-			p.cancel()
-		}
-	}
-}
-
 // settle takes the answer to one piece: it notes the node's health and sends the rows
 // of a failed node elsewhere.
 func (c *call) settle(p *piece) {
 	c.flying = slices.DeleteFunc(c.flying, func(other *piece) bool { return other == p })
+	c.r.forget(p)
 	kind := errkind.Of(p.err)
 	if kind == errkind.Timeout && p.slow {
 		kind = errkind.Overloaded

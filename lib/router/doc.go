@@ -4,7 +4,7 @@
 //
 // It knows contracts only: a node may be an RPC client, a local storage or another router.
 //
-// The decisions (plan.go, health.go, load.go) are values in, values out; router.go has the nodes and call.go does the I/O.
+// The decisions (plan.go, health.go, load.go) are values in, values out; router.go has the nodes, call.go does the I/O, and watch.go has the one timer.
 // Sub-batches come from a pool, belong to the Ingest call that took them, and
 // go back when the node's Ingester has returned.
 //

@@ -55,6 +55,7 @@ type Router struct {
 		states map[string]*nodeState // of all nodes there ever were
 		former int                   // calls under way which use a former set
 		unused []chan struct{}       // to close when there are none
+		watch  watch
 	}
 }
 
@@ -243,7 +244,7 @@ func (r *Router) Ingest(ctx context.Context, batch *model.Batch) error {
 	defer c.end()
 	c.start()
 	for len(c.flying) > 0 {
-		c.next()
+		c.settle(<-c.done)
 	}
 	if c.err == nil {
 		r.count(c.plan)

@@ -61,7 +61,7 @@ func NewClient(o ClientOptions) *Client {
 		Addr: o.Addr,
 		Role: transport.RoleSelect,
 
-		Capabilities: transport.CapabilityTrace | transport.CapabilityResults,
+		Capabilities: transport.CapabilityTrace | transport.CapabilityResults | transport.CapabilityLevel,
 
 		Dial:   o.Dial,
 		Config: o.Config,
@@ -137,7 +137,9 @@ func (c *Client) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 		endTrace(step, 0, err)
 		return nil, err
 	}
-	return &iterator{client: c, ctx: ctx, stream: s, in: seriesReader{first: true}, step: step}, nil
+	it := &iterator{client: c, ctx: ctx, stream: s, in: seriesReader{first: true}, step: step}
+	it.coverage.Open = s.Capabilities()&transport.CapabilityLevel != 0 // until the last frame
+	return it, nil
 }
 
 // call sends a request and hands each frame but the last to f.
@@ -298,7 +300,7 @@ func (it *iterator) At() *storageapi.Series { return &it.in.series }
 // Err returns the error that ended the iteration.
 func (it *iterator) Err() error { return it.err }
 
-// Coverage returns the coverage of the node's answer.
+// Coverage returns the coverage of the node's answer, which is open until its end when the node has nodes of its own.
 func (it *iterator) Coverage() storageapi.Coverage { return it.coverage }
 
 // Close ends the search, at the node too.

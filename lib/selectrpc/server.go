@@ -70,6 +70,7 @@ type ServerOptions struct {
 
 	Versioner storageapi.Versioner // nil: its requests are Unsupported
 
+	Level   bool   // the answers come from several nodes, so that they may turn out to be partial: clients are told
 	Addr    string // label of metrics: the listen address as given
 	Name    string // of this node, in traces; vmstorage when empty
 	Config  ServerConfig
@@ -114,6 +115,9 @@ func NewServer(o ServerOptions) *Server {
 	capabilities := transport.CapabilityTrace | transport.CapabilityResults
 	if o.Config.DenyQueryTracing {
 		capabilities &^= transport.CapabilityTrace
+	}
+	if o.Level {
+		capabilities |= transport.CapabilityLevel
 	}
 	s.transport = transport.NewServer(transport.ServerOptions{
 		Role:         transport.RoleSelect,

@@ -80,10 +80,10 @@ func (s *Storage) countTenants() (active, bytes map[model.TenantID]float64, took
 	partitions := s.acquire(allTime())
 	defer func() { s.noteErr("close", release(partitions)) }()
 	for _, p := range partitions {
+		usage, err := p.Usage(s.ctx, since)
 		if s.ctx.Err() != nil {
-			break
+			break // nobody will ask
 		}
-		usage, err := p.Usage(since)
 		if err != nil {
 			s.damageWarn.Warnf("the metrics of tenants are without partition %s: %s", p.Month(), err)
 			continue

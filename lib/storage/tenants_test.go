@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -268,6 +269,48 @@ func TestActiveSeriesAcrossMonths(t *testing.T) {
 	if a.gauge(t, "vm_tenant_used_tenant_bytes", 1) < 0 {
 		t.Error("less than nothing")
 	}
+}
+
+// endingContext is done when it has been asked so many times.
+type endingContext struct {
+	context.Context
+	left int
+}
+
+func (c *endingContext) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCountingEnds gives counts up at every place where they can be, within parts too. The next count says what there is all the same.
+func TestCountingEnds(t *testing.T) {
+	a := newAccounts(t, 1)
+	all := make([]int, 4000)
+	for i := range all {
+		all[i] = i
+	}
+	a.send(t, 1, a.o.Now().UnixMilli(), all...)
+	a.send(t, 2, a.o.Now().UnixMilli(), all...)
+	if err := a.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	partitions := a.acquire(allTime())
+	defer func() { a.noteErr("close", release(partitions)) }()
+	since, given := partition.ActiveSince(a.o.Now().UnixMilli()-activeMs), 0
+	for ; ; given++ {
+		if _, err := partitions[0].Usage(&endingContext{Context: context.Background(), left: given}, since); err == nil {
+			break
+		} else if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if given < 2*len(all)/1024 { // that many times for either question a part is asked, less what is remembered
+		t.Errorf("a count asks %d times whether it may go on", given)
+	}
+	a.check(t)
+	a.checkBytes(t)
 }
 
 // BenchmarkCountTenants counts what tenants have: in the head, for the first time after a flush, and again.

@@ -84,6 +84,9 @@ type Coverage struct {
 	Partial bool
 	// Failed names the nodes that did not answer.
 	Failed []NodeFailure
+	// Open is set by iterators of several nodes' series which have not ended: whether the answer so far is whole will be known at
+	// the end only.
+	Open bool
 }
 
 // NodeFailure is a node which did not answer, and why.

@@ -288,6 +288,9 @@ type ClientStream struct {
 	}
 }
 
+// Capabilities returns what both sides of the stream's connection can do.
+func (s *ClientStream) Capabilities() uint64 { return s.conn.capabilities }
+
 // push takes a part of the answer from the reading goroutine, which tells the reader of the stream.
 func (s *ClientStream) push(buf *bytesutil.Buffer, last bool) (kept bool, err error) {
 	s.mu.Lock()

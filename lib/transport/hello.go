@@ -42,6 +42,8 @@ const (
 	CapabilityTrace uint64 = 1 << 4 // of role select: requests may ask for a trace
 	// CapabilityResults, of role select: requests may ask for the results of several stores.
 	CapabilityResults uint64 = 1 << 5
+	// CapabilityLevel, of role select: the server answers out of nodes of its own, of which some may be missing.
+	CapabilityLevel uint64 = 1 << 6
 )
 
 const (

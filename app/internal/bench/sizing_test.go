@@ -41,7 +41,7 @@ func readCosts(t *testing.T, page string) costs {
 	}
 }
 
-// sizingRow computes a row of the examples of docs/cluster-guide.md by the formulas above them.
+// sizingRow computes a row of the examples of docs/cluster-operations.md by the formulas above them.
 func (c *costs) sizingRow(series, interval, copies float64) []string {
 	const (
 		mb, gb   = 1 << 20, 1e9
@@ -86,7 +86,7 @@ func TestSizingExamples(t *testing.T) {
 			}
 		}
 	}
-	path := filepath.Join(docs, "cluster-guide.md")
+	path := filepath.Join(docs, "cluster-operations.md")
 	guide, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,8 @@ func (s *Sizes) Of(id uint32) (float64, error) {
 }
 
 // Newest calls yield with each series that has a block which ends at or after a time, and the end of the latest, in the order of ids.
-func (p *Part) Newest(since int64, yield func(id uint32, timestamp int64)) error {
+// It ends with the first error of yield.
+func (p *Part) Newest(since int64, yield func(id uint32, timestamp int64) error) error {
 	x := &p.index
 	for i := range x.byID.Len() {
 		rank := x.rankAt(i)
@@ -73,8 +74,11 @@ func (p *Part) Newest(since int64, yield func(id uint32, timestamp int64)) error
 			}
 			newest = max(newest, int64(x.columnMin.At(column))+int64(x.columnSpan.At(column)))
 		}
-		if newest >= since {
-			yield(uint32(x.ids.At(rank)), newest)
+		if newest < since {
+			continue
+		}
+		if err := yield(uint32(x.ids.At(rank)), newest); err != nil {
+			return err
 		}
 	}
 	return nil

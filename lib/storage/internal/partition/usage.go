@@ -1,6 +1,8 @@
 package partition
 
 import (
+	"cmp"
+	"context"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -41,8 +43,9 @@ type tenantShares struct {
 
 // Usage returns what the tenants have, with the series active since a time that ActiveSince has rounded, and which never goes back. Nobody may change the map.
 //
-// Work is proportional to the series in the heads, and in parts that are new since the last call; otherwise to the number of tenants.
-func (p *Partition) Usage(since int64) (_ map[model.TenantID]Usage, err error) {
+// Work is proportional to the series in the heads, and in parts that are new since the last call; otherwise to the number of tenants. It ends early with
+// the context's error; the parts which have been looked through by then need not be again.
+func (p *Partition) Usage(ctx context.Context, since int64) (_ map[model.TenantID]Usage, err error) {
 	defer vfs.CatchFault(debug.SetPanicOnFault(true), &err)
 	u := &p.usage
 	u.Lock()
@@ -57,7 +60,7 @@ func (p *Partition) Usage(since int64) (_ map[model.TenantID]Usage, err error) {
 		}
 	}()
 	bytes := p.index.SizeBytes()
-	active, err := u.active(heads, parts, since)
+	active, err := u.active(ctx, heads, parts, since)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +75,7 @@ func (p *Partition) Usage(since int64) (_ map[model.TenantID]Usage, err error) {
 		return nil, err
 	}
 	for _, e := range parts {
-		if err := p.shareOut(e, tenants); err != nil {
+		if err := p.shareOut(ctx, e, tenants); err != nil {
 			return nil, err
 		}
 		for t, n := range e.shares.bytes {
@@ -104,7 +107,7 @@ func (p *Partition) acquireAll() (heads []*head.Head, parts []*entry) {
 }
 
 // active returns the series with a sample at or after since.
-func (u *usage) active(heads []*head.Head, parts []*entry, since int64) (*roaring.Bitmap, error) {
+func (u *usage) active(ctx context.Context, heads []*head.Head, parts []*entry, since int64) (*roaring.Bitmap, error) {
 	active := roaring.New()
 	for _, h := range heads {
 		if h.TimeRange().Max >= since {
@@ -117,7 +120,7 @@ func (u *usage) active(heads []*head.Head, parts []*entry, since int64) (*roarin
 			continue
 		}
 		if e.shares.newest == nil {
-			newest, err := newestOf(e, since)
+			newest, err := newestOf(ctx, e, since)
 			if err != nil {
 				return nil, err
 			}
@@ -132,11 +135,19 @@ func (u *usage) active(heads []*head.Head, parts []*entry, since int64) (*roarin
 	return active, nil
 }
 
+// given returns the context's error, at one in so many ids that asking costs nothing.
+func given(ctx context.Context, id uint32) error {
+	if id%1024 == 0 {
+		return ctx.Err()
+	}
+	return nil
+}
+
 // newestOf returns the series of a part with a sample at or after since, by the slot of the newest one.
-func newestOf(e *entry, since int64) (map[int64]*roaring.Bitmap, error) {
+func newestOf(ctx context.Context, e *entry, since int64) (map[int64]*roaring.Bitmap, error) {
 	newest := map[int64]*roaring.Bitmap{}
 	slot, ids := since-1, (*roaring.Bitmap)(nil) // of the series before: most have the same
-	err := e.Newest(since, func(id uint32, timestamp int64) {
+	err := e.Newest(since, func(id uint32, timestamp int64) error {
 		if timestamp < slot || timestamp >= slot+activitySlotMs || ids == nil {
 			slot = ActiveSince(timestamp)
 			if ids = newest[slot]; ids == nil {
@@ -145,6 +156,7 @@ func newestOf(e *entry, since int64) (map[int64]*roaring.Bitmap, error) {
 			}
 		}
 		ids.Add(id)
+		return given(ctx, id)
 	})
 	return newest, err
 }
@@ -170,7 +182,7 @@ func (p *Partition) sharesOf(active *roaring.Bitmap, indexBytes int64) (map[mode
 }
 
 // shareOut finds out what the tenants have of a part, once. Bytes of series which are not in the index are nobody's.
-func (p *Partition) shareOut(e *entry, tenants map[model.TenantID]Usage) error {
+func (p *Partition) shareOut(ctx context.Context, e *entry, tenants map[model.TenantID]Usage) error {
 	if len(tenants) == 1 {
 		for t := range tenants { // a look at each series would say the same; should there be more tenants one day, it is taken then
 			e.shares.bytes = nil
@@ -193,8 +205,9 @@ func (p *Partition) shareOut(e *entry, tenants map[model.TenantID]Usage) error {
 	err = p.index.EachTenant(func(t model.TenantID, ids *roaring.Bitmap) error {
 		sum := 0.0
 		for it := roaring.And(ids, has).Iterator(); it.HasNext(); {
-			n, err := sizes.Of(it.Next())
-			if err != nil {
+			id := it.Next()
+			n, err := sizes.Of(id)
+			if err = cmp.Or(err, given(ctx, id)); err != nil {
 				return err
 			}
 			sum += n
