@@ -9,6 +9,7 @@ import (
 	"vmcluster/app/internal/adminapi"
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/lineports"
 	"vmcluster/app/internal/readside"
 	"vmcluster/app/internal/relabeling"
 	"vmcluster/app/internal/rpclisten"
@@ -30,6 +31,7 @@ type component struct {
 	http     httpserver.Config
 	storage  storage.Config
 	insert   insertapi.Config
+	lines    lineports.Config
 	relabel  relabeling.Config
 	reads    readside.Config
 	admin    adminapi.Config
@@ -48,6 +50,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.storage.RegisterFlags(fs, "victoria-metrics-data")
 	storageflags.Register(fs, &c.storage)
 	c.insert.RegisterFlags(fs)
+	c.lines.RegisterFlags(fs)
 	c.relabel.RegisterFlags(fs)
 	c.reads.RegisterFlags(fs)
 	c.admin.RegisterFlags(fs)
@@ -81,6 +84,9 @@ func (c *component) Start(env *service.Env) error {
 	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	rules, err := relabeling.Start(env, &c.relabel, writes.Relabel)
 	if err != nil {
+		return err
+	}
+	if err := c.lines.Start(env, writes); err != nil {
 		return err
 	}
 	reads := c.reads.Start(env, readside.Options{

@@ -8,6 +8,7 @@ import (
 
 	"vmcluster/app/internal/flagcompat"
 	"vmcluster/app/internal/insertapi"
+	"vmcluster/app/internal/lineports"
 	"vmcluster/app/internal/relabeling"
 	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/tenantlimits"
@@ -25,6 +26,7 @@ import (
 type component struct {
 	http      httpserver.Config
 	insert    insertapi.Config
+	lines     lineports.Config
 	limits    tenantlimits.Config
 	relabel   relabeling.Config
 	transport transport.ClientConfig
@@ -42,6 +44,7 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.http.RegisterFlags(fs, ":8480")
 	c.insert.RegisterFlags(fs)
+	c.lines.RegisterFlags(fs)
 	c.limits.RegisterFlags(fs)
 	c.relabel.RegisterFlags(fs)
 	c.transport.RegisterFlags(fs)
@@ -76,6 +79,9 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	if err := c.serveHigherLevel(env, api); err != nil {
+		return err
+	}
+	if err := c.lines.Start(env, api); err != nil {
 		return err
 	}
 	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)

@@ -28,18 +28,23 @@ const (
 
 // Bodies reads request bodies in any content encoding. It is safe for concurrent use.
 type Bodies struct {
-	maxSize   int64
-	limitName string // of maxSize, for messages
-	zstdAll   *zstd.Decoder
-	zstds     sync.Pool // *zstd.Decoder for streams
-	gzips     sync.Pool // *gzip.Reader
-	readers   sync.Pool // *bufio.Reader
-	buffers   bytesutil.Pool
-	initErr   error
+	limit   sizeLimit // of ReadBlock
+	zstdAll *zstd.Decoder
+	zstds   sync.Pool // *zstd.Decoder for streams
+	gzips   sync.Pool // *gzip.Reader
+	readers sync.Pool // *bufio.Reader
+	buffers bytesutil.Pool
+	initErr error
+}
+
+// sizeLimit is the largest size of something, and who sets it.
+type sizeLimit struct {
+	max  int64 // bytes
+	name string
 }
 
 func newBodies(maxSize int64) *Bodies {
-	b := &Bodies{maxSize: maxSize, limitName: "-maxInsertRequestSize"}
+	b := &Bodies{limit: sizeLimit{maxSize, "-maxInsertRequestSize"}}
 	// The decoder's bound covers windows too, which senders make larger than small bodies, so it
 	// only bounds memory; the size of the result is checked after it.
 	b.zstdAll, b.initErr = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(max(maxSize, maxWindow))), zstd.WithDecoderLowmem(true))
@@ -55,19 +60,29 @@ func (b *Bodies) ReadBlock(r io.Reader, encoding string) (*bytesutil.Buffer, err
 	case "", "identity", "snappy", "zstd":
 		return b.readBlock(r)
 	}
+	return b.readAll(r, encoding, b.limit)
+}
+
+// ReadAll reads a whole body in any content encoding, of at most maxSize bytes after decompression; limitName is what the
+// sender is told to raise. The caller gives the buffer back with Put. Errors are of kind BadRequest or TooLarge.
+func (b *Bodies) ReadAll(r io.Reader, encoding string, maxSize int64, limitName string) (*bytesutil.Buffer, error) {
+	return b.readAll(r, encoding, sizeLimit{maxSize, limitName})
+}
+
+func (b *Bodies) readAll(r io.Reader, encoding string, limit sizeLimit) (*bytesutil.Buffer, error) {
 	stream, err := b.Stream(r, encoding)
 	if err != nil {
 		return nil, err
 	}
 	defer stream.Close()
-	return b.readLimited(stream, "decompressed body")
+	return b.readLimited(stream, "decompressed body", limit)
 }
 
-// Put gives a buffer of ReadBlock back.
+// Put gives a buffer of ReadBlock or ReadAll back.
 func (b *Bodies) Put(buf *bytesutil.Buffer) { b.buffers.Put(buf) }
 
 func (b *Bodies) readBlock(r io.Reader) (*bytesutil.Buffer, error) {
-	packed, err := b.readLimited(r, "body")
+	packed, err := b.readLimited(r, "body", b.limit)
 	if err != nil || len(packed.B) == 0 {
 		return packed, err
 	}
@@ -76,7 +91,7 @@ func (b *Bodies) readBlock(r io.Reader) (*bytesutil.Buffer, error) {
 	if bytes.HasPrefix(packed.B, []byte{0x28, 0xb5, 0x2f, 0xfd}) { // no snappy block starts like a zstd frame
 		out.B, err = b.decodeZstd(out.B, packed.B)
 	} else {
-		out.B, err = b.decodeSnappy(out.B, packed.B)
+		out.B, err = decodeSnappy(out.B, packed.B, b.limit)
 	}
 	if err != nil {
 		b.buffers.Put(out)
@@ -86,10 +101,10 @@ func (b *Bodies) readBlock(r io.Reader) (*bytesutil.Buffer, error) {
 }
 
 // readLimited reads r to its end.
-func (b *Bodies) readLimited(r io.Reader, what string) (*bytesutil.Buffer, error) {
+func (b *Bodies) readLimited(r io.Reader, what string, limit sizeLimit) (*bytesutil.Buffer, error) {
 	buf := b.buffers.Get()
 	var err error
-	for err == nil && int64(len(buf.B)) <= b.maxSize {
+	for err == nil && int64(len(buf.B)) <= limit.max {
 		if len(buf.B) == cap(buf.B) {
 			buf.B = append(buf.B, make([]byte, max(16<<10, len(buf.B)))...)[:len(buf.B)]
 		}
@@ -97,9 +112,9 @@ func (b *Bodies) readLimited(r io.Reader, what string) (*bytesutil.Buffer, error
 		n, err = r.Read(buf.B[len(buf.B):cap(buf.B)])
 		buf.B = buf.B[:len(buf.B)+n]
 	}
-	if int64(len(buf.B)) > b.maxSize {
+	if int64(len(buf.B)) > limit.max {
 		b.buffers.Put(buf)
-		return nil, b.tooLarge(what)
+		return nil, limit.tooLarge(what)
 	}
 	if err != io.EOF {
 		b.buffers.Put(buf)
@@ -108,8 +123,8 @@ func (b *Bodies) readLimited(r io.Reader, what string) (*bytesutil.Buffer, error
 	return buf, nil
 }
 
-func (b *Bodies) tooLarge(what string) error {
-	return errkind.New(errkind.TooLarge, "cannot read request: its %s is larger than %s=%d bytes; send smaller requests or raise the limit", what, b.limitName, b.maxSize)
+func (l sizeLimit) tooLarge(what string) error {
+	return errkind.New(errkind.TooLarge, "cannot read request: its %s is larger than %s=%d bytes; send smaller requests or raise the limit", what, l.name, l.max)
 }
 
 // readError classifies the failure of reading a body: errors with a kind keep it, all others are the sender's fault.
@@ -126,8 +141,8 @@ func (b *Bodies) decodeZstd(dst, src []byte) ([]byte, error) {
 	}
 	dst, err := b.zstdAll.DecodeAll(src, dst[:0])
 	switch {
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded), int64(len(dst)) > b.maxSize:
-		return dst, b.tooLarge("decompressed body")
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded), int64(len(dst)) > b.limit.max:
+		return dst, b.limit.tooLarge("decompressed body")
 	case err != nil:
 		return dst, errkind.New(errkind.BadRequest, "cannot decompress zstd body of %d bytes: %w", len(src), err)
 	}
@@ -135,13 +150,13 @@ func (b *Bodies) decodeZstd(dst, src []byte) ([]byte, error) {
 }
 
 // decodeSnappy uses the decoder of s2, an extension of snappy: it takes a fifth less time.
-func (b *Bodies) decodeSnappy(dst, src []byte) ([]byte, error) {
+func decodeSnappy(dst, src []byte, limit sizeLimit) ([]byte, error) {
 	n, err := s2.DecodedLen(src)
 	if err == nil && n > len(src)*maxSnappyRatio {
 		err = s2.ErrCorrupt // the announced size is impossible; don't allocate it
 	}
-	if err == nil && int64(n) > b.maxSize {
-		return dst, b.tooLarge("decompressed body")
+	if err == nil && int64(n) > limit.max {
+		return dst, limit.tooLarge("decompressed body")
 	}
 	if err == nil {
 		dst, err = s2.Decode(dst[:cap(dst)], src)
@@ -263,14 +278,15 @@ func (b *Bodies) zstdStream(r io.Reader) (io.ReadCloser, error) {
 }
 
 func (b *Bodies) snappyStream(r io.Reader) (io.ReadCloser, error) {
-	limited := &Bodies{maxSize: maxSnappyBlock, limitName: "the limit for snappy"}
-	packed, err := limited.readLimited(r, "body")
+	limit := sizeLimit{maxSnappyBlock, "the limit for snappy"}
+	packed, err := b.readLimited(r, "body", limit)
 	if err != nil {
 		return nil, err
 	}
+	defer b.buffers.Put(packed)
 	out := b.buffers.Get()
 	if len(packed.B) > 0 {
-		out.B, err = limited.decodeSnappy(out.B, packed.B)
+		out.B, err = decodeSnappy(out.B, packed.B, limit)
 	}
 	if err != nil {
 		b.buffers.Put(out)

@@ -22,8 +22,14 @@ type Request struct {
 	// vm_account_id and vm_project_id, which are removed. Missing and invalid ones count as 0.
 	TenantFromLabels bool
 	ExtraLabels      []model.Label // added to each series, in place of its own labels of the same name
-	// Format is the format argument of CSV imports, which says what the columns are.
+	// Format is the format argument of CSV imports, which says what the columns are; for OTLP, what the body is.
 	Format string
+	// Database is the db argument of Influx writes, a label of series that have no such tag.
+	Database string
+	// Unit is that of timestamps of Influx lines; 0: it shows by their size.
+	Unit time.Duration
+	// Stream stores the lines of Influx writes as they come, without those that cannot be parsed.
+	Stream bool
 	// ValueBits says that values of JSON lines are the 16 hex digits of their float64, as exports with values=bits have them.
 	ValueBits bool
 	// Metadata stores what senders say of metrics, and keeps nothing of the list; nil when nobody wants it.

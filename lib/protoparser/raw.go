@@ -30,7 +30,7 @@ type rawCollector struct {
 	misses        int
 }
 
-const maxPooledText = 1 << 20
+const maxPooledText = 2 * maxBatchLabelBytes
 
 func (r *rawCollector) reset() {
 	text := r.text[:0]

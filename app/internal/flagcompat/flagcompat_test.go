@@ -36,10 +36,10 @@ func TestRegister(t *testing.T) {
 	if err := fs.Parse([]string{"-sortLabels", "-bigMergeConcurrency=3"}); err == nil {
 		t.Error("vminsert accepts a flag of vmstorage")
 	}
-	if err := fs.Parse([]string{"-graphiteListenAddr=", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
+	if err := fs.Parse([]string{"-graphiteListenAddr.useProxyProtocol=false", "-denyQueryTracing", "-internStringMaxLen=10", "-sortLabels"}); err != nil || !*real {
 		t.Errorf("got %v, %v", *real, err)
 	}
-	if err := fs.Parse([]string{"-graphiteListenAddr=:2003"}); err == nil || !strings.Contains(err.Error(), "this protocol is not served") {
+	if err := fs.Parse([]string{"-graphiteListenAddr.useProxyProtocol"}); err == nil || !strings.Contains(err.Error(), "the PROXY protocol is not read") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -20,8 +20,13 @@ import (
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/protoparser/csvimport"
 	"vmcluster/lib/protoparser/exposition"
+	"vmcluster/lib/protoparser/graphite"
+	"vmcluster/lib/protoparser/influx"
 	"vmcluster/lib/protoparser/jsonline"
 	"vmcluster/lib/protoparser/native"
+	"vmcluster/lib/protoparser/opentsdb"
+	"vmcluster/lib/protoparser/opentsdbhttp"
+	"vmcluster/lib/protoparser/otlp"
 	"vmcluster/lib/protoparser/remotewrite"
 	"vmcluster/lib/relabel"
 	"vmcluster/lib/storageapi"
@@ -52,6 +57,8 @@ type API struct {
 	limiter       *limiter
 	intake        *protoparser.Intake
 	routes        [formatCount]route
+	databases     []byte // the answer to influx/query
+	influxMaxLine int    // bytes
 	unsupported   *metrics.Counter
 	ignored       *metrics.Counter // samples of series beyond the limits of tenants
 	readers       sync.Pool        // *bufio.Reader
@@ -94,24 +101,46 @@ func New(o Options) *API {
 	a.addRoute(o.Metrics, jsonImport, jsonline.Format, jsonline.New(in).Parse)
 	a.addRoute(o.Metrics, csvImport, csvimport.Format, csvimport.New(in, o.Config.CSVTrimTimestamp.D().Milliseconds()).Parse)
 	a.addRoute(o.Metrics, nativeImport, native.Format, native.New(in).Parse)
+	a.addRoute(o.Metrics, influxWrite, influx.Format, influx.New(in, o.Config.Influx).Parse)
+	a.addRoute(o.Metrics, graphiteLines, graphite.Format, graphite.New(in, o.Config.Graphite).Parse)
+	a.addRoute(o.Metrics, openTSDBLines, opentsdb.Format, opentsdb.New(in, o.Config.OpenTSDB).Parse)
+	a.addRoute(o.Metrics, openTSDBHTTP, opentsdbhttp.Format, opentsdbhttp.New(in, o.Config.OpenTSDBHTTP).Parse)
+	a.addRoute(o.Metrics, otlpMetrics, otlp.Format, otlp.New(in, o.Config.OTLP).Parse)
+	a.influxMaxLine = int(o.Config.Influx.MaxLineSize)
+	a.addInfluxHelpers(o.Metrics, o.Config.InfluxDatabases)
 	return a
 }
 
 func (a *API) addRoute(set *metrics.Set, f format, kind string, parse func(*protoparser.Request) (protoparser.Result, error)) {
-	path, protocol := metricLabels(a.style, f)
+	requests, errors := requestCounters(a.style, f)
 	var tenants *tenantstat.Counters[metrics.Counter]
 	if a.style == Cluster {
 		tenants = tenantstat.New(set.Counter, "vm_tenant_inserted_rows_total", fmt.Sprintf("type=%q", kind))
 	}
-	labels := fmt.Sprintf(`{path=%q, protocol=%q}`, path, protocol)
-	a.routes[f] = route{
+	rt := route{
 		parse:     parse,
-		requests:  set.Counter("vm_http_requests_total" + labels),
-		errors:    set.Counter("vm_http_request_errors_total" + labels),
 		rows:      set.Counter(fmt.Sprintf("vm_rows_inserted_total{type=%q}", kind)),
 		perInsert: set.Histogram(fmt.Sprintf("vm_rows_per_insert{type=%q}", kind)),
 		tenants:   tenants,
 	}
+	if requests != "" {
+		rt.requests, rt.errors = set.Counter(requests), set.Counter(errors)
+	}
+	a.routes[f] = rt
+}
+
+// requestCounters returns the names of a format's counters of requests and of those which failed.
+func requestCounters(style PathStyle, f format) (requests, errors string) {
+	path, protocol := metricLabels(style, f)
+	labels := fmt.Sprintf(`{path=%q, protocol=%q}`, path, protocol)
+	switch f {
+	case graphiteLines, openTSDBLines: // whoever reads the lines counts
+		return "", ""
+	case openTSDBHTTP:
+		labels = `{type="opentsdbhttp", name="write", net="tcp"}`
+		return "vm_ingestserver_requests_total" + labels, "vm_ingestserver_request_errors_total" + labels
+	}
+	return "vm_http_requests_total" + labels, "vm_http_request_errors_total" + labels
 }
 
 // metricLabels returns the path and protocol labels of a format's request counters.
@@ -127,9 +156,22 @@ func metricLabels(style PathStyle, f format) (path, protocol string) {
 		path, protocol = "/api/v1/import/csv", "csvimport"
 	case nativeImport:
 		path, protocol = "/api/v1/import/native", "nativeimport"
+	case influxWrite:
+		path, protocol = "/influx/write", influx.Format
+	case influxQuery:
+		path, protocol = "/influx/query", influx.Format
+	case influxHealth:
+		path, protocol = "/influx/health", influx.Format
+	case influxPing:
+		path, protocol = "/influx/ping", influx.Format
+	case otlpMetrics:
+		path, protocol = "/opentelemetry/v1/metrics", otlp.Format
 	}
 	if style == SingleNode {
 		return path, protocol
+	}
+	if protocol == influx.Format || protocol == otlp.Format {
+		return "/insert/{}" + path, protocol
 	}
 	if f == remoteWrite {
 		path = "/"
@@ -158,17 +200,26 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 		a.fail(w, r, err)
 		return true
 	}
+	if !a.handleInflux(w, r, &t) {
+		a.handleWrite(w, r, &t)
+	}
+	return true
+}
+
+// handleWrite answers a request that writes.
+func (a *API) handleWrite(w http.ResponseWriter, r *http.Request, t *target) {
 	rt := &a.routes[t.format]
 	rt.requests.Inc()
 	if t.format == remoteWrite {
+		var err error
 		if t.symbolTable, err = isV2(r.Header); err != nil {
 			rt.errors.Inc()
 			a.warn.Warnf("cannot process write request to %q from %s: %s", r.URL.Path, r.RemoteAddr, err)
 			http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
-			return true
+			return
 		}
 	}
-	result, err := a.write(r, rt, &t)
+	result, err := a.write(r, rt, t)
 	rt.rows.Add(result.Rows)
 	if result.Rows > 0 {
 		rt.perInsert.Update(float64(result.Rows))
@@ -182,15 +233,17 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 	if err != nil {
 		rt.errors.Inc()
 		a.fail(w, r, err)
-		return true
+		return
 	}
 	noteDropped(w.Header(), &result)
-	if t.pushgateway {
+	switch {
+	case t.format == otlpMetrics:
+		acceptOTLP(w, r)
+	case t.pushgateway:
 		w.WriteHeader(http.StatusOK)
-	} else {
+	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
-	return true
 }
 
 // ImportText stores samples in the text exposition format, which this process has made, with further labels and the given time.
@@ -293,6 +346,12 @@ func (a *API) readArgs(r *http.Request, t *target, req *protoparser.Request) (er
 	}
 	req.DefaultTimestamp = time.Now().UnixMilli()
 	req.Format = args.Get("format")
+	switch t.format {
+	case influxWrite:
+		readInfluxArgs(r, args, req)
+	case otlpMetrics:
+		req.Format = otlpFormat(r.Header)
+	}
 	if req.ValueBits, err = valueBits(args.Get("values")); err != nil {
 		return err
 	}

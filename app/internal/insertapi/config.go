@@ -7,6 +7,11 @@ import (
 
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/graphite"
+	"vmcluster/lib/protoparser/influx"
+	"vmcluster/lib/protoparser/opentsdb"
+	"vmcluster/lib/protoparser/opentsdbhttp"
+	"vmcluster/lib/protoparser/otlp"
 )
 
 // Config holds the flags of the write routes.
@@ -17,6 +22,12 @@ type Config struct {
 	TenantHeaders        bool
 	CSVTrimTimestamp     flagvalue.Duration
 	EnableMetadata       bool
+	Influx               influx.Config
+	InfluxDatabases      flagvalue.Strings
+	Graphite             graphite.Config
+	OpenTSDB             opentsdb.Config
+	OpenTSDBHTTP         opentsdbhttp.Config
+	OTLP                 otlp.Config
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -30,6 +41,12 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 		"Keep type, unit and help of metrics, which senders tell with their samples, for /api/v1/metadata")
 	c.CSVTrimTimestamp = flagvalue.Duration(time.Millisecond)
 	fs.Var(&c.CSVTrimTimestamp, "csvTrimTimestamp", "Lower timestamps of /api/v1/import/csv to multiples of this duration")
+	c.Influx.RegisterFlags(fs)
+	fs.Var(&c.InfluxDatabases, "influx.databaseNames", "Names of databases which influx/query answers to Influx clients that ask for them; may be given more than once or with commas")
+	c.Graphite.RegisterFlags(fs)
+	c.OpenTSDB.RegisterFlags(fs)
+	c.OpenTSDBHTTP.RegisterFlags(fs)
+	c.OTLP.RegisterFlags(fs)
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true,
 		"Take the tenant of /insert/<suffix> paths, which name none, from the headers AccountID and ProjectID; cluster only")
 }

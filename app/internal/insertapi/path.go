@@ -29,6 +29,14 @@ const (
 	jsonImport
 	csvImport
 	nativeImport
+	influxWrite
+	influxQuery
+	influxHealth
+	influxPing
+	graphiteLines
+	openTSDBLines
+	openTSDBHTTP
+	otlpMetrics
 
 	formatCount
 )
@@ -54,7 +62,12 @@ func parsePath(style PathStyle, path string) (t target, ok bool, err error) {
 		if len(trimmed) > 1 && trimmed[0] == "prometheus" {
 			trimmed = trimmed[1:]
 		}
-		ok, err = t.parseSuffix(strings.Join(trimmed, "/"))
+		suffix := strings.Join(trimmed, "/")
+		switch suffix {
+		case "write", "api/v2/write", "query": // Influx clients know no prefix
+			suffix = "influx/" + suffix
+		}
+		ok, err = t.parseSuffix(suffix)
 		return t, ok, err
 	}
 	if len(segments) == 0 || segments[0] != "insert" {
@@ -98,6 +111,16 @@ func (t *target) parseSuffix(suffix string) (ok bool, err error) {
 		t.format = csvImport
 	case "api/v1/import/native":
 		t.format = nativeImport
+	case "opentelemetry/v1/metrics", "opentelemetry/api/v1/push":
+		t.format = otlpMetrics
+	case "influx/write", "influx/api/v2/write":
+		t.format = influxWrite
+	case "influx/query":
+		t.format = influxQuery
+	case "influx/health":
+		t.format = influxHealth
+	case "influx/ping":
+		t.format = influxPing
 	default:
 		rest, found := strings.CutPrefix(suffix, pushgateway)
 		if !found {
@@ -121,7 +144,8 @@ func unsupported(path, tenant, suffix string) error {
 			path, tenant, suffix)
 	}
 	return errkind.New(errkind.NotFound, "unsupported path requested: %q; writes go to /insert/<accountID>[:<projectID>]/prometheus/api/v1/write, "+
-		".../api/v1/import, .../api/v1/import/csv, .../api/v1/import/native or .../api/v1/import/prometheus", path)
+		".../api/v1/import, .../api/v1/import/csv, .../api/v1/import/native or .../api/v1/import/prometheus, and to /insert/<accountID>[:<projectID>]/influx/write; "+
+		"OpenTSDB's /api/put is served at -opentsdbHTTPListenAddr", path)
 }
 
 func isReadSuffix(suffix string) bool {

@@ -1,0 +1,291 @@
+package opentsdbhttp
+
+import (
+	"flag"
+	"sync"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"vmcluster/lib/bytesutil"
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/invariants"
+	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
+)
+
+// Format is the value of the type label of this format's metrics.
+const Format = "opentsdbhttp"
+
+// Config holds the flags of the format.
+type Config struct {
+	TrimTimestamp  flagvalue.Duration
+	MaxRequestSize flagvalue.Bytes
+}
+
+// RegisterFlags registers the flags and sets the defaults.
+func (c *Config) RegisterFlags(fs *flag.FlagSet) {
+	c.TrimTimestamp = flagvalue.Duration(time.Millisecond)
+	fs.Var(&c.TrimTimestamp, "opentsdbhttpTrimTimestamp", "Lower timestamps of OpenTSDB's /api/put to multiples of this duration")
+	c.MaxRequestSize = 32 << 20
+	fs.Var(&c.MaxRequestSize, "opentsdbhttp.maxInsertRequestSize", "The largest size of a body of OpenTSDB's /api/put in bytes, after decompression")
+}
+
+// Parser reads JSON bodies. It is safe for concurrent use.
+type Parser struct {
+	intake   *protoparser.Intake
+	counters *protoparser.Counters
+	trimMs   int64
+	maxSize  int64
+	rows     sync.Pool // *row
+}
+
+// New returns a parser which counts in the intake's metrics.
+func New(in *protoparser.Intake, c Config) *Parser {
+	return &Parser{intake: in, counters: in.NewCounters(Format), trimMs: c.TrimTimestamp.D().Milliseconds(), maxSize: int64(c.MaxRequestSize)}
+}
+
+// Parse stores the samples of all rows which are as they should be, and counts the others. Errors are of kind BadRequest or TooLarge
+// when the body cannot be read or is not JSON, or come from the sink.
+func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
+	p.counters.ReadCalls.Inc()
+	body, err := p.intake.Bodies.ReadAll(req.Body, req.Encoding, p.maxSize, "-opentsdbhttp.maxInsertRequestSize")
+	if err != nil {
+		p.counters.ReadErrors.Inc()
+		return protoparser.Result{}, err
+	}
+	defer p.intake.Bodies.Put(body)
+	if err := fastjson.ValidateBytes(body.B); err != nil {
+		p.counters.UnmarshalErrors.Inc()
+		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse body of OpenTSDB's /api/put as JSON: %.300s; nothing of it is stored", err)
+	}
+	c := p.intake.CollectRaw(req, p, nil)
+	defer c.Release()
+	r := p.getRow()
+	defer p.putRow(r)
+	r.defaultMs = req.DefaultTimestamp / 1000 * 1000
+	switch s := (scanner{body.B}); s.next() {
+	case '{':
+		p.store(c, r, s.value())
+	case '[':
+		for s.b = s.b[1:]; s.more(']') && c.Err() == nil; {
+			p.store(c, r, s.value())
+		}
+	default:
+		p.counters.UnmarshalErrors.Inc()
+		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse body of OpenTSDB's /api/put: it is neither an object nor an array of objects")
+	}
+	return c.Finish()
+}
+
+// store stores the sample of a row, which is valid JSON.
+func (p *Parser) store(c *protoparser.Collector, r *row, text []byte) {
+	fault := r.split(text)
+	started := false
+	if fault == "" {
+		started = c.StartRaw(r.raw, 0, 1)
+		if !started && !c.Dropped() {
+			if fault = r.parseLabels(r.raw); fault == "" {
+				started = c.StartNew(r.labels, 1)
+			}
+		}
+	}
+	if fault != "" {
+		p.intake.InvalidLine(c, p.counters, text, fault)
+		return
+	}
+	p.counters.RowsRead.Inc()
+	if started {
+		c.Sample(protoparser.Lower(r.timestamp, p.trimMs), r.value)
+	}
+}
+
+func (p *Parser) getRow() *row {
+	if r, ok := p.rows.Get().(*row); ok {
+		return r
+	}
+	return &row{}
+}
+
+// maxPooledLabels bounds what is kept of rows: the JSON parser keeps some fifty times as much memory as the longest text it has seen.
+const maxPooledLabels = 64 << 10
+
+func (p *Parser) putRow(r *row) {
+	if cap(r.raw) > maxPooledLabels {
+		return
+	}
+	clear(r.labels[:cap(r.labels)])
+	p.rows.Put(r)
+}
+
+// Name implements protoparser.Format.
+func (p *Parser) Name() string { return Format }
+
+// UseLabels implements protoparser.Format.
+func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
+	r := p.getRow()
+	defer p.putRow(r)
+	fault := r.parseLabels(raw)
+	invariants.Check(fault == "", "labels of a known series: %s", fault)
+	use(r.labels)
+}
+
+// row is one object. Its strings belong to the JSON parser.
+type row struct {
+	raw       []byte // the values of metric and tags in brackets, with a comma between
+	timestamp int64
+	value     float64
+	defaultMs int64
+	parser    fastjson.Parser
+	labels    []model.Label
+}
+
+// split finds the members of an object, whose labels stay as they are, and returns what is wrong with it, or nothing.
+func (r *row) split(text []byte) (fault string) {
+	s := scanner{text}
+	if s.next() != '{' {
+		return "it is no object"
+	}
+	var metric, timestamp, value, tags []byte
+	for s.b = s.b[1:]; s.more('}'); {
+		key := s.value()
+		s.next()
+		s.b = s.b[1:] // the colon
+		member := s.value()
+		switch string(key) {
+		case `"metric"`:
+			metric = member
+		case `"timestamp"`:
+			timestamp = member
+		case `"value"`:
+			value = member
+		case `"tags"`:
+			tags = member
+		}
+	}
+	switch {
+	case len(metric) == 0 || metric[0] != '"':
+		return `there is no text "metric"`
+	case len(tags) == 0 || string(tags) == "null":
+		tags = []byte("{}")
+	case tags[0] != '{':
+		return `"tags" is no object`
+	}
+	r.raw = append(append(append(append(append(r.raw[:0], '['), metric...), ','), tags...), ']')
+	return r.parseNumbers(timestamp, value)
+}
+
+func (r *row) parseNumbers(timestamp, value []byte) (fault string) {
+	var ok bool
+	if r.value, ok = protoparser.ParseFloat(unquote(value)); !ok {
+		return `"value" is not a number`
+	}
+	r.timestamp = r.defaultMs
+	if len(timestamp) == 0 || string(timestamp) == "null" {
+		return ""
+	}
+	t, ok := protoparser.SecondsOrMs(unquote(timestamp))
+	if !ok || t < 0 {
+		return `"timestamp" is not a number of seconds or milliseconds`
+	}
+	if t > 0 {
+		r.timestamp = t
+	}
+	return ""
+}
+
+// unquote takes the quotes off a text without escapes.
+func unquote(b []byte) []byte {
+	if len(b) >= 2 && b[0] == '"' {
+		return b[1 : len(b)-1]
+	}
+	return b
+}
+
+// parseLabels reads what split left as it is.
+func (r *row) parseLabels(raw []byte) (fault string) {
+	v, err := r.parser.ParseBytes(raw)
+	invariants.Check(err == nil, "a part of valid JSON is not valid: %v", err)
+	parts := v.GetArray()
+	r.labels = append(r.labels[:0], model.Label{Name: model.MetricNameLabel, Value: bytesutil.String(parts[0].GetStringBytes())})
+	parts[1].GetObject().Visit(func(key []byte, v *fastjson.Value) {
+		if v.Type() != fastjson.TypeString {
+			fault = "the value of a tag is not a text"
+			return
+		}
+		r.labels = append(r.labels, model.Label{Name: bytesutil.String(key), Value: bytesutil.String(v.GetStringBytes())})
+	})
+	return fault
+}
+
+// scanner walks over JSON which is known to be valid.
+type scanner struct{ b []byte }
+
+// next skips spaces and returns the byte behind them, 0 at the end.
+func (s *scanner) next() byte {
+	for len(s.b) > 0 {
+		switch c := s.b[0]; c {
+		case ' ', '\t', '\n', '\r':
+			s.b = s.b[1:]
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// more skips a comma and reports whether there is another element before the closing bracket.
+func (s *scanner) more(closing byte) bool {
+	c := s.next()
+	if c == ',' {
+		s.b = s.b[1:]
+		c = s.next()
+	}
+	return c != closing && c != 0
+}
+
+// value cuts off the value which comes next.
+func (s *scanner) value() []byte {
+	depth := 0
+	start := s.next()
+	b := s.b
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; c {
+		case '"':
+			i = endOfString(b, i)
+			if start == '"' {
+				s.b = b[i+1:]
+				return b[:i+1]
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				s.b = b[i+1:]
+				return b[:i+1]
+			}
+			if depth < 0 { // of what has the number in it
+				s.b = b[i:]
+				return b[:i]
+			}
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				s.b = b[i:]
+				return b[:i]
+			}
+		}
+	}
+	s.b = nil
+	return b
+}
+
+// endOfString returns where the string which begins at b[i] has its closing quote.
+func endOfString(b []byte, i int) int {
+	for i++; i < len(b)-1 && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return min(i, len(b)-1)
+}

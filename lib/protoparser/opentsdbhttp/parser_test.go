@@ -1,0 +1,146 @@
+package opentsdbhttp
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
+)
+
+func newParser(t testing.TB, args ...string) (*Parser, *metrics.Set) {
+	t.Helper()
+	var limits protoparser.Config
+	var c Config
+	fs := flag.NewFlagSet("test", flag.ContinueOnError)
+	limits.RegisterFlags(fs)
+	c.RegisterFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	set := metrics.NewSet()
+	return New(protoparser.New(protoparser.Options{Config: &limits, Logger: logger.Discard(), Metrics: set}), c), set
+}
+
+const now = 1700000000123
+
+func parse(p *Parser, body string) (rows []string, result protoparser.Result, err error) {
+	result, err = p.Parse(&protoparser.Request{Body: strings.NewReader(body), DefaultTimestamp: now, Sink: func(b *model.Batch) error {
+		for i := range b.Len() {
+			for _, s := range b.Samples(i) {
+				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
+			}
+		}
+		return nil
+	}})
+	return rows, result, err
+}
+
+// TestRows writes each body twice, the second time as series which are known.
+func TestRows(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"metric": "m", "timestamp": 1717200000, "value": 45.34, "tags": {"t1": "v1", "t2": "v2"}}`: `m{t1="v1",t2="v2"}@1717200000000=45.34`,
+		` [ { "value" : "2.5" , "tags" : { } , "timestamp" : "1717200000123" , "metric" : "m" } ] `:  `m@1717200000123=2.5`,
+		`{"metric":"m","timestamp":1717200000.5,"value":-1e3}`:                                       `m@1717200000500=-1000`,
+		`{"metric":"m","value":1,"tags":null}`:                                                       `m@1700000000000=1`,
+		`{"metric":"m","value":1,"timestamp":0}`:                                                     `m@1700000000000=1`,
+		`{"metric":"m","value":1,"timestamp":null}`:                                                  `m@1700000000000=1`,
+		`{"metric":"m","value":1,"more":{"a":[1,"]}",{"b":"\"}"}]},"x":[],"y":true}`:                 `m@1700000000000=1`,
+		`{"metric":"a\"\\\u00fcb","value":1,"tags":{"k\n":"}],\""}}`:                                 "a\"\\üb{k\n=\"}],\\\"\"}@1700000000000=1",
+		`[{"metric":"m","value":1},{"metric":"n","value":2}]`:                                        `m@1700000000000=1 n@1700000000000=2`,
+		`[{"metric":"m","value":1},{"value":2},5,"x",[1,{}],null,{"metric":"n","value":3}]`:          `m@1700000000000=1 n@1700000000000=3 !5`,
+		`[]`:                          ``,
+		`{"value":1}`:                 `!1`,
+		`{}`:                          `!1`,
+		`{"metric":5,"value":1}`:      `!1`,
+		`{"metric":"m"}`:              `!1`,
+		`{"metric":"m","value":null}`: `!1`,
+		`{"metric":"m","value":true}`: `!1`,
+		`{"metric":"m","value":"x"}`:  `!1`,
+		`{"metric":"m","value":{}}`:   `!1`,
+		`{"metric":"m","value":1,"timestamp":"x"}`: `!1`,
+		`{"metric":"m","value":1,"timestamp":-5}`:  `!1`,
+		`{"metric":"m","value":1,"tags":{"n":5}}`:  `!1`,
+		`{"metric":"m","value":1,"tags":[]}`:       `!1`,
+	} {
+		p, set := newParser(t)
+		for range 2 {
+			rows, result, err := parse(p, body)
+			got := strings.Join(rows, " ")
+			if result.Invalid > 0 {
+				got = strings.TrimSpace(fmt.Sprintf("%s !%d", got, result.Invalid))
+			}
+			if err != nil || got != want || (result.Invalid > 0) != (result.Reason != "") {
+				t.Errorf("%s: %s, %+v, error %v; want %s", body, got, result, err, want)
+			}
+		}
+		if n := set.Counter(`vm_rows_invalid_total{type="opentsdbhttp"}`).Get(); (n > 0) != strings.Contains(want, "!") {
+			t.Errorf("%s: %d invalid rows counted", body, n)
+		}
+	}
+}
+
+// TestNoJSON checks that nothing of a body which is not JSON is stored.
+func TestNoJSON(t *testing.T) {
+	p, _ := newParser(t, "-opentsdbhttp.maxInsertRequestSize=1000")
+	for body, want := range map[string]errkind.Kind{
+		``: errkind.BadRequest, `{bad`: errkind.BadRequest, `5`: errkind.BadRequest, `"x"`: errkind.BadRequest, `[{"metric":"m","value":1},`: errkind.BadRequest,
+		`[{"metric":"m","value":1}] x`: errkind.BadRequest, "[" + strings.Repeat(" ", 1000) + "]": errkind.TooLarge, strings.Repeat("[", 900): errkind.BadRequest,
+	} {
+		if rows, _, err := parse(p, body); len(rows) > 0 || errkind.Of(err) != want {
+			t.Errorf("%.50s: rows %q, error %v", body, rows, err)
+		}
+	}
+}
+
+func TestTrim(t *testing.T) {
+	p, _ := newParser(t, "-opentsdbhttpTrimTimestamp=1s")
+	if rows, _, err := parse(p, `{"metric":"m","timestamp":1717200000999,"value":1}`); err != nil || !slices.Equal(rows, []string{"m@1717200000000=1"}) {
+		t.Errorf("rows %q, error %v", rows, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	p, _ := newParser(f)
+	for _, s := range []string{`{"metric":"m","value":1,"tags":{"a":"b"}}`, `[{"metric":"m","value":"1"},{}]`, `{"metric":"\"","x":[[{}]],"value":1}`, `[ 1 , "a" , {"" :{ }}]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		var before []string
+		for range 2 { // the second time series are known
+			rows, result, err := parse(p, body)
+			if err != nil && errkind.Of(err) != errkind.BadRequest || len(rows) != result.Rows || before != nil && !slices.Equal(rows, before) {
+				t.Fatalf("rows %q, before %q, %+v, error %v", rows, before, result, err)
+			}
+			before = rows
+		}
+	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	const lines = 5000
+	p, _ := newParser(b)
+	var text strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&text, `%c{"metric":"sys.cpu.nice","timestamp":1717200000,"value":%d.5,"tags":{"host":"web%d.example.com","dc":"lga","cpu":"%d"}}`, "[,"[min(i, 1)], i, i, i%64)
+	}
+	text.WriteString("]")
+	body := text.String()
+	r := strings.NewReader(body)
+	req := &protoparser.Request{Body: r, Sink: func(*model.Batch) error { return nil }}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		r.Reset(body)
+		if result, err := p.Parse(req); err != nil || result.Rows != lines {
+			b.Fatal(result, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/lines, "ns/sample")
+}

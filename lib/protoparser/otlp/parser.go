@@ -1,0 +1,90 @@
+package otlp
+
+import (
+	"sync"
+
+	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
+)
+
+// Format is the value of the type label of this format's metrics.
+const Format = "opentelemetry"
+
+// Parser reads OTLP bodies. It is safe for concurrent use.
+type Parser struct {
+	intake   *protoparser.Intake
+	counters *protoparser.Counters
+	config   Config
+	readers  sync.Pool // *protobuf
+}
+
+// New returns a parser which counts in the intake's metrics.
+func New(in *protoparser.Intake, c Config) *Parser {
+	return &Parser{intake: in, counters: in.NewCounters(Format), config: c}
+}
+
+// Parse stores the samples of all points. The format of the request is json for JSON, firehose for the envelope of Amazon Data
+// Firehose, and protobuf otherwise. Errors are of kind BadRequest or TooLarge, or come from the sink.
+func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
+	p.counters.ReadCalls.Inc()
+	body, err := p.intake.Bodies.ReadAll(req.Body, req.Encoding, int64(p.config.MaxRequestSize), "-opentelemetry.maxRequestSize")
+	if err != nil {
+		p.counters.ReadErrors.Inc()
+		return protoparser.Result{}, err
+	}
+	defer p.intake.Bodies.Put(body)
+	c := p.intake.Collect(req)
+	defer c.Release()
+	r := p.get(c)
+	defer p.put(r)
+	if req.Metadata != nil {
+		r.w.metadata = p.intake.Metadata(req)
+	}
+	switch req.Format {
+	case "json":
+		err = r.w.json(body.B)
+	case "firehose":
+		err = r.w.envelope(body.B, r.request)
+	default:
+		err = r.request(body.B)
+	}
+	p.counters.RowsRead.Add(r.w.rows)
+	if sinkErr := c.Err(); sinkErr != nil {
+		return c.Result(), sinkErr
+	}
+	if err != nil {
+		p.counters.UnmarshalErrors.Inc()
+		p.counters.RowsInvalid.Inc()
+		return c.Result(), err
+	}
+	result, err := c.Finish()
+	if r.w.metadata != nil { // samples come first
+		r.w.metadata.Flush()
+	}
+	return result, err
+}
+
+func (p *Parser) get(c *protoparser.Collector) *protobuf {
+	r, ok := p.readers.Get().(*protobuf)
+	if !ok {
+		r = &protobuf{w: &writer{config: &p.config, counters: p.counters}}
+	}
+	r.w.c = c
+	return r
+}
+
+func (p *Parser) put(r *protobuf) {
+	const kept = 1 << 10 // labels
+	if cap(r.w.labels) > kept {
+		return
+	}
+	r.point.reset()
+	clear(r.attributes[:cap(r.attributes)])
+	w := r.w
+	for _, scratch := range []*[]model.Label{&w.resource, &w.scope, &w.labels, &w.series} {
+		clear((*scratch)[:cap(*scratch)])
+		*scratch = (*scratch)[:0]
+	}
+	w.c, w.metadata, w.metric, w.name, w.rows = nil, nil, metric{}, "", 0
+	p.readers.Put(r)
+}
