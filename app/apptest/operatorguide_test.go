@@ -146,11 +146,15 @@ func missingMetric(page, metric string) string {
 	return ""
 }
 
-// TestOperatorGuideMetrics looks for every metric that the guide names at the processes which it names, and asks
-// vmselect the alarms.
+// TestOperatorGuideMetrics looks for every metric that the guides to clusters and to monitoring name, at the processes which they name.
 func TestOperatorGuideMetrics(t *testing.T) {
 	t.Parallel()
 	guide := operatorGuide(t)
+	text, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	monitoring := string(text)
 	c := startCluster(t, clusterOptions{})
 	page := func(addr string) string { return get(t, "http://"+addr+"/metrics").want(t, http.StatusOK).body }
 	addrs := map[string]string{"vminsert": c.insertAddr, "vmselect": c.selectAddr, "vmstorage": c.storage[0].http}
@@ -160,7 +164,7 @@ func TestOperatorGuideMetrics(t *testing.T) {
 	}
 	writeMany(t, c.writeURL("0"), "temperature", 50)
 	get(t, c.readURL("0")+"/api/v1/query", "query", "temperature").want(t, http.StatusOK)
-	// A tenant has metrics once it has written or read, all others are there from the start. At vmstorage it is counted now and then.
+	// A tenant has metrics once it has written or read, and paths have quantiles; all others are there from the start. At vmstorage it is counted now and then.
 	eventually(t, patience, "metrics of a tenant", func() error {
 		if why := missingMetric(page(addrs["vmstorage"]), "vm_tenant_active_timeseries{accountID,projectID}"); why != "" {
 			return errors.New(why)
@@ -168,11 +172,11 @@ func TestOperatorGuideMetrics(t *testing.T) {
 		return nil
 	})
 	for name, addr := range addrs {
-		pages[name] += strings.Join(regexp.MustCompile(`(?m)^vm_tenant_.*\n`).FindAllString(page(addr), -1), "")
+		pages[name] += strings.Join(regexp.MustCompile(`(?m)^(vm_tenant_|vm_request_duration_seconds\{).*\n`).FindAllString(page(addr), -1), "")
 	}
 	everywhere := pages["vminsert"] + pages["vmselect"] + pages["vmstorage"]
 	checked := 0
-	for _, cells := range guideTables(t, guide, "### Metrics") {
+	for _, cells := range guideTables(t, monitoring, "## Metrics") {
 		processes := strings.Split(cells[0], ", ")
 		if cells[0] == "all" {
 			processes = []string{"vminsert", "vmselect", "vmstorage"}
@@ -185,7 +189,7 @@ func TestOperatorGuideMetrics(t *testing.T) {
 				continue
 			}
 			for _, p := range processes {
-				if why := missingMetric(pages[p], metric); why != "" {
+				if why := missingMetric(pages[p], metric); why != "" && !uncounted(metric) {
 					t.Errorf("%s of %s: %s", metric, p, why)
 				}
 			}
@@ -195,65 +199,10 @@ func TestOperatorGuideMetrics(t *testing.T) {
 	if checked < 80 {
 		t.Errorf("only %d metrics were looked for", checked)
 	}
-	for _, name := range regexp.MustCompile(`\b(vm|process)_[a-z0-9_]+`).FindAllString(guide, -1) {
-		if why := missingMetric(everywhere, name); why != "" && !strings.HasSuffix(name, "_") {
+	for _, name := range regexp.MustCompile(`\b(vm|process)_[a-z0-9_]+`).FindAllString(guide+monitoring, -1) {
+		if why := missingMetric(everywhere, name); why != "" && !strings.HasSuffix(name, "_") && !uncounted(name) {
 			t.Errorf("%s: %s", name, why)
 		}
-	}
-	for _, cells := range guideTables(t, guide, "### Alarms") {
-		expr, _ := alarmOf(t, cells)
-		get(t, c.readURL("0")+"/api/v1/query", "query", expr).want(t, http.StatusOK, `"status":"success"`)
-		get(t, c.readURL("0")+"/api/v1/query", "query", expr, "dialect", "promql").want(t, http.StatusOK, `"status":"success"`)
-	}
-}
-
-// alarmOf returns the expression of a row of the alarms, and for how long it must hold, as Prometheus writes it.
-func alarmOf(t *testing.T, cells []string) (expr, holds string) {
-	t.Helper()
-	m := regexp.MustCompile("^`([^`]+)`(?: for (a|\\d+) (minute|day)s?)?$").FindStringSubmatch(cells[1])
-	if m == nil || len(cells) != 4 {
-		t.Fatalf("the guide has no alarm in %q", cells)
-	}
-	if m[2] != "" {
-		holds = strings.Replace(m[2], "a", "1", 1) + m[3][:1]
-	}
-	return m[1], holds
-}
-
-// TestAlarmsFire: the alarms are silent over the metrics of a healthy cluster, which another database has, and some fire when a node is lost.
-func TestAlarmsFire(t *testing.T) {
-	t.Parallel()
-	watcher := startSingle(t)
-	push := func(instance string) []string {
-		return []string{"-pushmetrics.url=" + watcher.url("/api/v1/import/prometheus"), "-pushmetrics.interval=200ms", "-pushmetrics.extraLabel=instance=" + instance}
-	}
-	c := startCluster(t, clusterOptions{storageArgs: push("vmstorage"), insertArgs: push("vminsert"), selectArgs: push("vmselect")})
-	fires := func(expr string) bool {
-		return len(instant(t, watcher.url(""), expr, time.Now().UnixMilli())) > 0
-	}
-	for _, role := range []string{"vmstorage", "vminsert", "vmselect"} {
-		waitFound(t, watcher.url(""), `count_over_time(vm_app_uptime_seconds{instance="`+role+`"}[1m]) > 2`)
-	}
-	alarms := map[string]string{}
-	for _, cells := range guideTables(t, operatorGuide(t), "### Alarms") {
-		expr, holds := alarmOf(t, cells)
-		alarms[cells[0]] = expr
-		ofMachine := cells[0] == "DiskNeedsRoomForMerges" || cells[0] == "SlowDisk"
-		if holds == "" && !ofMachine && fires(expr) != (cells[0] == "Restarted") {
-			t.Errorf("alarm %s: %s, of a cluster that has just started: %v", cells[0], expr, fires(expr))
-		}
-	}
-	lost := c.storage[1]
-	lost.kill()
-	for _, name := range []string{"StorageNotReachedByInsert", "StorageNotReachedBySelect", "RowsRerouted", "PartialAnswers"} {
-		eventually(t, patience, "alarm "+name, func() error {
-			writeMany(t, c.writeURL("0"), "temperature", 50) // of which the lost node gets none with a chance of 2^-50
-			get(t, c.readURL("0")+"/api/v1/query", "query", "temperature").want(t, http.StatusOK, `"isPartial":true`)
-			if !fires(alarms[name]) {
-				return errors.New(alarms[name] + " has no answer")
-			}
-			return nil
-		})
 	}
 }
 

@@ -67,7 +67,7 @@ func (c *component) Start(env *service.Env) error {
 	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
 	described := metadata.New(metadata.Options{Config: c.metadata, Budget: env.Budget, Metrics: env.Metrics})
 	selects := selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
+		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Addr: c.selectAddr, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
 	})
 	if err := rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "vmselectAddr", Addr: c.selectAddr, Server: selects, StopTimeout: searchStopTimeout}); err != nil {
 		return err

@@ -36,21 +36,32 @@ func (h *Histogram) UpdateN(v float64, n int) {
 	if math.IsNaN(v) || v < 0 || n <= 0 {
 		return
 	}
-	position := (math.Log10(v) - decimalMin) * bucketsPerDecade
+	i := bucketOf(v)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mu.sum += v * float64(n)
-	switch {
-	case position < 0:
+	switch i {
+	case -1:
 		h.mu.lower += uint64(n)
-	case position >= bucketCount:
+	case bucketCount:
 		h.mu.upper += uint64(n)
 	default:
-		i := int(position)
-		if position == float64(i) && i > 0 { // the upper bound belongs to its bucket
-			i--
-		}
 		h.mu.buckets[i] += uint64(n)
+	}
+}
+
+// bucketOf returns the bucket of a value that is not negative; -1 below the first, bucketCount above the last.
+func bucketOf(v float64) int {
+	position := (math.Log10(v) - decimalMin) * bucketsPerDecade
+	switch i := int(position); {
+	case position < 0:
+		return -1
+	case position >= bucketCount:
+		return bucketCount
+	case position == float64(i) && i > 0: // the upper bound belongs to its bucket
+		return i - 1
+	default:
+		return i
 	}
 }
 

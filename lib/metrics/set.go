@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Set is a collection of metrics. All methods are safe for concurrent use.
@@ -77,6 +78,11 @@ func (s *Set) CounterFunc(name string, f func() float64) {
 // Histogram returns the histogram with the given name, created when missing.
 func (s *Set) Histogram(name string) *Histogram {
 	return getOrCreate(s, name, func() *Histogram { return &Histogram{} })
+}
+
+// Summary returns the summary with the given name, created when missing.
+func (s *Set) Summary(name string) *Summary {
+	return getOrCreate(s, name, func() *Summary { return &Summary{now: time.Now} })
 }
 
 // Remove deletes the metric with the given name, for label values that go away.

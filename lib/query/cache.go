@@ -87,6 +87,8 @@ func NewCache(o CacheOptions) *Cache {
 			return float64(f())
 		}
 	}
+	set.CounterFunc(`vm_cache_requests_total{type="promql/rollupResult"}`, func() float64 { return float64(c.requests.Get()) })
+	set.CounterFunc(`vm_cache_misses_total{type="promql/rollupResult"}`, func() float64 { return float64(c.misses.Get()) })
 	set.Gauge(`vm_cache_entries{type="promql/rollupResult"}`, size(func() int64 { return int64(len(c.mu.byKey)) }))
 	set.Gauge(`vm_cache_size_bytes{type="promql/rollupResult"}`, size(func() int64 { return c.mu.bytes }))
 	set.Gauge(`vm_cache_size_max_bytes{type="promql/rollupResult"}`, size(func() int64 { return c.max }))

@@ -85,6 +85,17 @@ func (t *hotTable) clear() {
 	t.current, t.previous = [hotShards]hotShard{}, [hotShards]hotShard{}
 }
 
+// entries returns how many series are known; one that was used in both periods counts twice.
+func (t *hotTable) entries() int {
+	t.RLock()
+	defer t.RUnlock()
+	n := 0
+	for i := range t.current {
+		n += t.current[i].count + t.previous[i].count
+	}
+	return n
+}
+
 func (t *hotTable) sizeBytes() int {
 	t.RLock()
 	defer t.RUnlock()

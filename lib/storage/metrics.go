@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"vmcluster/lib/metrics"
+	"vmcluster/lib/storage/internal/index"
 	"vmcluster/lib/storage/internal/partition"
 )
 
@@ -44,9 +45,7 @@ func newStorageMetrics(set *metrics.Set) *storageMetrics {
 		damagedReads:   set.Counter("vm_storage_damaged_reads_total"),
 		flushSeconds:   set.Histogram("vm_storage_flush_duration_seconds"),
 	}
-	for _, name := range []string{"vm_index_flushes_total", "vm_index_merges_total", "vm_corrupt_index_total"} {
-		set.Counter(name) // of the indexes, the first of which comes with the first sample
-	}
+	index.RegisterMetrics(set) // the first index comes with the first sample
 	m.partitions.CorruptManifests = set.Counter("vm_corrupt_manifests_total")
 	m.partitions.Deduplicated = set.Counter(`vm_deduplicated_samples_total{type="merge"}`)
 	m.partitions.CorruptParts = set.Counter("vm_corrupt_parts_total")
@@ -68,6 +67,8 @@ func (s *Storage) registerMetrics() {
 	set.Gauge(fmt.Sprintf("vm_storage_is_read_only{path=%q}", s.cfg.DataPath), func() float64 { return boolFloat(s.readOnly.Load()) })
 	set.Gauge(fmt.Sprintf("vm_free_disk_space_limit_bytes{path=%q}", s.cfg.DataPath), func() float64 { return float64(s.cfg.MinFreeDiskSpaceBytes) })
 	set.Gauge("vm_storage_log_losses", func() float64 { return float64(len(s.losses)) })
+	set.Gauge("vm_app_prev_shutdown_unclean", func() float64 { return boolFloat(s.unclean) })
+	metrics.RegisterFS(set, s.cfg.DataPath)
 	set.AddCollector(s.collect)
 }
 
@@ -78,9 +79,15 @@ func boolFloat(b bool) float64 {
 	return 0
 }
 
+// totals are the sums over all partitions, and what the last one has of it.
+type totals struct {
+	partition.Stats
+	last partition.Stats
+}
+
 // sum adds up the partitions.
-func (s *Storage) sum() partition.Stats {
-	var t partition.Stats
+func (s *Storage) sum() totals {
+	var t totals
 	partitions := s.acquire(allTime())
 	for _, p := range partitions {
 		st := p.Stats()
@@ -93,6 +100,8 @@ func (s *Storage) sum() partition.Stats {
 		t.Big.Add(st.Big)
 		t.IndexBytes += st.IndexBytes
 		t.SeriesCount += st.SeriesCount
+		t.Index.Add(st.Index)
+		t.last = st // partitions are in the order of time
 	}
 	s.noteErr("close", release(partitions))
 	return t
@@ -106,6 +115,11 @@ func (s *Storage) collect(w *metrics.Writer) {
 	defer s.leave()
 	t := s.sum()
 	inMemory := partition.PartStats{Parts: t.HeadParts, Rows: t.HeadRows, Blocks: t.HeadSeries, SizeBytes: t.HeadBytes}
+	ofIndex := map[string][2]int64{ // in memory, on disk
+		"vm_data_size_bytes": {t.Index.HeadSizeBytes, t.IndexBytes},
+		"vm_parts":           {t.Index.Heads, t.Index.Segments},
+		"vm_rows":            {t.Index.HeadSeries, int64(t.SeriesCount) - t.Index.HeadSeries},
+	}
 	for _, m := range []struct {
 		name string
 		get  func(p *partition.PartStats) int64
@@ -118,19 +132,21 @@ func (s *Storage) collect(w *metrics.Writer) {
 		w.Gauge(m.name+`{type="storage/inmemory"}`, float64(m.get(&inMemory)))
 		w.Gauge(m.name+`{type="storage/small"}`, float64(m.get(&t.Small)))
 		w.Gauge(m.name+`{type="storage/big"}`, float64(m.get(&t.Big)))
-		if m.name == "vm_data_size_bytes" {
-			w.Gauge(`vm_data_size_bytes{type="indexdb/file"}`, float64(t.IndexBytes))
-		}
-		if m.name == "vm_rows" {
-			w.Gauge(`vm_rows{type="indexdb/file"}`, float64(t.SeriesCount))
+		if of, ok := ofIndex[m.name]; ok {
+			w.Gauge(m.name+`{type="indexdb/inmemory"}`, float64(of[0]))
+			w.Gauge(m.name+`{type="indexdb/file"}`, float64(of[1]))
 		}
 	}
+	w.Gauge(`vm_last_partition_parts{type="storage/inmemory"}`, float64(t.last.HeadParts))
+	w.Gauge(`vm_last_partition_parts{type="storage/small"}`, float64(t.last.Small.Parts))
+	w.Gauge(`vm_last_partition_parts{type="storage/big"}`, float64(t.last.Big.Parts))
 	w.Gauge(`vm_pending_rows{type="storage"}`, float64(t.FrozenRows))
+	w.Gauge(`vm_pending_rows{type="indexdb"}`, float64(t.Index.HeadSeries))
 	w.Gauge(`vm_active_merges{type="storage/inmemory"}`, 0)
 	w.Gauge(`vm_active_merges{type="storage/small"}`, float64(s.m.partitions.Small.Active.Load()))
 	w.Gauge(`vm_active_merges{type="storage/big"}`, float64(s.m.partitions.Big.Active.Load()))
 	w.Gauge(`vm_cache_entries{type="storage/hour_metric_ids"}`, float64(t.HeadSeries))
-	w.Gauge(`vm_cache_size_bytes{type="storage/tsid"}`, float64(s.hot.sizeBytes()))
+	s.collectCaches(w, &t.Index)
 	w.Gauge("vm_snapshots", s.snapshotCount())
 	w.Counter(`vm_deleted_metrics_total{type="indexdb"}`, float64(s.deletedSeries()))
 	s.collectTenants(w)
@@ -139,6 +155,22 @@ func (s *Storage) collect(w *metrics.Writer) {
 	if space, err := s.fs.Space(s.cfg.DataPath); err == nil {
 		w.Gauge(fmt.Sprintf("vm_free_disk_space_bytes{path=%q}", s.cfg.DataPath), float64(space.Free))
 		w.Gauge(fmt.Sprintf("vm_total_disk_space_bytes{path=%q}", s.cfg.DataPath), float64(space.Total))
+	}
+}
+
+// collectCaches writes the sizes of caches. Samples are what is asked of storage/tsid: a miss had to ask the index for its series.
+func (s *Storage) collectCaches(w *metrics.Writer, t *index.Stats) {
+	w.Gauge(`vm_cache_entries{type="storage/tsid"}`, float64(s.hot.entries()))
+	w.Gauge(`vm_cache_size_bytes{type="storage/tsid"}`, float64(s.hot.sizeBytes()))
+	w.Counter(`vm_cache_requests_total{type="storage/tsid"}`, float64(s.m.rowsAdded.Get()))
+	w.Counter(`vm_cache_misses_total{type="storage/tsid"}`, float64(s.m.slowInserts.Get()))
+	for _, c := range []struct {
+		name string
+		of   index.CacheStats
+	}{{index.FilterCacheName, t.Filters}, {index.KeyCacheName, t.Keys}, {index.RowCacheName, t.Rows}} {
+		w.Gauge(fmt.Sprintf("vm_cache_entries{type=%q}", c.name), float64(c.of.Entries))
+		w.Gauge(fmt.Sprintf("vm_cache_size_bytes{type=%q}", c.name), float64(c.of.SizeBytes))
+		w.Gauge(fmt.Sprintf("vm_cache_size_max_bytes{type=%q}", c.name), float64(c.of.MaxBytes))
 	}
 }
 

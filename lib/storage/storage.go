@@ -52,6 +52,8 @@ type Storage struct {
 	maxSeries    int
 
 	lockFile  io.Closer
+	unclean   bool // the storage was not closed the last time
+	marked    bool // RunningMark is there
 	log       *wal.Log
 	losses    losses // of the log, as of the start
 	hot       hotTable
@@ -198,6 +200,7 @@ func (s *Storage) open() error {
 	}
 	s.startSettled()
 	s.checkSpace()
+	s.markRunning()
 	return nil
 }
 
@@ -357,6 +360,7 @@ func (s *Storage) Close() error {
 		err = nil
 	}
 	s.saveNameStats()
+	s.marked = s.marked && err == nil // the next start is to tell of an error
 	err = errors.Join(err, s.closeFiles())
 	if err != nil {
 		return fmt.Errorf("cannot close storage %q cleanly: %w", s.cfg.DataPath, err)
@@ -381,6 +385,7 @@ func (s *Storage) closeFiles() error {
 	s.o.Budget.Release(s.headBytes.Swap(0))
 	s.setTableBytes(0)
 	if s.lockFile != nil {
+		s.unmarkRunning(errors.Join(errs...))
 		errs = append(errs, s.lockFile.Close())
 	}
 	return errors.Join(errs...)

@@ -73,6 +73,7 @@ type route struct {
 	rows      *metrics.Counter
 	perInsert *metrics.Histogram
 	tenants   *tenantstat.Counters[metrics.Counter] // of rows; nil in the single node
+	metadata  *metrics.Counter
 }
 
 // New returns an API with its metrics registered.
@@ -122,6 +123,7 @@ func (a *API) addRoute(set *metrics.Set, f format, kind string, parse func(*prot
 		rows:      set.Counter(fmt.Sprintf("vm_rows_inserted_total{type=%q}", kind)),
 		perInsert: set.Histogram(fmt.Sprintf("vm_rows_per_insert{type=%q}", kind)),
 		tenants:   tenants,
+		metadata:  set.Counter(fmt.Sprintf("vm_metadata_rows_inserted_total{type=%q}", kind)),
 	}
 	if requests != "" {
 		rt.requests, rt.errors = set.Counter(requests), set.Counter(errors)
@@ -274,7 +276,11 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 		req.Metadata = func(list []model.Metadata) error {
 			ctx, cancel := context.WithTimeout(r.Context(), metadataTimeout)
 			defer cancel()
-			return a.metadata.AddMetadata(ctx, list)
+			err := a.metadata.AddMetadata(ctx, list)
+			if err == nil {
+				rt.metadata.Add(len(list))
+			}
+			return err
 		}
 	}
 	if err := a.readArgs(r, t, &req); err != nil {

@@ -98,7 +98,7 @@ type Endpoint struct {
 	now      func() time.Time
 	requests *metrics.Counter
 	errors   *metrics.Counter
-	duration *metrics.Histogram
+	duration *metrics.Summary
 }
 
 // NewEndpoint returns the counters of a path as it is called in metrics.
@@ -108,7 +108,7 @@ func NewEndpoint(set *metrics.Set, now func() time.Time, path string) *Endpoint 
 		now:      now,
 		requests: set.Counter("vm_http_requests_total" + labels),
 		errors:   set.Counter("vm_http_request_errors_total" + labels),
-		duration: set.Histogram("vm_request_duration_seconds" + labels),
+		duration: set.Summary("vm_request_duration_seconds" + labels),
 	}
 }
 

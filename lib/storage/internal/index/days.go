@@ -13,6 +13,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"vmcluster/lib/metrics"
 	"vmcluster/lib/vfs"
 )
 
@@ -22,6 +23,7 @@ const dayMagic = "vmclday" // followed by the version byte
 type dayTable struct {
 	fs    vfs.FS
 	dir   string
+	marks *metrics.Counter         // days of series
 	union atomic.Pointer[dayUnion] // the one asked for last; nil after a change
 	mu    struct {
 		sync.RWMutex
@@ -49,7 +51,10 @@ func (t *dayTable) mark(id uint32, day int32) {
 		d = &dayBits{ids: roaring.New()}
 		t.mu.days[day] = d
 	}
-	d.dirty = d.ids.CheckedAdd(id) || d.dirty
+	if d.ids.CheckedAdd(id) {
+		d.dirty = true
+		t.marks.Inc()
+	}
 	t.union.Store(nil)
 }
 

@@ -70,7 +70,8 @@ func Open(o Options) (_ *Index, err error) {
 	if err := vfs.MkdirAllDurable(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir}, matches: newMatchCache(o.Budget), keys: newKeyCache(o.Budget), rows: newRowCache(o.Budget)}
+	ix := &Index{o: o, days: dayTable{fs: o.FS, dir: o.Dir, marks: o.Metrics.Counter(activeDaysName)}, matches: newMatchCache(o.Budget), keys: newKeyCache(o.Budget), rows: newRowCache(o.Budget)}
+	ix.matches.use, ix.keys.use, ix.rows.use = newCacheUse(o.Metrics, FilterCacheName), newCacheUse(o.Metrics, KeyCacheName), newCacheUse(o.Metrics, RowCacheName)
 	ix.flushes = o.Metrics.Counter("vm_index_flushes_total")
 	ix.merges = o.Metrics.Counter("vm_index_merges_total")
 	ix.corruptFiles = o.Metrics.Counter("vm_corrupt_index_total")
@@ -391,7 +392,9 @@ func (r *keyReader) key(id uint32) ([]byte, error) {
 		return r.read(id)
 	}
 	var ok bool
-	if r.buf, ok = r.cache.appendKey(r.buf[:0], id); ok {
+	r.buf, ok = r.cache.appendKey(r.buf[:0], id)
+	r.cache.use.count(ok)
+	if ok {
 		return r.buf, nil
 	}
 	key, err := r.read(id)

@@ -22,6 +22,7 @@ const (
 // not asked for during a whole generation goes.
 type keyCache struct {
 	max int // bytes
+	use *cacheUse
 
 	mu            sync.RWMutex
 	recent, older keyGeneration

@@ -26,6 +26,7 @@ const (
 type matchCache struct {
 	max    int64
 	budget *memory.Budget // nil for none
+	use    *cacheUse
 	mu     struct {
 		sync.Mutex
 		entries map[matchKey]*list.Element // of *matchEntry

@@ -18,6 +18,7 @@ const (
 // of its rows. What was not asked for during a whole generation goes, also blocks of segments which are gone.
 type rowCache struct {
 	max int // bytes of a generation
+	use *cacheUse
 
 	mu            sync.RWMutex
 	recent, older rowGeneration
@@ -58,10 +59,12 @@ func (c *rowCache) get(key rawKey) ([]byte, bool) {
 	raw, ok := c.recent.blocks[key]
 	if ok {
 		c.mu.RUnlock()
+		c.use.count(true)
 		return raw, true
 	}
 	raw, ok = c.older.blocks[key]
 	c.mu.RUnlock()
+	c.use.count(ok)
 	if ok {
 		c.put(key, raw)
 	}

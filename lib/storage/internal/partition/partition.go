@@ -262,6 +262,7 @@ type Stats struct {
 	Small, Big          PartStats
 	IndexBytes          int64
 	SeriesCount         int
+	Index               index.Stats
 }
 
 // PartStats are sums over parts.
@@ -280,7 +281,7 @@ const bigPartBytes = 64 << 20
 
 // Stats returns the current sums.
 func (p *Partition) Stats() Stats {
-	s := Stats{IndexBytes: p.index.SizeBytes(), SeriesCount: p.index.SeriesCount()}
+	s := Stats{IndexBytes: p.index.SizeBytes(), SeriesCount: p.index.SeriesCount(), Index: p.index.Stats()}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	h := p.head.Load()
