@@ -9,9 +9,9 @@ BENCH      ?= .
 PKG        ?= ./lib/...
 COUNT      ?= 6
 
-.PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare clean \
+.PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare chart clean \
 	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables \
-	bench-replication bench-fanout crash crash-long chaos-long props-long faults cluster-faults mixed limits
+	bench-replication bench-fanout crash crash-long chaos-long props-long faults cluster-faults mixed limits manifests images
 
 all: build
 
@@ -26,10 +26,11 @@ cluster-up: build
 	$(GO) build -trimpath -o bin/clusterup ./app/internal/clusterup
 	@exec bin/clusterup -bin bin -data cluster-data
 
+# Without the cache of tests for deployment: it does not see that files outside of a module change.
 test: build
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
-	cd deployment/tests && $(GO) vet ./... && $(GO) test -timeout 10m ./...
+	cd deployment/tests && $(GO) vet ./... && $(GO) test -count=1 -timeout 10m -parallel 6 ./...
 
 # The packages with goroutines, under the race detector (needs cgo and a C compiler).
 race:
@@ -187,5 +188,36 @@ bench-tables:
 	@test -x $(VMBENCH) || $(MAKE) vmbench
 	@$(VMBENCH) table -base vm-single $(RESULTS)
 
+# The Helm chart as a package in build/, with the same bytes from the same files; needs GNU tar.
+CHARTS := $(notdir $(wildcard deployment/helm/*))
+chart:
+	@mkdir -p build
+	@set -e; for chart in $(CHARTS); do \
+		package=build/$$chart-$$(sed -n 's/^version: //p' deployment/helm/$$chart/Chart.yaml).tgz; \
+		tar -C deployment/helm --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar -cf - $$chart | gzip -9n > $$package; \
+		echo $$package; \
+	done
+
+# The overlays of deployment/kubernetes as single files, build/<overlay>.yaml.
+manifests:
+	cd deployment/tests && $(GO) run ./cmd/manifests ../../build ../kubernetes/base ../kubernetes/overlays/*
+
+# Images of all binaries, vmcluster/<binary>:$(VERSION), by the first of these that is there. The same commit gives the same images:
+# files have the time of the commit. make images BASE=scratch leaves out the shell.
+ENGINE            ?= $(firstword $(foreach e,docker podman buildah,$(shell command -v $(e))))
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+IMAGE_FLAGS        = --build-arg VERSION=$(VERSION) $(if $(BASE),--build-arg BASE=$(BASE))
+images: $(addprefix image-,$(BINARIES))
+
+image-%:
+	@test -n "$(ENGINE)" || { echo 'cannot build images: there is no docker, podman or buildah'; exit 1; }
+ifeq ($(notdir $(ENGINE)),docker)
+	docker buildx build $(IMAGE_FLAGS) --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) --provenance=false \
+		--output type=docker,rewrite-timestamp=true -t vmcluster/$*:$(VERSION) -f deployment/docker/$*/Containerfile .
+else
+	$(ENGINE) build $(IMAGE_FLAGS) --format docker --timestamp $(SOURCE_DATE_EPOCH) --ignorefile .dockerignore \
+		-t vmcluster/$*:$(VERSION) -f deployment/docker/$*/Containerfile .
+endif
+
 clean:
-	rm -rf bin cluster-data .tools/bin
+	rm -rf bin build cluster-data .tools/bin

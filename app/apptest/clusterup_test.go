@@ -17,13 +17,13 @@ import (
 // clusterPorts are the ports of the local cluster before an offset is added.
 func clusterPorts() []int { return []int{8400, 8401, 8480, 8481, 8482, 8500, 8501, 8582} }
 
-// freeOffset returns an offset with which all ports of the local cluster are free.
-func freeOffset(t *testing.T) int {
+// freeOffset returns an offset with which all ports of the local cluster, and others that are given, are free.
+func freeOffset(t *testing.T, others ...int) int {
 	t.Helper()
 	for range 100 {
 		offset := freePort(t) - clusterPorts()[0]
 		free := true
-		for _, port := range clusterPorts() {
+		for _, port := range append(clusterPorts(), others...) {
 			ln, err := net.Listen("tcp", loopback(port+offset))
 			if err != nil {
 				free = false
@@ -35,7 +35,7 @@ func freeOffset(t *testing.T) int {
 			return offset
 		}
 	}
-	t.Skip("no eight free ports at the distances the local cluster needs")
+	t.Skip("no free ports at the distances the local cluster needs")
 	return 0
 }
 

@@ -1,97 +1,24 @@
 package apptest
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
-	"math/rand/v2"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
-	"time"
 )
 
 // operatorGuide returns the text of docs/cluster-operations.md.
 func operatorGuide(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/cluster-operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// guideStep is a block of commands of the guide and what they print, if it says so.
-type guideStep struct{ commands, output string }
-
-func guideSteps(guide string) []guideStep {
-	var steps []guideStep
-	for _, m := range regexp.MustCompile("(?ms)^```(sh|text)\n(.*?)^```$").FindAllStringSubmatch(guide, -1) {
-		if m[1] == "sh" {
-			steps = append(steps, guideStep{commands: m[2]})
-		} else {
-			steps[len(steps)-1].output = m[2]
-		}
-	}
-	return steps
-}
-
-// TestOperatorGuideCommands runs all commands of the guide in one shell, at other loopback addresses and ports.
-func TestOperatorGuideCommands(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	if err := os.Symlink(filepath.Dir(binary(t, "vmstorage")), filepath.Join(dir, "bin")); err != nil {
-		t.Fatal(err)
-	}
-	steps := guideSteps(operatorGuide(t))
-	if len(steps) < 7 {
-		t.Fatalf("the guide has only %d blocks of commands", len(steps))
-	}
-	const end = "end of block"
-	script := "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
-	for _, s := range steps {
-		script += s.commands + "echo " + end + "\n"
-	}
-	offset := freeOffset(t)
-	script = strings.ReplaceAll(script, "127.0.0.", fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256)))
-	script = regexp.MustCompile(`:8[45]\d\d\b`).ReplaceAllStringFunc(script, func(port string) string {
-		n, err := strconv.Atoi(port[1:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ":" + strconv.Itoa(n+offset)
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
-	var stdout, stderr output
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM} // its processes end with it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 10 * time.Second
-	err := cmd.Run()
-	outputs := strings.Split(stdout.String(), end+"\n")
-	if err != nil {
-		t.Errorf("block %d of commands fails: %s\n%s%s", len(outputs), err, steps[min(len(outputs), len(steps))-1].commands, stderr.String())
-	}
-	for i, s := range steps {
-		if i < len(outputs) && s.output != "" && strings.ReplaceAll(outputs[i], " ", "") != strings.ReplaceAll(s.output, " ", "") {
-			t.Errorf("block %d prints\n%s\nand the guide says\n%s", i+1, outputs[i], s.output)
-		}
-	}
-	if t.Failed() {
-		showFiles(t, filepath.Join(dir, "*.log"))
-	}
+	return readDoc(t, "cluster-operations.md")
 }
 
 // guideTables returns the rows of all tables below a heading, up to the next one of the same or a higher level, without headers.
@@ -150,11 +77,7 @@ func missingMetric(page, metric string) string {
 func TestOperatorGuideMetrics(t *testing.T) {
 	t.Parallel()
 	guide := operatorGuide(t)
-	text, err := os.ReadFile("../../docs/monitoring.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	monitoring := string(text)
+	monitoring := readDoc(t, "monitoring.md")
 	c := startCluster(t, clusterOptions{})
 	page := func(addr string) string { return get(t, "http://"+addr+"/metrics").want(t, http.StatusOK).body }
 	addrs := map[string]string{"vminsert": c.insertAddr, "vmselect": c.selectAddr, "vmstorage": c.storage[0].http}
@@ -212,6 +135,14 @@ const blank = "\x00"
 // logTexts returns the string literals of all packages, with blanks for the values that are formatted into them.
 func logTexts(t *testing.T) []string {
 	t.Helper()
+	texts, err := sourceTexts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
+var sourceTexts = sync.OnceValues(func() ([]string, error) {
 	verb := regexp.MustCompile(`%[-+#0]*[\d.]*[a-zA-Z]`)
 	var texts []string
 	visit := func(path string, entry fs.DirEntry, err error) error {
@@ -234,13 +165,8 @@ func logTexts(t *testing.T) []string {
 		})
 		return err
 	}
-	for _, root := range []string{"../../lib", "../../app"} {
-		if err := filepath.WalkDir(root, visit); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return texts
-}
+	return texts, errors.Join(filepath.WalkDir("../../lib", visit), filepath.WalkDir("../../app", visit))
+})
 
 // inTexts reports whether a log line of the guide, with <value> and ... for what varies, is the beginning of a text.
 func inTexts(texts []string, line string) bool {
@@ -267,30 +193,5 @@ func TestOperatorGuideLogLines(t *testing.T) {
 				t.Errorf("nobody logs %q", line)
 			}
 		}
-	}
-}
-
-// TestReadmeCommands runs the curl commands of the README against a cluster with other addresses.
-func TestReadmeCommands(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := startCluster(t, clusterOptions{})
-	wants := []string{`"result":[]`, ``, `"values":[42]`, `,"42"]`}
-	commands := regexp.MustCompile(`(?m)^    (curl .*)$`).FindAllStringSubmatch(string(text), -1)
-	if len(commands) != len(wants) {
-		t.Fatalf("the README has %d commands; want %d", len(commands), len(wants))
-	}
-	for i, want := range wants {
-		command := strings.NewReplacer("127.0.0.1:8480", c.insertAddr, "127.0.0.1:8481", c.selectAddr).Replace(commands[i][1])
-		eventually(t, patience, command, func() error { // a query is for the beginning of the second
-			out, err := exec.Command("bash", "-c", command+" -fsS").CombinedOutput()
-			if err == nil && !strings.Contains(string(out), want) {
-				err = fmt.Errorf("the answer is %q; want %q in it", out, want)
-			}
-			return err
-		})
 	}
 }

@@ -6,12 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"vmcluster/app/internal/backuptool"
 	"vmcluster/lib/backup"
-	"vmcluster/lib/backup/fsstore"
 	"vmcluster/lib/service"
 	"vmcluster/lib/vfs"
 )
@@ -19,7 +17,7 @@ import (
 // component is the whole of vmbackup.
 type component struct {
 	tool        backuptool.Config
-	snapshots   snapshotConfig
+	snapshots   backuptool.Snapshots
 	dataPath    string
 	dst, origin string
 }
@@ -28,6 +26,7 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.tool.RegisterFlags(fs, ":8420", "sent")
 	c.snapshots.RegisterFlags(fs)
+	fs.StringVar(&c.snapshots.Name, "snapshotName", "", "Name of the snapshot to back up, as /snapshot/create has answered it; it is not deleted")
 	fs.StringVar(&c.dataPath, "storageDataPath", "victoria-metrics-data", "Directory of the storage, as its own -storageDataPath; it is only read")
 	fs.StringVar(&c.dst, "dst", "", "Where the backup goes, such as fs:///mnt/backups/node1; each node needs a place of its own. What is there already is not sent again")
 	fs.StringVar(&c.origin, "origin", "", "Another backup from which the server copies what it has; with -storageDataPath= it is copied as a whole")
@@ -37,11 +36,11 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 func (c *component) Start(env *service.Env) error {
 	r := &backup.Request{FS: vfs.OS(), Options: c.tool.Options(env)}
 	var err error
-	if r.Dst, err = backuptool.Open("dst", c.dst); err != nil {
+	if r.Dst, err = c.tool.Open(context.Background(), "dst", c.dst); err != nil {
 		return err
 	}
 	if c.origin != "" {
-		if r.Origin, err = backuptool.Open("origin", c.origin); err != nil {
+		if r.Origin, err = c.tool.Open(context.Background(), "origin", c.origin); err != nil {
 			return err
 		}
 	}
@@ -69,25 +68,9 @@ func (c *component) check(r *backup.Request) error {
 		return fmt.Errorf("cannot use -origin=%q: it is -dst", c.origin)
 	}
 	for _, s := range []backup.Store{r.Dst, r.Origin} {
-		if err := outside(s, c.dataPath); err != nil {
+		if err := backuptool.Outside(s, c.dataPath); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// outside refuses stores within the data directory, which would be backed up with it, or lost with it.
-func outside(s backup.Store, dataPath string) error {
-	dir, ok := s.(*fsstore.Store)
-	if !ok || dataPath == "" {
-		return nil
-	}
-	path, err := filepath.Abs(dataPath)
-	if err != nil {
-		return fmt.Errorf("cannot use -storageDataPath=%q: %w", dataPath, err)
-	}
-	if dir.Root() == path || strings.HasPrefix(dir.Root(), path+string(filepath.Separator)) {
-		return fmt.Errorf("cannot keep a backup at %s: it is within -storageDataPath=%q", s, dataPath)
 	}
 	return nil
 }
@@ -96,10 +79,10 @@ func outside(s backup.Store, dataPath string) error {
 func (c *component) run(ctx context.Context, env *service.Env, r *backup.Request) (err error) {
 	start := time.Now()
 	if c.dataPath != "" {
-		if r.Snapshot, err = c.snapshots.begin(ctx, env.Logger); err != nil {
+		if r.Snapshot, err = c.snapshots.Begin(ctx, env.Logger); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, c.snapshots.end(env.Logger, r.Snapshot)) }()
+		defer func() { err = errors.Join(err, c.snapshots.End(env.Logger, r.Snapshot)) }()
 		r.Dir = filepath.Join(c.dataPath, "snapshots", r.Snapshot)
 	}
 	stats, err := backup.Backup(ctx, r)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/storage"
@@ -24,12 +25,16 @@ type Request struct {
 	Dir      string // of the snapshot; empty: the backup in Origin is copied
 	Snapshot string // its name
 	Dst      Store
-	Origin   Store // which may have some of it already; nil for none
+	Origin   Store     // which may have some of it already; nil for none
+	Now      time.Time // when the snapshot was taken; the time of the call by default
 }
 
 // Backup makes Dst a backup of a snapshot. When it fails, Dst holds what it held before, and another run goes on where this one has ended.
 func Backup(ctx context.Context, r *Request) (Stats, error) {
 	r.setDefaults()
+	if r.Now.IsZero() {
+		r.Now = time.Now()
+	}
 	b := &backupRun{Request: r, limit: limiter{perSecond: r.MaxBytesPerSecond}, uploaded: r.Metrics.Counter("vm_backups_uploaded_bytes_total")}
 	if err := b.plan(ctx); err != nil {
 		return Stats{}, err
@@ -74,7 +79,7 @@ func (b *backupRun) plan(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		b.list = newList(files, b.Snapshot, time.Now(), b.PieceBytes)
+		b.list = newList(files, b.Snapshot, b.Now, b.PieceBytes)
 	} else if b.list, err = ReadList(ctx, b.Origin, false); err != nil {
 		return err
 	}
@@ -98,22 +103,50 @@ func keys(ctx context.Context, s Store) (map[string]int64, error) {
 	return m, nil
 }
 
-// send makes sure that Dst has all pieces. The largest files go first, so that the last one to end is small.
+// send makes sure that Dst has all pieces. Those of the largest files go first, so that the last one to end is small.
 func (b *backupRun) send(ctx context.Context) error {
-	var missing []File
+	var files []*sending
 	b.progress = progress{log: b.Logger, what: "uploaded", route: fmt.Sprintf("from %s to %s", b.source(), b.Dst)}
 	for _, f := range b.list.Files {
-		n := len(missing)
-		for _, p := range f.pieces(b.list.PieceBytes) {
+		s := &sending{File: f, pieces: f.pieces(b.list.PieceBytes)}
+		s.crcs = make([]uint32, len(s.pieces))
+		for i, p := range s.pieces {
 			if b.missing(p) {
 				b.progress.total += p.size
-				missing = append(missing[:n], f)
+				s.missing = append(s.missing, i)
 			}
 		}
+		if len(s.missing) > 0 {
+			s.whole.Store(b.Dir != "" && len(s.missing) == len(s.pieces))
+			s.left.Store(int64(len(s.missing)))
+			files = append(files, s)
+		}
 	}
-	slices.SortStableFunc(missing, func(x, y File) int { return cmp.Compare(y.Size, x.Size) })
-	b.Logger.Infof("%d files with %d bytes are missing at %s", len(missing), b.progress.total, b.Dst)
-	return b.progress.watched(ctx, func() error { return each(ctx, b.Concurrency, missing, b.sendFile) })
+	slices.SortStableFunc(files, func(x, y *sending) int { return cmp.Compare(y.Size, x.Size) })
+	var jobs []job[*sending]
+	for _, s := range files {
+		for _, i := range s.missing {
+			jobs = append(jobs, job[*sending]{file: s, piece: i})
+		}
+	}
+	b.Logger.Infof("%d files with %d bytes are missing at %s", len(files), b.progress.total, b.Dst)
+	return b.progress.watched(ctx, func() error { return each(ctx, b.Concurrency, jobs, b.sendJob) })
+}
+
+// sending is a file on its way.
+type sending struct {
+	File
+	pieces  []piece
+	missing []int    // which of them are sent
+	crcs    []uint32 // of the pieces that were read from the disk
+	left    atomic.Int64
+	whole   atomic.Bool // all pieces are read from the disk
+}
+
+// job is one piece of a file.
+type job[F any] struct {
+	file  F
+	piece int
 }
 
 func (b *backupRun) missing(p piece) bool {
@@ -121,35 +154,33 @@ func (b *backupRun) missing(p piece) bool {
 	return !ok || size != p.size
 }
 
-func (b *backupRun) sendFile(ctx context.Context, f File) (err error) {
-	var local vfs.Reader
-	if b.Dir != "" {
-		if local, err = b.FS.Open(filepath.Join(b.Dir, filepath.FromSlash(f.Path))); err != nil {
-			return err
-		}
-		defer closing(&err, f.Path, local)
+// sendJob sends a piece. Who sends the last one of a file looks whether they make up what the file should be.
+func (b *backupRun) sendJob(ctx context.Context, j job[*sending]) error {
+	f, p := j.file, j.file.pieces[j.piece]
+	copied, err := b.copyPiece(ctx, p)
+	if err != nil {
+		return err
 	}
-	crc, whole := uint32(0), true
-	for _, p := range f.pieces(b.list.PieceBytes) {
-		if !b.missing(p) {
-			whole = false
-			continue
-		}
-		if copied, err := b.copyPiece(ctx, p); err != nil || copied {
-			if err != nil {
-				return err
-			}
-			whole = false
-			continue
-		}
-		if crc, err = b.sendPiece(ctx, local, p, crc); err != nil {
-			return err
-		}
+	if copied {
+		f.whole.Store(false)
+	} else if f.crcs[j.piece], err = b.sendPiece(ctx, f.Path, p); err != nil {
+		return err
 	}
-	if whole && crc != f.CRC32C && local != nil {
-		return errors.Join(b.withdraw(ctx, &f), errkind.New(errkind.Corrupt, "%s has the checksum %08x, not %08x: it is damaged on the disk; see what the storage says of it, and docs/operations.md", f.Path, crc, f.CRC32C))
+	if f.left.Add(-1) > 0 || !f.whole.Load() {
+		return nil
+	}
+	if crc := combined(f.crcs, f.pieces); crc != f.CRC32C {
+		return errors.Join(b.withdraw(ctx, &f.File), errkind.New(errkind.Corrupt, "%s has the checksum %08x, not %08x: it is damaged on the disk; see what the storage says of it, and docs/operations.md", f.Path, crc, f.CRC32C))
 	}
 	return nil
+}
+
+// combined returns the checksum of a file by those of its pieces.
+func combined(crcs []uint32, pieces []piece) (crc uint32) {
+	for i, p := range pieces {
+		crc = codec.CombineChecksums(crc, crcs[i], p.size)
+	}
+	return crc
 }
 
 // withdraw deletes the pieces of a file which was found damaged when it had been sent.
@@ -176,13 +207,18 @@ func (b *backupRun) copyPiece(ctx context.Context, p piece) (bool, error) {
 	return copied, nil
 }
 
-// sendPiece sends a piece of a file on the disk, or of the origin without one, and returns the checksum of the file so far.
-func (b *backupRun) sendPiece(ctx context.Context, local vfs.Reader, p piece, crc uint32) (_ uint32, err error) {
-	if local == nil {
+// sendPiece sends a piece of a file on the disk and returns its checksum, or relays one of the origin if there is no disk.
+func (b *backupRun) sendPiece(ctx context.Context, name string, p piece) (_ uint32, err error) {
+	if b.Dir == "" {
 		return 0, b.relay(ctx, p)
 	}
+	local, err := b.FS.Open(filepath.Join(b.Dir, filepath.FromSlash(name)))
+	if err != nil {
+		return 0, err
+	}
+	defer closing(&err, name, local)
 	section := io.NewSectionReader(local, p.offset, p.size)
-	body := &seekableMeter{meter: meter{ctx: ctx, r: section, limit: &b.limit, count: b.count, crc: crc}, section: section, before: crc}
+	body := &seekableMeter{meter: meter{ctx: ctx, r: section, limit: &b.limit, count: b.count}, section: section}
 	if err := b.Dst.Put(ctx, p.key, body, p.size); err != nil {
 		return 0, fmt.Errorf("cannot write %q: %w", p.key, err)
 	}

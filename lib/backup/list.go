@@ -20,6 +20,7 @@ import (
 const (
 	listKey = "backup_metadata.ignore"
 	markKey = "backup_complete.ignore"
+	lockKey = "backup_locked.ignore"
 )
 
 const listVersion = 1

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"vmcluster/lib/codec"
@@ -25,8 +26,10 @@ type Recovery struct {
 	Options
 	Src               Store
 	FS                vfs.FS
-	DataPath          string // of a storage which is not running
-	SkipCompleteCheck bool   // also without the mark that the backup is whole
+	DataPath          string   // of a storage which is not running
+	SkipCompleteCheck bool     // also without the mark that the backup is whole
+	SkipPreallocation bool     // take disk space for a file as it comes, rather than at its beginning
+	Keep              []string // names of files in DataPath, besides those of the backup, which stay
 }
 
 // loading is the end of the names of files which are being loaded.
@@ -149,7 +152,7 @@ func (r *restoreRun) remove(dir string, kept map[string]bool) error {
 	for _, e := range entries {
 		name := path.Join(dir, e.Name)
 		switch {
-		case dir == "" && (e.Name == storage.LockName || e.Name == storage.RestoreMark), kept[name]:
+		case dir == "" && (e.Name == storage.LockName || e.Name == storage.RestoreMark || slices.Contains(r.Keep, e.Name)), kept[name]:
 			continue
 		case e.IsDir && r.hasFilesBelow(name):
 			err = r.remove(name, kept)
@@ -194,8 +197,7 @@ func (r *restoreRun) load(ctx context.Context, kept map[string]bool) error {
 	slices.SortStableFunc(missing, func(x, y File) int {
 		return cmp.Or(boolCompare(x.Size > maxRead, y.Size > maxRead), cmp.Compare(y.Size, x.Size))
 	})
-	err := r.progress.watched(ctx, func() error { return each(ctx, r.Concurrency, missing, r.loadFile) })
-	if err != nil {
+	if err := r.loadFiles(ctx, missing); err != nil {
 		return err
 	}
 	for dir := range dirs {
@@ -216,63 +218,113 @@ func boolCompare(x, y bool) int {
 	return 1
 }
 
-// attempts is how often a file is tried to be loaded: connections break in hours of loading.
+// loadFiles loads the pieces of files in the order of the files, so that few are open at once.
+func (r *restoreRun) loadFiles(ctx context.Context, files []File) (err error) {
+	var jobs []job[*loaded]
+	for _, f := range files {
+		l := &loaded{File: f, pieces: f.pieces(r.list.PieceBytes)}
+		l.crcs = make([]uint32, len(l.pieces))
+		l.left.Store(int64(len(l.pieces)))
+		for i := range l.pieces {
+			jobs = append(jobs, job[*loaded]{file: l, piece: i})
+		}
+	}
+	err = r.progress.watched(ctx, func() error { return each(ctx, r.Concurrency, jobs, r.loadJob) })
+	for _, j := range jobs {
+		if l := j.file; l.open && j.piece == 0 { // another one has failed
+			closing(&err, l.Path, l.to)
+		}
+	}
+	return err
+}
+
+// loaded is a file which is being loaded beside its place.
+type loaded struct {
+	File
+	pieces []piece
+	crcs   []uint32 // of the pieces
+	left   atomic.Int64
+	mu     sync.Mutex // held while it is opened
+	to     vfs.SizedFile
+	open   bool
+}
+
+// loadJob loads a piece. Who loads the last one of a file moves it to its place, when its bytes are right and on the disk.
+func (r *restoreRun) loadJob(ctx context.Context, j job[*loaded]) (err error) {
+	l := j.file
+	if err := r.create(l); err != nil {
+		return err
+	}
+	if err := r.loadPiece(ctx, l, j.piece); err != nil {
+		return err
+	}
+	if l.left.Add(-1) > 0 {
+		return nil
+	}
+	for i := 1; combined(l.crcs, l.pieces) != l.CRC32C; i++ {
+		err := errkind.New(errkind.Corrupt, "%s has the checksum %08x in the backup, not %08x: the backup is damaged, restore another one", l.Path, combined(l.crcs, l.pieces), l.CRC32C)
+		if i == attempts {
+			return err
+		}
+		r.Logger.Warnf("%s; trying again", err)
+		for p := range l.pieces {
+			if err := r.loadPiece(ctx, l, p); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.to.Sync(); err != nil {
+		return err
+	}
+	l.open = false
+	if err := l.to.Close(); err != nil {
+		return fmt.Errorf("cannot close %s: %w", l.Path, err)
+	}
+	return r.FS.Rename(r.place(l.Path)+loading, r.place(l.Path))
+}
+
+// create opens the file for the first of its pieces.
+func (r *restoreRun) create(l *loaded) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.open {
+		l.to, err = r.FS.CreateSized(r.place(l.Path)+loading, l.Size, !r.SkipPreallocation)
+		l.open = err == nil
+	}
+	return err
+}
+
+// attempts is how often a piece is tried to be loaded: connections break in hours of loading.
 const attempts = 3
 
-func (r *restoreRun) loadFile(ctx context.Context, f File) (err error) {
-	for i := range attempts {
-		if i > 0 {
+func (r *restoreRun) loadPiece(ctx context.Context, l *loaded, i int) (err error) {
+	for try := range attempts {
+		if try > 0 {
 			r.Logger.Warnf("%s; trying again", err)
 		}
-		if err = r.tryFile(ctx, &f); err == nil || ctx.Err() != nil || errkind.Of(err) == errkind.NotFound {
+		if l.crcs[i], err = r.tryPiece(ctx, l.to, l.pieces[i]); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("cannot load %q: %w", l.pieces[i].key, err)
+		if ctx.Err() != nil || errkind.Of(err) == errkind.NotFound {
 			return err
 		}
 	}
 	return err
 }
 
-// tryFile loads a file beside its place, and moves it there when its bytes are right and on the disk.
-func (r *restoreRun) tryFile(ctx context.Context, f *File) (err error) {
-	name := r.place(f.Path)
-	file, err := r.FS.Create(name + loading)
-	if err != nil {
-		return err
-	}
-	crc, err := r.fill(ctx, file, f)
-	if err == nil && crc != f.CRC32C {
-		err = errkind.New(errkind.Corrupt, "%s has the checksum %08x in the backup, not %08x: the backup is damaged, restore another one", f.Path, crc, f.CRC32C)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	closing(&err, f.Path, file)
-	if err != nil {
-		return err
-	}
-	return r.FS.Rename(name+loading, name)
-}
-
-// fill writes the pieces of a file and returns the checksum of what it has written.
-func (r *restoreRun) fill(ctx context.Context, file io.Writer, f *File) (crc uint32, err error) {
-	for _, p := range f.pieces(r.list.PieceBytes) {
-		if crc, err = r.loadPiece(ctx, file, p, crc); err != nil {
-			return 0, fmt.Errorf("cannot load %q: %w", p.key, err)
-		}
-	}
-	return crc, nil
-}
-
-func (r *restoreRun) loadPiece(ctx context.Context, file io.Writer, p piece, crc uint32) (_ uint32, err error) {
+// tryPiece writes a piece to its place in the file and returns its checksum.
+func (r *restoreRun) tryPiece(ctx context.Context, to io.WriterAt, p piece) (_ uint32, err error) {
 	object, err := r.Src.Get(ctx, p.key)
 	if err != nil {
 		return 0, err
 	}
 	defer closing(&err, p.key, object)
-	body := &meter{ctx: ctx, r: object, limit: &r.limit, crc: crc, count: func(n int) {
+	body := &meter{ctx: ctx, r: io.LimitReader(object, p.size), limit: &r.limit, count: func(n int) {
 		r.downloaded.Add(n)
 		r.progress.done.Add(int64(n))
 	}}
-	n, err := io.Copy(file, body)
+	n, err := io.Copy(io.NewOffsetWriter(to, p.offset), body)
 	if err == nil && n != p.size {
 		err = errkind.New(errkind.Corrupt, "it has %d bytes, not %d", n, p.size)
 	}

@@ -16,7 +16,7 @@ import (
 
 // Options are common to backups and restores.
 type Options struct {
-	Concurrency       int   // files under way at once; 10 by default
+	Concurrency       int   // pieces of files under way at once; 10 by default
 	MaxBytesPerSecond int64 // to and from the store; 0 means as fast as it goes
 	Logger            *logger.Logger
 	Metrics           *metrics.Set
@@ -126,14 +126,13 @@ func (m *meter) Read(p []byte) (int, error) {
 type seekableMeter struct {
 	meter
 	section *io.SectionReader
-	before  uint32 // checksum of what goes before the piece
 }
 
 // Seek implements io.Seeker. The checksum is right when the piece has been read from its start.
 func (m *seekableMeter) Seek(offset int64, whence int) (int64, error) {
 	n, err := m.section.Seek(offset, whence)
 	if err == nil && n == 0 {
-		m.crc = m.before
+		m.crc = 0
 	}
 	return n, err
 }

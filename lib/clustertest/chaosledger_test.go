@@ -21,10 +21,22 @@ const maxChaosNodes = 8
 // ledger is the model: what was ever sent, what of it was acknowledged, and which nodes have it on their disks. Moments are
 // numbers of events.
 type ledger struct {
-	mu     sync.Mutex
-	events int
-	series map[string]*account
+	mu      sync.Mutex
+	events  int
+	series  map[string]*account
+	deletes [maxChaosNodes][]*deletion // of each node
 }
+
+// deletion is one on a node, from its begin to its end. What of the selected series came to the node between is neither owed nor gone.
+type deletion struct {
+	q     model.SearchQuery
+	match func(labels []model.Label) bool
+	began int
+	ended int // 0: under way
+	ok    bool
+}
+
+func (d *deletion) selects(a *account) bool { return a.tenant == d.q.Tenant && d.match(a.labels) }
 
 // account is a series.
 type account struct {
@@ -40,6 +52,22 @@ type record struct {
 	acked int                // when it was first acknowledged; 0: never
 	held  [maxChaosNodes]int // since when each node has it; 0: it has not
 	ever  uint16             // nodes which ever had it
+
+	trying [maxChaosNodes]int8 // attempts under way to store it
+	tried  [maxChaosNodes]int  // when the last one ended; 0: there was none
+	gone   [maxChaosNodes]int  // since when a node cannot have it any more, as it was deleted; 0: it can
+}
+
+// mayBe reports whether a node may have the sample, as far as was known at a moment.
+func (r *record) mayBe(node, at int) bool {
+	return r.trying[node] > 0 || r.tried[node] > 0 && (r.gone[node] == 0 || r.gone[node] > at)
+}
+
+// may reports whether an answer may have the sample.
+func (q *question) may(r *record) bool {
+	return slices.ContainsFunc(q.lists, func(listed []int) bool {
+		return slices.ContainsFunc(listed, func(n int) bool { return r.mayBe(n, q.began) })
+	})
 }
 
 func newLedger() *ledger { return &ledger{series: map[string]*account{}} }
@@ -52,7 +80,7 @@ func (l *ledger) now() int {
 }
 
 // each calls do for the records of a batch, which are made where there are none.
-func (l *ledger) eachLocked(b *model.Batch, do func(r *record)) {
+func (l *ledger) eachLocked(b *model.Batch, do func(a *account, r *record)) {
 	l.events++
 	for i := range b.Len() {
 		key := string(b.Key(i))
@@ -72,7 +100,7 @@ func (l *ledger) eachLocked(b *model.Batch, do func(r *record)) {
 				k = len(a.samples[s.Timestamp])
 				a.samples[s.Timestamp] = append(a.samples[s.Timestamp], &record{bits: bits, sent: l.events})
 			}
-			do(a.samples[s.Timestamp][k])
+			do(a, a.samples[s.Timestamp][k])
 		}
 	}
 }
@@ -80,37 +108,114 @@ func (l *ledger) eachLocked(b *model.Batch, do func(r *record)) {
 func (l *ledger) send(b *model.Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.eachLocked(b, func(*record) {})
+	l.eachLocked(b, func(*account, *record) {})
 }
 
-// store notes that a node has a batch on its disk.
-func (l *ledger) store(node int, b *model.Batch) {
+// attempt notes that a node begins to store a batch.
+func (l *ledger) attempt(node int, b *model.Batch) (began int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.eachLocked(b, func(r *record) {
-		if r.held[node] == 0 {
-			r.held[node] = l.events
+	l.eachLocked(b, func(_ *account, r *record) {
+		r.trying[node]++
+		r.gone[node] = 0
+	})
+	return l.events
+}
+
+// attempted notes what became of an attempt: the node has the batch on its disk, or nobody knows.
+func (l *ledger) attempted(node int, b *model.Batch, began int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var last *account
+	doomed := false
+	l.eachLocked(b, func(a *account, r *record) {
+		if a != last {
+			last = a
+			doomed = slices.ContainsFunc(l.deletes[node], func(d *deletion) bool { return (d.ended == 0 || d.ended > began) && d.selects(a) })
+		}
+		r.trying[node]--
+		r.tried[node] = l.events
+		if !ok {
+			return
 		}
 		r.ever |= 1 << node
+		if r.held[node] == 0 && !doomed {
+			r.held[node] = l.events
+		}
+	})
+}
+
+// beginDeletion notes that a node begins to delete series. None of their samples is owed by it from now on.
+func (l *ledger) beginDeletion(node int, q *model.SearchQuery) *deletion {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	match, err := matcher(q.Filters)
+	if err != nil {
+		panic(err)
+	}
+	l.events++
+	d := &deletion{q: *q, match: match, began: l.events}
+	l.deletes[node] = append(l.deletes[node], d)
+	l.doomedLocked(d, func(r *record) { r.held[node] = 0 })
+	return d
+}
+
+// endDeletion notes what became of a deletion: what had come to the node before is gone, or nobody knows.
+func (l *ledger) endDeletion(node int, d *deletion, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events++
+	d.ended, d.ok = l.events, ok
+	if !ok {
+		return
+	}
+	l.doomedLocked(d, func(r *record) {
+		if r.trying[node] == 0 && r.tried[node] < d.began {
+			r.gone[node] = l.events
+		}
+	})
+}
+
+func (l *ledger) doomedLocked(d *deletion, do func(r *record)) {
+	for _, a := range l.series {
+		if !d.selects(a) {
+			continue
+		}
+		for _, list := range a.samples {
+			for _, r := range list {
+				do(r)
+			}
+		}
+	}
+}
+
+// undeleted returns the nodes of a list which have not made the deletion of a tenant's series since a moment.
+func (l *ledger) undeleted(q *model.SearchQuery, tenant model.TenantID, since int, listed []int) []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(listed), func(node int) bool {
+		return slices.ContainsFunc(l.deletes[node], func(d *deletion) bool {
+			return d.ok && d.began > since && d.q.Tenant == tenant && fmt.Sprint(d.q.Filters) == fmt.Sprint(q.Filters)
+		})
 	})
 }
 
 // acknowledge returns how many rows have fewer copies than they should, and how many have none at all.
-func (l *ledger) acknowledge(b *model.Batch, copies int) (short, none int) {
+func (l *ledger) acknowledge(b *model.Batch, p *placement) (short, none int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.eachLocked(b, func(r *record) {
+	var everyone [maxChaosNodes]int // groups are as large as they can be
+	for i := range everyone {
+		everyone[i] = i
+	}
+	l.eachLocked(b, func(_ *account, r *record) {
 		if r.acked == 0 {
 			r.acked = l.events
 		}
-		n := 0
-		for node := range maxChaosNodes {
-			n += int(r.ever >> node & 1)
-		}
-		if n < copies {
+		if !p.enough(everyone[:], func(node int) bool { return r.ever>>node&1 != 0 }) {
 			short++
 		}
-		if n == 0 {
+		if r.ever == 0 {
 			none++
 		}
 	})
@@ -122,7 +227,7 @@ func (l *ledger) acked(b *model.Batch) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := true
-	l.eachLocked(b, func(r *record) { all = all && r.acked > 0 })
+	l.eachLocked(b, func(_ *account, r *record) { all = all && r.acked > 0 })
 	return all
 }
 
@@ -135,25 +240,22 @@ func (l *ledger) lose(node int) {
 		for _, list := range a.samples {
 			for _, r := range list {
 				r.held[node] = 0
+				r.gone[node] = l.events
 			}
 		}
 	}
 }
 
 // even reports whether all that is on any node has its copies.
-func (l *ledger) even(nodes []int, copies int) bool {
+func (l *ledger) even(nodes []int, p *placement) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.series {
 		for _, list := range a.samples {
 			for _, r := range list {
-				n := 0
-				for _, node := range nodes {
-					if r.held[node] > 0 {
-						n++
-					}
-				}
-				if n > 0 && n < copies || n == 0 && r.ever > 0 {
+				held := func(node int) bool { return r.held[node] > 0 }
+				may := slices.ContainsFunc(nodes, func(node int) bool { return r.mayBe(node, l.events) })
+				if may && !p.enough(nodes, held) {
 					return false
 				}
 			}
@@ -165,9 +267,10 @@ func (l *ledger) even(nodes []int, copies int) bool {
 // question is what a reader asks, and what is known when it does.
 type question struct {
 	model.SearchQuery
-	began  int     // moment
-	lists  [][]int // the nodes it knows; several while it asks when they are replaced meanwhile
-	copies int     // replication factor it was told
+	began int     // moment
+	lists [][]int // the nodes it knows; several while it asks when they are replaced meanwhile
+	place *placement
+	skips bool // it does without slow nodes, which are not named when they have come in time for the rest
 }
 
 // coverage is what an answer says of itself.
@@ -183,15 +286,21 @@ func (q *question) due(r *record, c coverage) bool {
 		return false
 	}
 	return !slices.ContainsFunc(q.lists, func(listed []int) bool {
-		holders, answered := 0, false
-		for _, n := range listed {
-			if at := r.held[n]; at > 0 && at <= q.began {
-				holders++
-				answered = answered || c.failed != nil && !c.failed[n]
-			}
+		holds := func(n int) bool { return r.held[n] > 0 && r.held[n] <= q.began }
+		if c.failed != nil && !q.skips && slices.ContainsFunc(listed, func(n int) bool { return holds(n) && !c.failed[n] }) {
+			return false
 		}
-		return !answered && (c.partial || holders == 0 || holders < min(q.copies, len(listed)))
+		return c.partial || !q.place.enough(listed, holds)
 	})
+}
+
+// find returns the record of a value, or nil.
+func (a *account) find(ts int64, bits uint64) *record {
+	i := slices.IndexFunc(a.samples[ts], func(r *record) bool { return r.bits == bits })
+	if i < 0 {
+		return nil
+	}
+	return a.samples[ts][i]
 }
 
 // found is an answer: bits by time by key.
@@ -285,9 +394,15 @@ func (l *ledger) check(q *question, got found, c coverage) error {
 	}
 	for key, samples := range got {
 		for ts, bits := range samples {
-			sent := asked[key] && slices.ContainsFunc(l.series[key].samples[ts], func(r *record) bool { return r.bits == bits })
-			if !sent || !q.Range.Contains(ts) {
+			var r *record
+			if asked[key] && q.Range.Contains(ts) {
+				r = l.series[key].find(ts, bits)
+			}
+			if r == nil {
 				return fmt.Errorf("the sample of %s at %d with bits %x was never sent, or was not asked for", model.SeriesKeyString([]byte(key)), ts, bits)
+			}
+			if !q.may(r) {
+				return fmt.Errorf("the sample of %s at %d, %+v, was deleted, or is of a node that was not asked; began at %d, nodes %v", model.SeriesKeyString([]byte(key)), ts, *r, q.began, q.lists)
 			}
 		}
 	}
@@ -311,7 +426,9 @@ func (l *ledger) samplesOf(q *question, c coverage) (least, most found) {
 		}
 		for ts, list := range a.samples {
 			for _, r := range list {
-				add(most, key, ts, r.bits)
+				if q.may(r) {
+					add(most, key, ts, r.bits)
+				}
 				if q.due(r, c) {
 					add(least, key, ts, r.bits)
 				}

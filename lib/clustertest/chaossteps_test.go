@@ -160,7 +160,7 @@ func (w *chaos) write(in *chaosInsert, batch *model.Batch, what string) {
 }
 
 func (w *chaos) acknowledged(b *model.Batch, number int) {
-	short, none := w.book.acknowledge(b, w.copies)
+	short, none := w.book.acknowledge(b, &w.place)
 	if none > 0 {
 		w.failf("write %d was acknowledged, and %d of its rows are on no disk", number, none)
 	}
@@ -189,9 +189,13 @@ func (w *chaos) step() {
 	case r < 30:
 		b, what := w.feed.batch()
 		w.write(w.inserts[w.rng.IntN(len(w.inserts))], b, what)
-	case r < 42:
+	case r < 33:
+		w.remove(w.reader())
+	case r < 35:
+		w.mute()
+	case r < 45:
 		w.search(w.reader())
-	case r < 56:
+	case r < 57:
 		w.evaluate(w.reader())
 	case r < 62:
 		w.list(w.reader())
@@ -242,10 +246,10 @@ type chaosFault struct {
 // disturb lets something go wrong.
 func (w *chaos) disturb() {
 	kinds := []func() (string, func()){
-		w.kill, w.kill, w.restart, w.wrongClock, w.loseForGood, w.grow, w.relist, // those behind these are not calm
+		w.kill, w.kill, w.restart, w.wrongClock, w.loseForGood, w.loseGroup, w.grow, w.relist, // those behind these are not calm
 		w.resets, w.tears, w.partition, w.halfOpen, w.slow, w.doubles, w.killLater, w.fullDisk, w.badDisk,
 	}
-	const calm = 7
+	const calm = 8
 	if len(w.faults) > 3 {
 		w.liftOne()
 	}
@@ -528,21 +532,65 @@ func (w *chaos) wrongClock() (string, func()) {
 // loseForGood takes a node away with its disk. An empty one takes its place, or none.
 func (w *chaos) loseForGood() (string, func()) {
 	n := w.victim()
-	if n == nil || w.lost >= w.copies-1 || !slices.Contains(w.members, n.index) {
+	if n == nil || !slices.Contains(w.members, n.index) {
+		return "", nil
+	}
+	lost := append(slices.Clone(w.lost), n.index)
+	if w.place.enough(w.allNodes(), func(node int) bool { return slices.Contains(lost, node) }) {
 		return "", nil
 	}
 	w.count("lost for good")
-	w.lost++
+	w.lost = lost
 	n.die(true)
 	n.bury()
 	n.disk = memfsEmpty()
 	w.book.lose(n.index)
-	if w.rng.IntN(2) == 0 || len(w.members) <= w.copies {
+	if g := w.place.groupOf(n.index); w.rng.IntN(2) == 0 || len(w.place.inGroup(w.members, g)) <= w.place.within[g] {
 		return n.host + " is lost with its disk, and replaced later", n.restart
 	}
 	n.gone = true
 	w.members = slices.DeleteFunc(slices.Clone(w.members), func(i int) bool { return i == n.index })
 	return n.host + " is lost for good", func() {}
+}
+
+func (w *chaos) allNodes() []int {
+	var all []int
+	for _, n := range w.nodes {
+		all = append(all, n.index)
+	}
+	return all
+}
+
+// loseGroup kills all nodes of a group, for good if other groups have copies of everything.
+func (w *chaos) loseGroup() (string, func()) {
+	if len(w.place.within) == 1 {
+		return "", nil
+	}
+	g := w.rng.IntN(len(w.place.within))
+	nodes := w.place.inGroup(w.members, g)
+	lost := append(slices.Clone(w.lost), nodes...)
+	disks := w.rng.IntN(2) == 0 && !w.place.enough(w.allNodes(), func(node int) bool { return slices.Contains(lost, node) })
+	w.count("a group lost")
+	if disks {
+		w.count("a group lost with its disks")
+		w.lost = lost
+	}
+	for _, i := range nodes {
+		n := w.nodes[i]
+		if n.up {
+			n.die(true)
+			n.bury()
+		}
+		if disks {
+			n.disk = memfsEmpty()
+			w.book.lose(i)
+		}
+	}
+	return fmt.Sprintf("all nodes of group %d are lost, with their disks: %t", g, disks), func() {
+		for _, i := range nodes {
+			w.nodes[i].restart()
+		}
+	}
 }
 
 // grow adds a node, of which one side of the cluster hears first.
@@ -569,13 +617,11 @@ func (w *chaos) grow() (string, func()) {
 
 // relist lets a process know some of the nodes only.
 func (w *chaos) relist() (string, func()) {
-	if len(w.members) <= w.copies {
+	list := w.some(w.members)
+	if len(list) == len(w.members) {
 		return "", nil
 	}
 	w.count("other lists")
-	list := slices.Clone(w.members)
-	w.rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	list = list[:w.copies+w.rng.IntN(len(list)-w.copies)]
 	if w.rng.IntN(2) == 0 {
 		in := w.inserts[w.rng.IntN(len(w.inserts))]
 		in.follow(list)

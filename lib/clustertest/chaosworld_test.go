@@ -19,6 +19,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
+	"vmcluster/lib/fragment"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/insertrpc"
 	"vmcluster/lib/logger"
@@ -55,7 +56,7 @@ type chaos struct {
 	budgets []*namedLimit // of all processes there ever were
 	logger  *logger.Logger
 
-	copies  int
+	place   placement
 	skips   bool // readers do without slow nodes
 	tenants []model.TenantID
 	nodes   []*chaosNode
@@ -65,7 +66,7 @@ type chaos struct {
 
 	feed   *chaosFeed
 	faults []chaosFault // those that last
-	lost   int          // nodes lost with their disks
+	lost   []int        // nodes lost with their disks
 	ops    sync.WaitGroup
 	flying atomic.Int64
 	tally  chaosTally
@@ -135,8 +136,9 @@ type chaosNode struct {
 	disk     *memfs.FS
 	rng      *rand.Rand // of what its disk keeps
 	cfg      storage.Config
-	full     bool // its disk is
-	gone     bool // with its disk
+	full     bool        // its disk is
+	mute     atomic.Bool // it answers but gives no samples
+	gone     bool        // with its disk
 	up       bool
 	faulty   *faultfs.FS
 	store    *storage.Storage
@@ -161,24 +163,57 @@ func (w *chaos) addNode() *chaosNode {
 	return n
 }
 
-// recorder notes what is durable on a node.
+// recorder notes what is durable on a node, and lets it be one that gives no samples.
 type recorder struct {
 	storageapi.Ingester
+	storageapi.Searcher
+	storageapi.Catalog
+	storageapi.Reducer
 	n     *chaosNode
 	dying *atomic.Bool
 }
 
 // Ingest implements storageapi.Ingester.
 func (r *recorder) Ingest(ctx context.Context, b *model.Batch) error {
-	err := r.Ingester.Ingest(ctx, b)
-	if err != nil {
-		return err
-	}
-	if r.dying.Load() {
+	book := r.n.w.book
+	began := book.attempt(r.n.index, b)
+	err := r.dead(r.Ingester.Ingest(ctx, b))
+	book.attempted(r.n.index, b, began, err == nil)
+	return err
+}
+
+// dead returns the error of a call, or that of one whose answer nobody hears.
+func (r *recorder) dead(err error) error {
+	if err == nil && r.dying.Load() {
 		return errkind.New(errkind.Unavailable, "the process is dead")
 	}
-	r.n.w.book.store(r.n.index, b)
-	return nil
+	return err
+}
+
+// DeleteSeries implements storageapi.Catalog.
+func (r *recorder) DeleteSeries(ctx context.Context, q *model.SearchQuery) (int, error) {
+	book := r.n.w.book
+	d := book.beginDeletion(r.n.index, q)
+	n, err := r.Catalog.DeleteSeries(ctx, q)
+	err = r.dead(err)
+	book.endDeletion(r.n.index, d, err == nil)
+	return n, err
+}
+
+// Search implements storageapi.Searcher.
+func (r *recorder) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
+	if r.n.mute.Load() {
+		return nil, errkind.New(errkind.Unavailable, "it gives no samples")
+	}
+	return r.Searcher.Search(ctx, q)
+}
+
+// Reduce implements storageapi.Reducer.
+func (r *recorder) Reduce(ctx context.Context, f *fragment.Fragment) (storageapi.Reduction, error) {
+	if r.n.mute.Load() {
+		return storageapi.Reduction{}, errkind.New(errkind.Unavailable, "it gives no samples")
+	}
+	return r.Reducer.Reduce(ctx, f)
 }
 
 // start opens the storage of a node and serves it.
@@ -197,13 +232,14 @@ func (n *chaosNode) start() {
 		return
 	}
 	n.store, n.up = db, true
+	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: w.logger, Metrics: set, Budget: budget})
+	r := &recorder{Ingester: db, Searcher: db, Catalog: db, Reducer: reduce, n: n, dying: n.dying}
 	n.inserts = insertrpc.NewServer(insertrpc.ServerOptions{
-		Ingester: &recorder{db, n, n.dying}, Config: insertrpc.ServerConfig{MaxConcurrentInserts: 4, Transport: transport.ServerConfig{ShutdownSpread: flagvalue.Duration(time.Second)}},
+		Ingester: r, Config: insertrpc.ServerConfig{MaxConcurrentInserts: 4, Transport: transport.ServerConfig{ShutdownSpread: flagvalue.Duration(time.Second)}},
 		Logger: w.logger, Metrics: set, Budget: budget,
 	})
-	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: w.logger, Metrics: set, Budget: budget})
 	n.selects = selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Versioner: db, Config: selectrpc.ServerConfig{MaxConcurrentRequests: 4}, Logger: w.logger, Metrics: set,
+		Searcher: r, Admin: db, Catalog: r, Reducer: r, Versioner: db, Config: selectrpc.ServerConfig{MaxConcurrentRequests: 4}, Logger: w.logger, Metrics: set,
 	})
 	w.net.join(n.host)
 	n.serve(":8400", n.inserts.Serve)
@@ -272,6 +308,7 @@ type chaosInsert struct {
 	budget  *memory.Budget
 	set     *metrics.Set
 	clients map[int]*insertrpc.Client
+	groups  []*router.Router // one for each group
 	router  *router.Router
 	listed  []int
 }
@@ -279,19 +316,32 @@ type chaosInsert struct {
 func (w *chaos) addInsert() {
 	in := &chaosInsert{w: w, host: fmt.Sprintf("insert%d", len(w.inserts)), set: metrics.NewSet(), clients: map[int]*insertrpc.Client{}}
 	in.budget = w.budget(in.host)
-	var err error
-	in.router, err = router.New(router.Options{
-		Config: router.Config{ReplicationFactor: w.copies}, Nodes: in.connect(w.members), Logger: w.logger, Metrics: in.set, Budget: in.budget,
-	})
-	if err != nil {
-		w.failf("%s", err)
+	for g, nodes := range in.connect(w.members) {
+		in.groups = append(in.groups, in.newRouter(w.place.within[g], nodes))
+	}
+	in.router = in.groups[0]
+	if len(in.groups) > 1 { // an agent which writes to the vminserts of the groups
+		var nodes []router.Node
+		for g, r := range in.groups {
+			nodes = append(nodes, router.Node{Name: w.place.name(g), Ingester: r})
+		}
+		in.router = in.newRouter(w.place.across, nodes)
 	}
 	w.inserts = append(w.inserts, in)
 }
 
-func (in *chaosInsert) connect(list []int) []router.Node {
+func (in *chaosInsert) newRouter(copies int, nodes []router.Node) *router.Router {
+	r, err := router.New(router.Options{Config: router.Config{ReplicationFactor: copies}, Nodes: nodes, Logger: in.w.logger, Metrics: in.set, Budget: in.budget})
+	if err != nil {
+		in.w.failf("%s", err)
+	}
+	return r
+}
+
+// connect returns the nodes of each group.
+func (in *chaosInsert) connect(list []int) [][]router.Node {
 	in.listed = list
-	var nodes []router.Node
+	nodes := make([][]router.Node, len(in.w.place.within))
 	for _, i := range list {
 		addr := in.w.nodes[i].host + ":8400"
 		if in.clients[i] == nil {
@@ -300,7 +350,8 @@ func (in *chaosInsert) connect(list []int) []router.Node {
 				Logger: in.w.logger, Metrics: in.set, Budget: in.budget,
 			})
 		}
-		nodes = append(nodes, router.Node{Name: addr, Ingester: in.clients[i], Reachable: in.clients[i].Reachable})
+		g := in.w.place.groupOf(i)
+		nodes[g] = append(nodes[g], router.Node{Name: addr, Ingester: in.clients[i], Reachable: in.clients[i].Reachable})
 	}
 	return nodes
 }
@@ -310,12 +361,22 @@ func (in *chaosInsert) follow(list []int) {
 	if slices.Equal(list, in.listed) {
 		return
 	}
-	unused, err := in.router.SetNodes(in.connect(list))
-	if err != nil {
-		in.w.failf("%s", err)
-		return
+	unused := true
+	for g, nodes := range in.connect(list) {
+		done, err := in.groups[g].SetNodes(nodes)
+		if err != nil {
+			in.w.failf("%s", err)
+			return
+		}
+		select {
+		case <-done:
+		default: // the next change, or the end, closes former connections
+			unused = false
+		}
 	}
-	in.w.retire(unused, func() { retireClients(in.clients, in.listed) })
+	if unused {
+		retireClients(in.clients, in.listed)
+	}
 }
 
 // retire lets the connections to former nodes be closed when nobody uses them.
@@ -370,7 +431,7 @@ func (w *chaos) addSelect() {
 	now := w.clock(&s.skew)
 	var err error
 	s.gather, err = gather.New(gather.Options{
-		Nodes: s.connect(w.members), Config: gather.Config{ReplicationFactor: gather.Factors{Default: w.copies}, SkipSlowReplicas: w.skips}, Logger: w.logger, Metrics: s.set, Now: now,
+		Nodes: s.connect(w.members), Config: w.place.readConfig(w.skips), Logger: w.logger, Metrics: s.set, Now: now,
 	})
 	if err != nil {
 		w.failf("%s", err)
@@ -401,7 +462,7 @@ func (s *chaosSelect) connect(list []int) []gather.Node {
 			s.clients[i] = selectrpc.NewClient(selectrpc.ClientOptions{Addr: addr, Dial: s.w.net.dialer(s.host), Config: s.w.transportConfig(s.host, s.w.nodes[i].host), Logger: s.w.logger, Metrics: s.set})
 		}
 		c := s.clients[i]
-		nodes = append(nodes, gather.Node{Name: addr, Searcher: c, Catalog: c, Reducer: c, Metadata: c, Versioner: c})
+		nodes = append(nodes, gather.Node{Name: addr, Group: s.w.place.name(s.w.place.groupOf(i)), Searcher: c, Catalog: c, Reducer: c, Metadata: c, Versioner: c})
 	}
 	return nodes
 }
@@ -421,7 +482,7 @@ func (s *chaosSelect) follow(list []int) {
 
 // ask is a question of this reader.
 func (s *chaosSelect) ask(q model.SearchQuery) *question {
-	return &question{SearchQuery: q, began: s.w.book.now(), lists: [][]int{s.listed}, copies: s.w.copies}
+	return &question{SearchQuery: q, began: s.w.book.now(), lists: [][]int{s.listed}, place: &s.w.place, skips: s.w.skips}
 }
 
 // since returns the lists of a question which takes several calls, the first of which was made when there were so many.
@@ -444,12 +505,27 @@ func (s *chaosSelect) coverage(c storageapi.Coverage) coverage {
 	return out
 }
 
+// shape chooses where copies are, and returns the number of nodes.
+func (w *chaos) shape() int {
+	if w.rng.IntN(3) > 0 {
+		nodes := 1 + w.rng.IntN(6)
+		w.place = placement{within: []int{1 + w.rng.IntN(min(3, nodes))}, across: 1}
+		return nodes
+	}
+	groups := 2 + w.rng.IntN(2)
+	size := 1 + w.rng.IntN(6/groups)
+	w.place.across = 1 + w.rng.IntN(2)
+	for range groups {
+		w.place.within = append(w.place.within, 1+w.rng.IntN(size))
+	}
+	return groups * size
+}
+
 // newChaos starts a cluster.
 func newChaos(t *testing.T, seed uint64) *chaos {
 	w := &chaos{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), net: newFabric(seed), book: newLedger(), born: time.Now(), logger: logger.Discard(), tally: chaosTally{}}
 	w.base = time.Date(2026, 3, 1, 0, 10, 0, 0, time.UTC).Add(time.Duration(w.rng.IntN(40)) * time.Hour) // the data may begin in another month
-	nodes := 1 + w.rng.IntN(6)
-	w.copies = 1 + w.rng.IntN(min(3, nodes))
+	nodes := w.shape()
 	for i := range 1 + w.rng.IntN(3) {
 		w.tenants = append(w.tenants, model.TenantID{AccountID: uint32(i), ProjectID: uint32(i * i)})
 	}
@@ -465,7 +541,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	}
 	w.mu.answers = map[string]int{}
 	w.feed = newChaosFeed(w)
-	w.note("%d nodes, %d copies, %d inserts, %d selects, %d tenants, slow nodes skipped: %t", nodes, w.copies, len(w.inserts), len(w.selects), len(w.tenants), w.skips)
+	w.note("%d nodes, %s, %d inserts, %d selects, %d tenants, slow nodes skipped: %t", nodes, &w.place, len(w.inserts), len(w.selects), len(w.tenants), w.skips)
 	return w
 }
 

@@ -383,6 +383,19 @@ func TestChecksum(t *testing.T) {
 	if got := UpdateChecksum(Checksum([]byte("1234")), []byte("56789")); got != 0xe3069283 {
 		t.Errorf("got %08x in two steps", got)
 	}
+	r := newRand(t)
+	data := make([]byte, 5000)
+	for i := range data {
+		data[i] = byte(r.Uint32())
+	}
+	for range 200 {
+		all := data[:r.IntN(len(data)+1)]
+		a, b := all[:r.IntN(len(all)+1)], len(all)
+		rest := all[len(a):b]
+		if got, want := CombineChecksums(Checksum(a), Checksum(rest), int64(len(rest))), Checksum(all); got != want {
+			t.Fatalf("%d and %d bytes: got %08x; want %08x", len(a), len(rest), got, want)
+		}
+	}
 }
 
 func TestPacked(t *testing.T) {

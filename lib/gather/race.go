@@ -19,8 +19,8 @@ type race struct {
 	runners  []*runner
 	arrivals chan *lap // with room for all laps there are, so that nobody waits to send
 	streams  sync.WaitGroup
-	last     []byte // key of the series before
-	pending  int    // runners whose next series is not known
+	last     []byte              // key of the series before
+	pending  int                 // runners whose next series is not known
 	skipped  map[string]struct{} // the sets of nodes without which the merge has gone on at some time: a byte for each node, 1 if it was late or had failed
 	late     []byte              // scratch: such a set
 }

@@ -24,10 +24,10 @@ type Config struct {
 	CSP                 string
 	FrameOptions        string
 	AuthUsername        string
-	AuthPassword        string
-	MetricsAuthKey      string
-	FlagsAuthKey        string
-	PprofAuthKey        string
+	AuthPassword        flagvalue.Secret
+	MetricsAuthKey      flagvalue.Secret
+	FlagsAuthKey        flagvalue.Secret
+	PprofAuthKey        flagvalue.Secret
 	ExposeMetadata      bool
 	TLS                 TLSConfig
 }
@@ -49,10 +49,10 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet, defaultAddr string) {
 	fs.StringVar(&c.CSP, "http.header.csp", "", "Value of the Content-Security-Policy header")
 	fs.StringVar(&c.FrameOptions, "http.header.frameOptions", "", "Value of the X-Frame-Options header")
 	fs.StringVar(&c.AuthUsername, "httpAuth.username", "", "User name for basic auth on all paths but /health, /-/healthy, /-/ready and /ping; off when empty")
-	fs.StringVar(&c.AuthPassword, "httpAuth.password", "", "Password for basic auth")
-	fs.StringVar(&c.MetricsAuthKey, "metricsAuthKey", "", "Value which the authKey argument of /metrics must have; it stands for the password of -httpAuth.*")
-	fs.StringVar(&c.FlagsAuthKey, "flagsAuthKey", "", "Value which the authKey argument of /flags must have; it stands for the password of -httpAuth.*")
-	fs.StringVar(&c.PprofAuthKey, "pprofAuthKey", "", "Value which the authKey argument of /debug/pprof/* must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.AuthPassword, "httpAuth.password", "Password for basic auth")
+	fs.Var(&c.MetricsAuthKey, "metricsAuthKey", "Value which the authKey argument of /metrics must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.FlagsAuthKey, "flagsAuthKey", "Value which the authKey argument of /flags must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.PprofAuthKey, "pprofAuthKey", "Value which the authKey argument of /debug/pprof/* must have; it stands for the password of -httpAuth.*")
 	c.TLS.registerFlags(fs)
 	fs.BoolVar(&c.ExposeMetadata, "metrics.exposeMetadata", false, "Write TYPE lines at /metrics")
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 )
@@ -276,22 +277,23 @@ func (s *Server) hasKey(path string) bool {
 	c := s.o.Config
 	switch {
 	case path == "/metrics":
-		return c.MetricsAuthKey != ""
+		return c.MetricsAuthKey.Get() != ""
 	case path == "/flags":
-		return c.FlagsAuthKey != ""
+		return c.FlagsAuthKey.Get() != ""
 	case strings.HasPrefix(path, "/debug/pprof/"):
-		return c.PprofAuthKey != ""
+		return c.PprofAuthKey.Get() != ""
 	}
 	return s.o.HasKey != nil && s.o.HasKey(path)
 }
 
 func (s *Server) authorized(r *http.Request) bool {
 	c := s.o.Config
-	if c.AuthUsername == "" && c.AuthPassword == "" {
+	want := c.AuthPassword.Get()
+	if c.AuthUsername == "" && want == "" {
 		return true
 	}
 	username, password, _ := r.BasicAuth()
-	return secretsEqual(username, c.AuthUsername) && secretsEqual(password, c.AuthPassword)
+	return secretsEqual(username, c.AuthUsername) && secretsEqual(password, want)
 }
 
 func secretsEqual(a, b string) bool {
@@ -299,8 +301,9 @@ func secretsEqual(a, b string) bool {
 }
 
 // CheckAuthKey reports whether the request carries the authKey argument that
-// want asks for; it answers 401 otherwise. An empty want lets everybody in.
-func CheckAuthKey(w http.ResponseWriter, r *http.Request, flagName, want string) bool {
+// key asks for; it answers 401 otherwise. An empty key lets everybody in.
+func CheckAuthKey(w http.ResponseWriter, r *http.Request, flagName string, key flagvalue.Secret) bool {
+	want := key.Get()
 	if want == "" || secretsEqual(r.FormValue("authKey"), want) {
 		return true
 	}

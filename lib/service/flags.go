@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,9 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
-	"vmcluster/lib/fileurl"
 	"vmcluster/lib/flagvalue"
 )
 
@@ -30,28 +27,30 @@ func (c *envConfig) register(fs *flag.FlagSet) {
 // lookupEnv is os.LookupEnv or a test's replacement.
 type lookupEnv func(name string) (string, bool)
 
-// parseFlags parses the command line, then the environment when -envflag.enable is set.
-func parseFlags(fs *flag.FlagSet, args []string, lookup lookupEnv) error {
+// parseArgs parses the command line, then the environment when -envflag.enable is set, and returns the words among the flags.
+func parseArgs(fs *flag.FlagSet, args []string, lookup lookupEnv) (words []string, err error) {
 	var env envConfig
 	env.register(fs)
 	fs.Init(fs.Name(), flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	args, err := expandAll(args, lookup)
-	if err != nil {
-		return err
+	if args, err = expandAll(args, lookup); err != nil {
+		return nil, err
 	}
-	if err := fs.Parse(args); err != nil {
-		return explain(fs, err)
-	}
-	if rest := fs.Args(); len(rest) > 0 {
-		return fmt.Errorf("cannot parse command line: unexpected argument %q; values of flags are written as -flag=value", rest[0])
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, explain(fs, err)
+		}
+		if args = fs.Args(); len(args) == 0 {
+			break
+		}
+		words, args = append(words, args[0]), args[1:]
 	}
 	if env.enable {
 		if err := parseEnv(fs, env.prefix, lookup); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return readSecrets(fs)
+	return words, nil
 }
 
 // explain adds the nearest known flag to the error about an unknown one.
@@ -166,41 +165,6 @@ func expand(s string, lookup lookupEnv) (string, error) {
 	return "", fmt.Errorf("cannot expand environment variables in %q: they refer to each other in a circle", s)
 }
 
-// How long a secret may take to come from a URL, and how many bytes it may have.
-const (
-	secretTimeout = 10 * time.Second
-	maxSecret     = 64 << 10
-)
-
-// readSecrets replaces values of secret flags which name a file or a URL by what is there.
-func readSecrets(fs *flag.FlagSet) error {
-	var failed error
-	fs.Visit(func(f *flag.Flag) {
-		if failed != nil || !flagvalue.IsSecret(f.Name) {
-			return
-		}
-		value, from := f.Value.String(), ""
-		var data []byte
-		var err error
-		if path, ok := strings.CutPrefix(value, "file://"); ok {
-			from = "file"
-			data, err = os.ReadFile(path)
-		} else if fileurl.IsURL(value) && !strings.HasPrefix(f.Name, "pushmetrics.") { // which are URLs themselves
-			from = "URL"
-			ctx, cancel := context.WithTimeout(context.Background(), secretTimeout)
-			data, err = fileurl.Read(ctx, value, maxSecret)
-			cancel()
-		}
-		switch {
-		case err != nil:
-			failed = fmt.Errorf("cannot read flag -%s from %s: %w", f.Name, from, err)
-		case from != "":
-			failed = fs.Set(f.Name, strings.TrimRight(string(data), "\r\n"))
-		}
-	})
-	return failed
-}
-
 // inert is the value of a flag that is accepted but does nothing.
 type inert struct {
 	text   string
@@ -293,6 +257,9 @@ func (v *shared) Set(s string) error {
 	}
 	return v.other.Set(s)
 }
+
+// Live tells whether Set may be called at any time.
+func (v *shared) Live() bool { return live(v.Value) && live(v.other) }
 
 // IsBoolFlag reports whether the flag may be given without a value.
 func (v *shared) IsBoolFlag() bool {

@@ -36,6 +36,7 @@ type Env struct {
 	Logger  *logger.Logger
 	Metrics *metrics.Set
 	Budget  *memory.Budget
+	Stdout  io.Writer // for the answers of commands
 	stops   []stop
 	aborts  chan error // of Abort, or taskEnded; room for one
 	failed  bool       // the task
@@ -99,10 +100,10 @@ func (e *Env) stopAll() bool {
 	return ok
 }
 
-// Main runs the component until SIGINT or SIGTERM and returns the exit status.
-func Main(name, version string, c Component) int {
+// Main runs the component until SIGINT or SIGTERM, or the command which the command line asks for, and returns the exit status.
+func Main(name, version string, c Component, commands ...Command) int {
 	timersErr := coarsenTimers()
-	m := runner{name: name, version: version, component: c, args: os.Args[1:], lookup: os.LookupEnv, stdout: os.Stdout, stderr: os.Stderr}
+	m := runner{name: name, version: version, component: c, commands: commands, args: os.Args[1:], lookup: os.LookupEnv, stdout: os.Stdout, stderr: os.Stderr}
 	// A second signal finds the default action restored and ends the process.
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
@@ -122,10 +123,12 @@ func Main(name, version string, c Component) int {
 type runner struct {
 	name, version  string
 	component      Component
+	commands       []Command
 	args           []string
 	lookup         lookupEnv
 	stdout, stderr io.Writer
 	push           pushmetrics.Config
+	secrets        []*secret
 	timersErr      error                                                  // why timers are as they were
 	wait           func(aborts <-chan error) (signal string, abort error) // returns when it is time to stop
 }
@@ -139,7 +142,16 @@ func (m *runner) run() int {
 	m.push.RegisterFlags(fs)
 	showVersion := fs.Bool("version", false, "Print the version and exit")
 	m.component.RegisterFlags(fs)
-	if err := parseFlags(fs, m.args, m.lookup); err != nil {
+	var command *Command
+	var args []string
+	words, err := parseArgs(fs, m.args, m.lookup)
+	if err == nil {
+		m.secrets, err = findSecrets(fs)
+	}
+	if err == nil && len(words) > 0 {
+		command, args, err = m.find(words)
+	}
+	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			m.usage(fs)
 			return 0
@@ -164,7 +176,10 @@ func (m *runner) run() int {
 		m.say(m.stderr, err.Error())
 		return 2
 	}
-	env := &Env{Name: m.name, Version: m.version, Flags: fs, Logger: l, Metrics: set, Budget: memoryConfig.NewBudget(), aborts: make(chan error, 1)}
+	env := &Env{Name: m.name, Version: m.version, Flags: fs, Logger: l, Metrics: set, Budget: memoryConfig.NewBudget(), Stdout: m.stdout, aborts: make(chan error, 1)}
+	if command != nil {
+		return m.call(env, command, args)
+	}
 	return m.serve(env)
 }
 
@@ -187,6 +202,7 @@ func (m *runner) serve(env *Env) int {
 		env.stopAll()
 		return 1
 	}
+	env.OnStop("reading of secrets", watchSecrets(m.secrets, env).stop)
 	if len(m.push.URLs) > 0 {
 		pusher.Start()
 		env.OnStop("pushing of metrics", pusher.Stop)
@@ -224,7 +240,11 @@ func logStart(env *Env) {
 }
 
 func (m *runner) usage(fs *flag.FlagSet) {
-	m.say(m.stdout, "usage: "+m.name+" [flags]\n\nFlags, each also written with two dashes:")
+	m.say(m.stdout, "usage: "+m.name+" [flags]")
+	for i := range m.commands {
+		m.say(m.stdout, "       "+m.name+" "+m.commands[i].usage()+" [flags]\n             "+m.commands[i].Help)
+	}
+	m.say(m.stdout, "\nFlags, each also written with two dashes:")
 	fs.SetOutput(m.stdout)
 	fs.PrintDefaults()
 }

@@ -20,7 +20,7 @@ import (
 type testFlags struct {
 	nodes    flagvalue.Strings
 	name     string
-	password string
+	password flagvalue.Secret
 	verbose  bool
 }
 
@@ -30,11 +30,17 @@ func parse(t *testing.T, args []string, env map[string]string) (*testFlags, *fla
 	fs := flag.NewFlagSet("test", flag.ContinueOnError)
 	fs.Var(&f.nodes, "storageNode", "")
 	fs.StringVar(&f.name, "insert.name", "default", "")
-	fs.StringVar(&f.password, "httpAuth.password", "", "")
+	fs.Var(&f.password, "httpAuth.password", "")
 	fs.BoolVar(&f.verbose, "verbose", false, "")
 	RegisterNoEffect(fs, []FlagSpec{{Name: "bigMergeConcurrency", Reason: "merges pace themselves"}})
 	RegisterUnsupported(fs, []FlagSpec{{Name: "tls", IsBool: true, Reason: "no TLS yet"}, {Name: "replicationFactor", Neutral: []string{"1"}, Reason: "one copy only"}})
-	err := parseFlags(fs, args, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	words, err := parseArgs(fs, args, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	if err == nil {
+		_, err = findSecrets(fs)
+	}
+	if err == nil && len(words) > 0 {
+		_, _, err = (&runner{}).find(words)
+	}
 	return &f, fs, err
 }
 
@@ -76,8 +82,8 @@ func TestSecretFromFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, _, err := parse(t, []string{"-httpAuth.password=file://" + path}, nil)
-	if err != nil || f.password != "hush" {
-		t.Fatalf("got %q, %v", f.password, err)
+	if err != nil || f.password.Get() != "hush" {
+		t.Fatalf("got %q, %v", f.password.Get(), err)
 	}
 }
 
@@ -94,8 +100,8 @@ func TestSecretFromURL(t *testing.T) {
 		}
 	}))
 	address := strings.Replace(server.URL, "://", "://me:pa55@", 1)
-	if f, _, err := parse(t, []string{"-httpAuth.password=" + address + "/good"}, nil); err != nil || f.password != "hush" {
-		t.Errorf("got %q, %v", f.password, err)
+	if f, _, err := parse(t, []string{"-httpAuth.password=" + address + "/good"}, nil); err != nil || f.password.Get() != "hush" {
+		t.Errorf("got %q, %v", f.password.Get(), err)
 	}
 	for path, want := range map[string]string{"/bad": "403", "/long": "more than"} {
 		if _, _, err := parse(t, []string{"-httpAuth.password=" + address + path}, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "-httpAuth.password from URL") {
@@ -135,6 +141,8 @@ type component struct {
 	fail  error
 	abort error
 	task  func(ctx context.Context) error
+
+	commands []Command
 }
 
 func (c component) RegisterFlags(fs *flag.FlagSet) { fs.Bool("x", false, "a flag of the component") }
@@ -160,7 +168,7 @@ func (c component) Start(env *Env) error {
 func run(t *testing.T, c component, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	m := runner{name: "test", version: "v1", component: c, args: args, lookup: os.LookupEnv, stdout: &out, stderr: &err, wait: func(aborts <-chan error) (string, error) {
+	m := runner{name: "test", version: "v1", component: c, commands: c.commands, args: args, lookup: os.LookupEnv, stdout: &out, stderr: &err, wait: func(aborts <-chan error) (string, error) {
 		*c.log = append(*c.log, "wait")
 		select {
 		case err := <-aborts:
@@ -236,6 +244,45 @@ func TestVersionHelpAndErrors(t *testing.T) {
 	}
 	if len(log) > 0 {
 		t.Errorf("the component was started: %q", log)
+	}
+}
+
+// TestCommands: words stand before, between or after flags; a command runs instead of the component, and a signal cancels it.
+func TestCommands(t *testing.T) {
+	var log []string
+	commands := []Command{
+		{Name: "item list", Help: "Lists.", Run: func(_ context.Context, env *Env, _ []string) error {
+			_, err := env.Stdout.Write([]byte("a b"))
+			return err
+		}},
+		{Name: "item", Args: []string{"name"}, Help: "Shows.", Run: func(_ context.Context, env *Env, args []string) error {
+			_, err := env.Stdout.Write([]byte("item " + args[0]))
+			return err
+		}},
+		{Name: "wait", Help: "Waits.", Run: func(ctx context.Context, _ *Env, _ []string) error { <-ctx.Done(); return ctx.Err() }},
+	}
+	for args, want := range map[string]struct {
+		status         int
+		stdout, stderr string
+	}{
+		"item list":                 {0, "a b", ""},
+		"-loggerLevel=INFO item x":  {0, "item x", ""},
+		"item -loggerLevel=INFO y":  {0, "item y", ""},
+		"item z --loggerLevel=INFO": {0, "item z", ""},
+		"wait":                      {1, "", "context canceled\n"},
+		"item":                      {2, "", "cannot parse command line: there is no command \"item\"; there are: item list, item <name>, wait\n"},
+		"list item":                 {2, "", "cannot parse command line: there is no command \"list item\"; there are: item list, item <name>, wait\n"},
+	} {
+		status, stdout, stderr := run(t, component{log: &log, commands: commands}, strings.Fields(args)...)
+		if status != want.status || stdout != want.stdout || stderr != want.stderr {
+			t.Errorf("%s: got %d, %q, %q", args, status, stdout, stderr)
+		}
+	}
+	if slices.Contains(log, "start first") {
+		t.Errorf("the component was started: %q", log)
+	}
+	if _, out, _ := run(t, component{log: &log, commands: commands}, "-help"); !strings.Contains(out, "test item <name> [flags]\n             Shows.") {
+		t.Errorf("-help does not show commands: %s", out)
 	}
 }
 

@@ -221,6 +221,8 @@ func (s *Storage) openPartitions() error {
 			err = partition.DropClosed(s.fs, s.dataDir, m)
 		case ok:
 			_, err = s.partitionOf(m)
+		case e.Name == "small": // people who have exchanged the program only expect their data
+			s.logger.Warnf("directory %q is of VictoriaMetrics, whose data is neither read nor changed here; docs/upgrade.md tells how to move it", filepath.Join(s.dataDir, e.Name))
 		}
 		if err != nil {
 			return err

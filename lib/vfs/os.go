@@ -27,19 +27,41 @@ var _ FS = osFS{}
 
 type osFile struct{ f *os.File }
 
-func (f *osFile) Write(p []byte) (int, error) { return f.f.Write(p) }
-func (f *osFile) Sync() error                 { return wrap("sync file", f.f.Name(), syncData(f.f)) }
-func (f *osFile) Close() error                { return f.f.Close() }
+func (f *osFile) Write(p []byte) (int, error)                 { return f.f.Write(p) }
+func (f *osFile) WriteAt(p []byte, offset int64) (int, error) { return f.f.WriteAt(p, offset) }
+func (f *osFile) Sync() error                                 { return wrap("sync file", f.f.Name(), syncData(f.f)) }
+func (f *osFile) Close() error                                { return f.f.Close() }
 
 func (osFS) Create(path string) (File, error) {
-	return openFile("create file", path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	return asFile(openFile("create file", path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC))
 }
 
 func (osFS) OpenAppend(path string) (File, error) {
-	return openFile("open file for appending", path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+	return asFile(openFile("open file for appending", path, os.O_WRONLY|os.O_CREATE|os.O_APPEND))
 }
 
-func openFile(what, path string, flags int) (File, error) {
+func asFile(f *osFile, err error) (File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (osFS) CreateSized(path string, size int64, reserve bool) (SizedFile, error) {
+	f, err := openFile("create file", path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return nil, err
+	}
+	if err = f.f.Truncate(size); err == nil && reserve && size > 0 {
+		err = reserveSpace(f.f, size)
+	}
+	if err != nil {
+		return nil, errors.Join(wrap("reserve space for file", path, err), f.Close())
+	}
+	return f, nil
+}
+
+func openFile(what, path string, flags int) (*osFile, error) {
 	f, err := os.OpenFile(path, flags, filePerm)
 	if err != nil {
 		return nil, wrap(what, path, err)

@@ -15,6 +15,9 @@ import (
 type FS interface {
 	// Create opens a new file for writing, or empties an existing one. Its directory must exist.
 	Create(path string) (File, error)
+	// CreateSized opens a new file of size zeros for writing anywhere, or replaces the contents of an existing one by them. With reserve
+	// the disk space is taken now, where the file system can.
+	CreateSized(path string, size int64, reserve bool) (SizedFile, error)
 	// OpenAppend opens a file for writing at its end and creates it when missing.
 	OpenAppend(path string) (File, error)
 	// Open opens a file for reading from its start.
@@ -51,6 +54,15 @@ type FS interface {
 type File interface {
 	io.Writer
 	// Sync makes what was written durable. The name of a new file needs SyncDir as well.
+	Sync() error
+	// Close closes the file without making anything durable.
+	Close() error
+}
+
+// SizedFile is a file being written anywhere, by several goroutines if they like. What was not written is zeros.
+type SizedFile interface {
+	io.WriterAt
+	// Sync makes what was written durable, as that of File.
 	Sync() error
 	// Close closes the file without making anything durable.
 	Close() error

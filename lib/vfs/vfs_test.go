@@ -29,6 +29,7 @@ func TestConformance(t *testing.T) {
 		"rename":      checkRename,
 		"link":        checkLink,
 		"truncate":    checkTruncate,
+		"sized":       checkSized,
 		"map":         checkMap,
 		"lock":        checkLock,
 		"helpers":     checkHelpers,
@@ -218,6 +219,32 @@ func checkTruncate(t *testing.T, fsys vfs.FS, dir string) {
 	must(t, fsys.Truncate(path, 7))
 	wantFile(t, fsys, path, "12xyz\x00\x00")
 	wantErr(t, fsys.Truncate(path, -1), syscall.EINVAL)
+}
+
+func checkSized(t *testing.T, fsys vfs.FS, dir string) {
+	path := filepath.Join(dir, "sized")
+	put(t, fsys, path, "what was there before")
+	for _, reserve := range []bool{false, true} {
+		f, err := fsys.CreateSized(path, 8, reserve)
+		must(t, err)
+		wantFile(t, fsys, path, "\x00\x00\x00\x00\x00\x00\x00\x00")
+		for _, at := range []int64{5, 1, 5} {
+			_, err = f.WriteAt([]byte("xyz"), at)
+			must(t, err)
+		}
+		must(t, f.Sync())
+		must(t, f.Close())
+		wantFile(t, fsys, path, "\x00xyz\x00xyz")
+		if _, err := f.WriteAt([]byte("x"), 0); !errors.Is(err, fs.ErrClosed) {
+			t.Fatalf("write after Close: %v", err)
+		}
+	}
+	empty, err := fsys.CreateSized(path, 0, true)
+	must(t, err)
+	must(t, empty.Close())
+	wantFile(t, fsys, path, "")
+	_, err = fsys.CreateSized(filepath.Join(dir, "missing", "f"), 1, true)
+	wantErr(t, err, fs.ErrNotExist)
 }
 
 func checkMap(t *testing.T, fsys vfs.FS, dir string) {

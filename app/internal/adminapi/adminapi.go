@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
@@ -16,18 +17,18 @@ import (
 
 // Config holds the keys which protect the routes.
 type Config struct {
-	ForceFlushAuthKey   string
-	ForceMergeAuthKey   string
-	SnapshotAuthKey     string
-	LogNewSeriesAuthKey string
+	ForceFlushAuthKey   flagvalue.Secret
+	ForceMergeAuthKey   flagvalue.Secret
+	SnapshotAuthKey     flagvalue.Secret
+	LogNewSeriesAuthKey flagvalue.Secret
 }
 
 // RegisterFlags registers the flags.
 func (c *Config) RegisterFlags(fs *flag.FlagSet) {
-	fs.StringVar(&c.ForceFlushAuthKey, "forceFlushAuthKey", "", "Value which the authKey argument of /internal/force_flush must have; it stands for the password of -httpAuth.*")
-	fs.StringVar(&c.ForceMergeAuthKey, "forceMergeAuthKey", "", "Value which the authKey argument of /internal/force_merge must have; it stands for the password of -httpAuth.*")
-	fs.StringVar(&c.SnapshotAuthKey, "snapshotAuthKey", "", "Value which the authKey argument of /snapshot/* must have; it stands for the password of -httpAuth.*")
-	fs.StringVar(&c.LogNewSeriesAuthKey, "logNewSeriesAuthKey", "", "Value which the authKey argument of /internal/log_new_series must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.ForceFlushAuthKey, "forceFlushAuthKey", "Value which the authKey argument of /internal/force_flush must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.ForceMergeAuthKey, "forceMergeAuthKey", "Value which the authKey argument of /internal/force_merge must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.SnapshotAuthKey, "snapshotAuthKey", "Value which the authKey argument of /snapshot/* must have; it stands for the password of -httpAuth.*")
+	fs.Var(&c.LogNewSeriesAuthKey, "logNewSeriesAuthKey", "Value which the authKey argument of /internal/log_new_series must have; it stands for the password of -httpAuth.*")
 }
 
 // Options are the arguments of New.
@@ -53,8 +54,9 @@ type API struct {
 
 // route is how a path is served, and the key which it takes.
 type route struct {
-	serve            func(w http.ResponseWriter, r *http.Request)
-	keyFlag, authKey string
+	serve   func(w http.ResponseWriter, r *http.Request)
+	keyFlag string
+	authKey flagvalue.Secret
 }
 
 // New returns an API.
@@ -86,7 +88,7 @@ func (a *API) Close() error {
 }
 
 // HasKey reports whether a path is protected by a key which is set.
-func (a *API) HasKey(path string) bool { return a.routes[path].authKey != "" }
+func (a *API) HasKey(path string) bool { return a.routes[path].authKey.Get() != "" }
 
 // Handle answers the request and returns true, or returns false when the path
 // is none of its routes.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 )
@@ -92,7 +93,7 @@ func TestSnapshotRoutes(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	c := &Config{ForceFlushAuthKey: "k", ForceMergeAuthKey: "k", SnapshotAuthKey: "k", LogNewSeriesAuthKey: "k"}
+	c := &Config{ForceFlushAuthKey: flagvalue.NewSecret("k"), ForceMergeAuthKey: flagvalue.NewSecret("k"), SnapshotAuthKey: flagvalue.NewSecret("k"), LogNewSeriesAuthKey: flagvalue.NewSecret("k")}
 	api := New(Options{Config: c, Admin: &admin{}, Maintenance: &maintenance{}, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 	defer api.Close()
 	for path := range api.routes {
@@ -113,7 +114,7 @@ func request(t *testing.T, api *API, path string) (int, bool) {
 
 func TestRoutes(t *testing.T) {
 	backend := &admin{merged: make(chan string, 1)}
-	api := New(Options{Config: &Config{ForceMergeAuthKey: "k"}, Admin: backend, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	api := New(Options{Config: &Config{ForceMergeAuthKey: flagvalue.NewSecret("k")}, Admin: backend, Logger: logger.Discard(), Metrics: metrics.NewSet()})
 	if code, handled := request(t, api, "/internal/force_flush"); code != 200 || !handled || backend.flushed != 1 {
 		t.Errorf("flush: %d %v, %d calls", code, handled, backend.flushed)
 	}

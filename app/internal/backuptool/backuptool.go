@@ -1,9 +1,11 @@
 package backuptool
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"vmcluster/lib/backup"
@@ -23,7 +25,7 @@ type Config struct {
 // RegisterFlags registers the flags; addr is where the tool serves its metrics, such as ":8420", and moved what it does to files.
 func (c *Config) RegisterFlags(fs *flag.FlagSet, addr, moved string) {
 	c.http.RegisterFlags(fs, addr)
-	fs.IntVar(&c.concurrency, "concurrency", 10, "How many files are "+moved+" at once")
+	fs.IntVar(&c.concurrency, "concurrency", 10, "How many pieces of files are "+moved+" at once")
 	fs.Var(&c.limit, "maxBytesPerSecond", "Most bytes "+moved+" per second; 0 means as fast as it goes")
 }
 
@@ -34,13 +36,15 @@ func (c *Config) Options(env *service.Env) backup.Options {
 
 // Serve opens the HTTP port until the process stops. Does tells at / what the tool does.
 func (c *Config) Serve(env *service.Env, does string) error {
-	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
-	server, err := httpserver.Start(httpserver.Options{
-		Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags,
-		Handler: func(w http.ResponseWriter, r *http.Request) bool {
-			return httpserver.ServeIndex(w, r, env.Name, does, "/metrics", "/flags", "/debug/pprof/")
-		},
+	return c.ServeAPI(env, nil, func(w http.ResponseWriter, r *http.Request) bool {
+		return httpserver.ServeIndex(w, r, env.Name, does, "/metrics", "/flags", "/debug/pprof/")
 	})
+}
+
+// ServeAPI is Serve for a tool with paths of its own; see httpserver.Options.
+func (c *Config) ServeAPI(env *service.Env, hasKey func(path string) bool, handle httpserver.Handler) error {
+	httpserver.RegisterFlagMetrics(env.Metrics, env.Flags)
+	server, err := httpserver.Start(httpserver.Options{Config: &c.http, Logger: env.Logger, Metrics: env.Metrics, Flags: env.Flags, Handler: handle, HasKey: hasKey})
 	if err != nil {
 		return err
 	}
@@ -48,8 +52,15 @@ func (c *Config) Serve(env *service.Env, does string) error {
 	return nil
 }
 
+// Authorize gives a request to another process of the kind the password which the flags set for this one.
+func (c *Config) Authorize(r *http.Request) {
+	if c.http.AuthUsername != "" || c.http.AuthPassword.Get() != "" {
+		r.SetBasicAuth(c.http.AuthUsername, c.http.AuthPassword.Get())
+	}
+}
+
 // Open returns the store which the value of a flag names.
-func Open(flagName, url string) (backup.Store, error) {
+func (c *Config) Open(_ context.Context, flagName, url string) (backup.Store, error) {
 	scheme, rest, ok := strings.Cut(url, "://")
 	if !ok {
 		return nil, fmt.Errorf("cannot use -%s=%q: want a URL, such as fs:///mnt/backups/node1", flagName, url)
@@ -62,4 +73,20 @@ func Open(flagName, url string) (backup.Store, error) {
 		return nil, fmt.Errorf("cannot use -%s=%q: %w", flagName, url, err)
 	}
 	return s, nil
+}
+
+// Outside refuses stores within the data directory, which would be backed up with it, or lost with it.
+func Outside(s backup.Store, dataPath string) error {
+	dir, ok := s.(*fsstore.Store)
+	if !ok || dataPath == "" {
+		return nil
+	}
+	path, err := filepath.Abs(dataPath)
+	if err != nil {
+		return fmt.Errorf("cannot use -storageDataPath=%q: %w", dataPath, err)
+	}
+	if dir.Root() == path || strings.HasPrefix(dir.Root(), path+string(filepath.Separator)) {
+		return fmt.Errorf("cannot keep a backup at %s: it is within -storageDataPath=%q", s, dataPath)
+	}
+	return nil
 }

@@ -41,7 +41,7 @@ func readCosts(t *testing.T, page string) costs {
 	}
 }
 
-// sizingRow computes a row of the examples of docs/cluster-operations.md by the formulas above them.
+// sizingRow computes a row of the examples of docs/capacity-planning.md by the formulas above them.
 func (c *costs) sizingRow(series, interval, copies float64) []string {
 	const (
 		mb, gb   = 1 << 20, 1e9
@@ -68,7 +68,7 @@ func (c *costs) sizingRow(series, interval, copies float64) []string {
 	}
 }
 
-// TestSizingExamples: the examples of the cluster guide follow from the costs of the capacity planning; -update writes them.
+// TestSizingExamples: the examples of clusters follow from the costs of the capacity planning; -update writes them.
 func TestSizingExamples(t *testing.T) {
 	docs := filepath.Join("..", "..", "..", "docs")
 	planning, err := os.ReadFile(filepath.Join(docs, "capacity-planning.md"))
@@ -86,7 +86,7 @@ func TestSizingExamples(t *testing.T) {
 			}
 		}
 	}
-	path := filepath.Join(docs, "cluster-operations.md")
+	path := filepath.Join(docs, "capacity-planning.md")
 	guide, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestSizingExamples(t *testing.T) {
 	lines := strings.SplitAfter(string(guide), "\n")
 	first := slices.IndexFunc(lines, func(s string) bool { return strings.HasPrefix(s, "| active series | every |") })
 	if first < 0 {
-		t.Fatal("the guide has no examples of sizes")
+		t.Fatal("the page has no examples of clusters")
 	}
 	last := first
 	for last < len(lines) && strings.HasPrefix(lines[last], "|") {

@@ -28,7 +28,7 @@ import (
 type Config struct {
 	Path          string
 	CheckInterval flagvalue.Duration
-	ReloadAuthKey string
+	ReloadAuthKey flagvalue.Secret
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -36,7 +36,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Path, "relabelConfig", "", "File, or http or https URL, with rules that change labels of all series which are written or drop them, see docs/relabeling.md; "+
 		"it is read again on SIGHUP and at /-/reload")
 	fs.Var(&c.CheckInterval, "relabelConfigCheckInterval", "How often to look whether what -relabelConfig names has changed; 0 turns it off")
-	fs.StringVar(&c.ReloadAuthKey, "reloadAuthKey", "", "Value which the authKey argument of /-/reload must have")
+	fs.Var(&c.ReloadAuthKey, "reloadAuthKey", "Value which the authKey argument of /-/reload must have")
 }
 
 // Options are the arguments of New.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/httpserver"
 	"vmcluster/lib/model"
 )
@@ -20,8 +21,9 @@ const (
 // adminRoute is a route for those who may change something.
 type adminRoute struct {
 	route
-	keyFlag, authKey string
-	postOnly         bool
+	keyFlag  string
+	authKey  flagvalue.Secret
+	postOnly bool
 }
 
 // adminRoutes are the routes by their path without tenant.

@@ -30,11 +30,11 @@ type Config struct {
 	LogQueryMemoryUsage   flagvalue.Bytes
 	TenantHeaders         bool
 
-	DeleteAuthKey            string
+	DeleteAuthKey            flagvalue.Secret
 	MaxDeleteSeries          int
 	MaxDeleteDuration        flagvalue.Duration
-	NameStatsResetAuthKey    string
-	CacheResetAuthKey        string
+	NameStatsResetAuthKey    flagvalue.Secret
+	CacheResetAuthKey        flagvalue.Secret
 	MaxStatusRequestDuration flagvalue.Duration
 	MaxTSDBStatusSeries      int
 	MaxTSDBStatusTopN        int
@@ -79,11 +79,11 @@ func (c *Config) registerStatusFlags(fs *flag.FlagSet) {
 	c.MaxStatusRequestDuration = flagvalue.Duration(5 * time.Minute)
 	c.MinQueryDuration = flagvalue.Duration(time.Millisecond)
 	c.MinQueryMemory = 1024
-	fs.StringVar(&c.DeleteAuthKey, "deleteAuthKey", "", "Value which the authKey argument of /api/v1/admin/tsdb/delete_series must have")
+	fs.Var(&c.DeleteAuthKey, "deleteAuthKey", "Value which the authKey argument of /api/v1/admin/tsdb/delete_series must have")
 	fs.IntVar(&c.MaxDeleteSeries, "search.maxDeleteSeries", 1_000_000, "Most series that one request may delete")
 	fs.Var(&c.MaxDeleteDuration, "search.maxDeleteDuration", "Longest run of a request which deletes series")
-	fs.StringVar(&c.NameStatsResetAuthKey, "metricNamesStatsResetAuthKey", "", "Value which the authKey argument of /api/v1/admin/status/metric_names_stats/reset must have")
-	fs.StringVar(&c.CacheResetAuthKey, "search.resetCacheAuthKey", "", "Value which the authKey argument of /internal/resetRollupResultCache must have")
+	fs.Var(&c.NameStatsResetAuthKey, "metricNamesStatsResetAuthKey", "Value which the authKey argument of /api/v1/admin/status/metric_names_stats/reset must have")
+	fs.Var(&c.CacheResetAuthKey, "search.resetCacheAuthKey", "Value which the authKey argument of /internal/resetRollupResultCache must have")
 	fs.Var(&c.MaxStatusRequestDuration, "search.maxStatusRequestDuration", "Longest run of requests to /api/v1/status/tsdb, /api/v1/status/metric_names_stats and /api/v1/series/count")
 	fs.IntVar(&c.MaxTSDBStatusSeries, "search.maxTSDBStatusSeries", 10_000_000, "Most series that /api/v1/status/tsdb may count")
 	fs.IntVar(&c.MaxTSDBStatusTopN, "search.maxTSDBStatusTopNSeries", 1000, "Largest topN argument of /api/v1/status/tsdb; a larger one is lowered")

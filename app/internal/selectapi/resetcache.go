@@ -49,7 +49,7 @@ func (a *API) resetOther(ctx context.Context, node string) (err error) {
 	if !strings.Contains(addr, ":") {
 		addr += ":8481"
 	}
-	form := url.Values{"authKey": {a.o.Config.CacheResetAuthKey}}
+	form := url.Values{"authKey": {a.o.Config.CacheResetAuthKey.Get()}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+addr+resetCachePath, strings.NewReader(form.Encode()))
 	if err != nil {
 		return fmt.Errorf("bad -selectNode=%q, want host:port, with https:// before it for those with -tls: %w", node, err)

@@ -10,13 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // Decode reads a stream of YAML documents as objects of the Kubernetes API. Empty documents are skipped. A field that
 // a type does not have, a field given twice, or a kind that is not known is an error which tells the document.
 func Decode(stream []byte) ([]runtime.Object, error) {
-	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	known := kinds()
+	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, known, known, json.SerializerOptions{Yaml: true, Strict: true})
 	reader := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(stream)))
 	var all []runtime.Object
 	for n := 1; ; n++ {

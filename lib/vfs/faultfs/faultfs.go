@@ -215,6 +215,35 @@ func (w *file) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// sizedFile is a file being written anywhere.
+type sizedFile struct {
+	vfs.SizedFile
+	fs   *FS
+	path string
+}
+
+func (w *sizedFile) WriteAt(p []byte, offset int64) (int, error) {
+	short, err := w.fs.beforeWrite(Write, w.path)
+	if err == nil {
+		return w.SizedFile.WriteAt(p, offset)
+	}
+	if !short {
+		return 0, err
+	}
+	n, innerErr := w.SizedFile.WriteAt(p[:len(p)/2], offset)
+	if innerErr != nil {
+		return n, innerErr
+	}
+	return n, err
+}
+
+func (w *sizedFile) Sync() error {
+	if err := w.fs.before(Sync, w.path); err != nil {
+		return err
+	}
+	return w.SizedFile.Sync()
+}
+
 func (w *file) Sync() error {
 	if err := w.fs.before(Sync, w.path); err != nil {
 		return err
@@ -232,6 +261,18 @@ func (f *FS) Create(path string) (vfs.File, error) {
 // OpenAppend implements vfs.FS.
 func (f *FS) OpenAppend(path string) (vfs.File, error) {
 	return f.open(OpenAppend, path, f.inner.OpenAppend)
+}
+
+// CreateSized implements vfs.FS.
+func (f *FS) CreateSized(path string, size int64, reserve bool) (vfs.SizedFile, error) {
+	if err := f.before(Create, path); err != nil {
+		return nil, err
+	}
+	inner, err := f.inner.CreateSized(path, size, reserve)
+	if err != nil {
+		return nil, err
+	}
+	return &sizedFile{SizedFile: inner, fs: f, path: path}, nil
 }
 
 func (f *FS) open(kind Kind, path string, open func(string) (vfs.File, error)) (vfs.File, error) {

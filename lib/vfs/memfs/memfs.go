@@ -112,12 +112,31 @@ func (f *FS) dirLocked(path string) (*node, error) {
 }
 
 // Create implements vfs.FS.
-func (f *FS) Create(path string) (vfs.File, error) { return f.open("create", path, true) }
+func (f *FS) Create(path string) (vfs.File, error) { return asFile(f.open("create", path, true)) }
 
 // OpenAppend implements vfs.FS.
-func (f *FS) OpenAppend(path string) (vfs.File, error) { return f.open("append", path, false) }
+func (f *FS) OpenAppend(path string) (vfs.File, error) { return asFile(f.open("append", path, false)) }
 
-func (f *FS) open(op, path string, truncate bool) (vfs.File, error) {
+func asFile(w *file, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// CreateSized implements vfs.FS.
+func (f *FS) CreateSized(path string, size int64, _ bool) (vfs.SizedFile, error) {
+	w, err := f.open("create", path, true)
+	if err == nil {
+		err = f.Truncate(path, size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (f *FS) open(op, path string, truncate bool) (*file, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	d, name, err := f.parentLocked(path)
@@ -156,6 +175,21 @@ func (w *file) Write(p []byte) (int, error) {
 		return n, pathError("write", w.path, syscall.ENOSPC)
 	}
 	return n, nil
+}
+
+// WriteAt implements vfs.SizedFile.
+func (w *file) WriteAt(p []byte, offset int64) (int, error) {
+	w.fs.mu.Lock()
+	defer w.fs.mu.Unlock()
+	switch {
+	case w.closed:
+		return 0, pathError("write", w.path, fs.ErrClosed)
+	case offset < 0 || offset+int64(len(p)) > int64(len(w.n.data)):
+		return 0, pathError("write", w.path, syscall.EINVAL)
+	}
+	w.n.data = bytes.Clone(w.n.data)
+	w.n.kept = min(w.n.kept, int(offset))
+	return copy(w.n.data[offset:], p), nil
 }
 
 // Sync implements vfs.File.

@@ -351,6 +351,7 @@ func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id ui
 	st := ix.acquire()
 	defer ix.release(st)
 	r := ix.keyReader(st, ids)
+	defer func() { ix.keys.use.add(r.asked, r.missed) }()
 	n := 0
 	for it := ids.Iterator(); it.HasNext(); n++ {
 		id := it.Next()
@@ -370,11 +371,12 @@ func (ix *Index) Keys(ctx context.Context, ids *roaring.Bitmap, yield func(id ui
 
 // keyReader reads keys of ascending ids and decompresses each row block once.
 type keyReader struct {
-	st    *state
-	ids   *roaring.Bitmap // those which will be asked for
-	cache *keyCache       // nil for large sets of ids
-	block rowBlock
-	buf   []byte
+	st            *state
+	ids           *roaring.Bitmap // those which will be asked for
+	cache         *keyCache       // nil for large sets of ids
+	asked, missed int             // of the cache
+	block         rowBlock
+	buf           []byte
 }
 
 // keyReader returns a reader for a set of ids.
@@ -393,10 +395,11 @@ func (r *keyReader) key(id uint32) ([]byte, error) {
 	}
 	var ok bool
 	r.buf, ok = r.cache.appendKey(r.buf[:0], id)
-	r.cache.use.count(ok)
+	r.asked++
 	if ok {
 		return r.buf, nil
 	}
+	r.missed++
 	key, err := r.read(id)
 	if err == nil {
 		r.cache.add(id, key)

@@ -59,16 +59,18 @@ func (c *rowCache) get(key rawKey) ([]byte, bool) {
 	raw, ok := c.recent.blocks[key]
 	if ok {
 		c.mu.RUnlock()
-		c.use.count(true)
+		c.use.hit()
 		return raw, true
 	}
 	raw, ok = c.older.blocks[key]
 	c.mu.RUnlock()
-	c.use.count(ok)
-	if ok {
-		c.put(key, raw)
+	if !ok {
+		c.use.miss()
+		return nil, false
 	}
-	return raw, ok
+	c.use.hit()
+	c.put(key, raw)
+	return raw, true
 }
 
 // put keeps the raw form of a block, which nobody may change from then on.

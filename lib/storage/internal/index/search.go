@@ -253,13 +253,13 @@ func (t *term) ids(ctx context.Context, src tenantSource) (*roaring.Bitmap, erro
 	key, cached := t.key(src)
 	if cached {
 		if ids, ok := key.s.matches.get(key); ok {
-			key.s.matches.use.count(true)
+			key.s.matches.use.hit()
 			return ids, nil
 		}
 	}
 	ids, err := t.find(ctx, src)
 	if err == nil && cached && (t.cost > costValue || ids.GetSizeInBytes() >= minCachedBytes) {
-		key.s.matches.use.count(false) // what is not worth an entry is not missed
+		key.s.matches.use.miss() // what is not worth an entry is not missed
 		key.s.matches.put(key, ids)
 	}
 	return ids, err

@@ -86,15 +86,15 @@ func newCacheUse(set *metrics.Set, name string) *cacheUse {
 	}
 }
 
-func (u *cacheUse) count(found bool) {
-	if u == nil {
-		return
-	}
-	u.requests.Inc()
-	if !found {
-		u.misses.Inc()
+func (u *cacheUse) add(requests, misses int) {
+	if u != nil {
+		u.requests.Add(requests)
+		u.misses.Add(misses)
 	}
 }
+
+func (u *cacheUse) hit()  { u.add(1, 0) }
+func (u *cacheUse) miss() { u.add(1, 1) }
 
 // RegisterMetrics makes the counters of all indexes present before there is one.
 func RegisterMetrics(set *metrics.Set) {

@@ -1,4 +1,4 @@
-package main
+package backuptool
 
 import (
 	"context"
@@ -16,16 +16,15 @@ import (
 	"vmcluster/lib/logger"
 )
 
-// snapshotConfig says which snapshot to back up.
-type snapshotConfig struct {
+// Snapshots says which snapshot to back up.
+type Snapshots struct {
 	Name      string
 	CreateURL string
 	DeleteURL string
 }
 
-// RegisterFlags registers the flags about the snapshot.
-func (c *snapshotConfig) RegisterFlags(fs *flag.FlagSet) {
-	fs.StringVar(&c.Name, "snapshotName", "", "Name of the snapshot to back up, as /snapshot/create has answered it; it is not deleted")
+// RegisterFlags registers the flags about making snapshots.
+func (c *Snapshots) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.CreateURL, "snapshot.createURL", "", "URL which makes a snapshot to back up, such as http://vmstorage:8482/snapshot/create; it is deleted in the end, however that comes")
 	fs.StringVar(&c.DeleteURL, "snapshot.deleteURL", "", "URL which deletes it (default -snapshot.createURL with /create replaced by /delete)")
 }
@@ -37,8 +36,8 @@ const (
 	maxAnswer     = 64 << 10
 )
 
-// begin returns the name of the snapshot, and makes it if need be.
-func (c *snapshotConfig) begin(ctx context.Context, log *logger.Logger) (string, error) {
+// Begin returns the name of the snapshot, and makes it if need be.
+func (c *Snapshots) Begin(ctx context.Context, log *logger.Logger) (string, error) {
 	name := c.Name
 	if c.CreateURL != "" {
 		ctx, cancel := context.WithTimeout(ctx, createTimeout)
@@ -56,8 +55,8 @@ func (c *snapshotConfig) begin(ctx context.Context, log *logger.Logger) (string,
 	return name, nil
 }
 
-// end deletes the snapshot if it was made for the backup, also when that was cancelled.
-func (c *snapshotConfig) end(log *logger.Logger, name string) error {
+// End deletes the snapshot if it was made for the backup, also when that was cancelled.
+func (c *Snapshots) End(log *logger.Logger, name string) error {
 	if c.CreateURL == "" {
 		return nil
 	}
