@@ -13,7 +13,7 @@ import (
 // lacks, it really lacks.
 func TestEveryKnownFlag(t *testing.T) {
 	t.Parallel()
-	letters := map[string]string{"vmstorage": "s", "vminsert": "i", "vmselect": "q", "victoria-metrics": "v"}
+	letters := map[string]string{"vmstorage": "s", "vminsert": "i", "vmselect": "q", "victoria-metrics": "v", "vmbackup": "b", "vmrestore": "r"}
 	lacking, err := os.ReadFile("../internal/flagcompat/flags.txt")
 	if err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func buildBinaries() (string, error) {
 		return "", err
 	}
 	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
-		"./app/vmstorage", "./app/vminsert", "./app/vmselect", "./app/victoria-metrics", "./app/vmbackup", "./app/vmrestore", "./app/internal/clusterup")
+		"./app/vmstorage", "./app/vminsert", "./app/vmselect", "./app/victoria-metrics", "./app/vmbackup", "./app/vmrestore", "./app/vmbackupmanager", "./app/internal/clusterup")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vmcluster/app/internal/backuptool"
+	"vmcluster/app/internal/flagcompat"
 	"vmcluster/lib/backup"
 	"vmcluster/lib/service"
 	"vmcluster/lib/vfs"
@@ -28,8 +29,9 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.snapshots.RegisterFlags(fs)
 	fs.StringVar(&c.snapshots.Name, "snapshotName", "", "Name of the snapshot to back up, as /snapshot/create has answered it; it is not deleted")
 	fs.StringVar(&c.dataPath, "storageDataPath", "victoria-metrics-data", "Directory of the storage, as its own -storageDataPath; it is only read")
-	fs.StringVar(&c.dst, "dst", "", "Where the backup goes, such as fs:///mnt/backups/node1; each node needs a place of its own. What is there already is not sent again")
+	fs.StringVar(&c.dst, "dst", "", "Where the backup goes, such as fs:///mnt/backups/node1, s3://bucket/node1, gs://bucket/node1 or azblob://container/node1; each node needs a place of its own. What is there already is not sent again")
 	fs.StringVar(&c.origin, "origin", "", "Another backup from which the server copies what it has; with -storageDataPath= it is copied as a whole")
+	flagcompat.Register(fs, flagcompat.Backup)
 }
 
 // Start implements service.Component.
@@ -45,6 +47,9 @@ func (c *component) Start(env *service.Env) error {
 		}
 	}
 	if err := c.check(r); err != nil {
+		return err
+	}
+	if err := c.snapshots.Connect(env.Logger); err != nil {
 		return err
 	}
 	if err := c.tool.Serve(env, "backs up a snapshot"); err != nil {

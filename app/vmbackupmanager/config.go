@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"vmcluster/app/internal/backuptool"
+	"vmcluster/app/internal/flagcompat"
 	"vmcluster/lib/backup"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/httpserver"
@@ -33,6 +35,7 @@ type component struct {
 	zone          string
 	verify        flagvalue.Duration
 	tempDir       string
+	tag           string
 }
 
 func (c *component) fs() vfs.FS { return vfs.OS() }
@@ -56,13 +59,14 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.zone, "backupScheduleTimezone", "UTC", "Time zone in which days, weeks and months of backups begin, such as Europe/Paris")
 	fs.Var(&c.verify, "verifyInterval", "Time between verifications of the newest backup, each of which loads all of it to -verifyTempDir for a while; 0 means never")
 	fs.StringVar(&c.tempDir, "verifyTempDir", "", "Directory with room for a whole backup, to verify it there (default a directory of the system for temporary files)")
-	service.RegisterUnsupported(fs, []service.FlagSpec{{Name: "backupTypeTagName", Reason: "kinds of backups have prefixes of their own, hourly/ and so on, to which rules of a bucket apply"}})
+	fs.StringVar(&c.tag, "backupTypeTagName", "", "Name of a tag which objects in s3:// get, with the kind of the backup as value, such as daily; for lifecycle rules")
 	service.RegisterNoEffect(fs, []service.FlagSpec{
 		{Name: "eula", IsBool: true, Reason: "there is no licence to agree to"},
 		{Name: "license", Reason: "it takes no licence"},
 		{Name: "license.forceOffline", IsBool: true, Reason: "it takes no licence"},
 		{Name: "licenseFile", Reason: "it takes no licence"},
 	})
+	flagcompat.Register(fs, flagcompat.BackupManager)
 }
 
 // Start implements service.Component.
@@ -94,12 +98,18 @@ func (c *component) options(env *service.Env) (o options, err error) {
 	o = options{
 		dst: c.dst, snapshots: &c.snapshots, fs: c.fs(), dataPath: c.dataPath, backups: c.tool.Options(env), now: time.Now, runFirst: c.runOnStart,
 		poll: pollInterval, verifyInterval: c.verify.D(), tempDir: cmp.Or(c.tempDir, os.TempDir()), budget: env.Budget,
-		open: func(ctx context.Context, url string) (backup.Store, error) { return c.tool.Open(ctx, "dst", url) },
+		open: c.open,
 	}
 	if c.snapshots.CreateURL == "" {
 		return o, errors.New("cannot make snapshots: set -snapshot.createURL, such as http://127.0.0.1:8482/snapshot/create")
 	}
+	if err := c.snapshots.Connect(env.Logger); err != nil {
+		return o, err
+	}
 	if o.root, err = o.open(context.Background(), c.dst); err != nil {
+		return o, err
+	}
+	if _, err = o.open(context.Background(), strings.TrimSuffix(c.dst, "/")+"/"+latest); err != nil { // it may lack tags
 		return o, err
 	}
 	if err := backuptool.Outside(o.root, c.dataPath); err != nil {
@@ -112,6 +122,15 @@ func (c *component) options(env *service.Env) (o options, err error) {
 		o.poll = min(o.poll, o.policy.interval/4)
 	}
 	return o, nil
+}
+
+// open opens a store. One of a backup below -dst gets the tag of its kind.
+func (c *component) open(ctx context.Context, url string) (backup.Store, error) {
+	name, ok := strings.CutPrefix(url, strings.TrimSuffix(c.dst, "/")+"/")
+	if kind, known := kindOf(name); ok && known && c.tag != "" {
+		return c.tool.OpenTagged(ctx, "dst", url, c.tag, kind)
+	}
+	return c.tool.Open(ctx, "dst", url)
 }
 
 // pollInterval is the time between looks at the clock, which may be set meanwhile.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vmcluster/app/internal/backuptool"
+	"vmcluster/app/internal/flagcompat"
 	"vmcluster/lib/backup"
 	"vmcluster/lib/service"
 	"vmcluster/lib/vfs"
@@ -28,11 +29,12 @@ type component struct {
 func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.tool.RegisterFlags(fs, ":8421", "loaded")
 	fs.StringVar(&c.dataPath, "storageDataPath", "victoria-metrics-data", "Directory to restore to. The process which uses it must be stopped; what is there and not in the backup is deleted")
-	fs.StringVar(&c.src, "src", "", "Backup to restore, the -dst of vmbackup, such as fs:///mnt/backups/node1")
+	fs.StringVar(&c.src, "src", "", "Backup to restore, the -dst of vmbackup, such as fs:///mnt/backups/node1, s3://bucket/node1, gs://bucket/node1 or azblob://container/node1")
 	fs.BoolVar(&c.skipCheck, "skipBackupCompleteCheck", false, "Restore also without the object backup_complete.ignore, which vmbackup writes last")
 	fs.BoolVar(&c.skipAlloc, "skipFilePreallocation", false, "Take disk space for files as they come, rather than for each of them at its beginning, which finds a full disk early")
 	fs.BoolVar(&c.verify, "verify", false, "Load the backup to a temporary directory, check everything in it and open it as a storage there, instead of restoring it to -storageDataPath")
 	fs.StringVar(&c.tempDir, "verifyTempDir", "", "Directory with room for the whole backup, for -verify (default a directory of the system for temporary files)")
+	flagcompat.Register(fs, flagcompat.Restore)
 }
 
 // Start implements service.Component.

@@ -74,10 +74,10 @@ func each[T any](ctx context.Context, concurrency int, items []T, do func(ctx co
 type limiter struct {
 	perSecond int64 // 0: no limit
 	mu        sync.Mutex
-	free      time.Time // when what was let through has had its time
+	free      time.Time // when what has gone has had its time
 }
 
-// wait returns when n more bytes may go.
+// wait returns when more bytes may go than n, which have.
 func (l *limiter) wait(ctx context.Context, n int) error {
 	if l.perSecond <= 0 {
 		return ctx.Err()
@@ -87,8 +87,8 @@ func (l *limiter) wait(ctx context.Context, n int) error {
 	if l.free.Before(now) {
 		l.free = now
 	}
-	pause := l.free.Sub(now)
 	l.free = l.free.Add(time.Duration(float64(n) / float64(l.perSecond) * float64(time.Second)))
+	pause := l.free.Sub(now)
 	l.mu.Unlock()
 	select {
 	case <-time.After(pause):
@@ -112,13 +112,12 @@ type meter struct {
 
 // Read implements io.Reader.
 func (m *meter) Read(p []byte) (int, error) {
-	p = p[:min(len(p), maxRead)]
-	if err := m.limit.wait(m.ctx, len(p)); err != nil {
-		return 0, err
-	}
-	n, err := m.r.Read(p)
+	n, err := m.r.Read(p[:min(len(p), maxRead)])
 	m.crc = codec.UpdateChecksum(m.crc, p[:n])
 	m.count(n)
+	if waitErr := m.limit.wait(m.ctx, n); waitErr != nil { // for what came, which may be less than there was room for
+		err = waitErr
+	}
 	return n, err
 }
 

@@ -1,5 +1,5 @@
 // Package service runs a binary: command-line flags and environment
-// variables, the logger, start of the component, signals, and stop in reverse order.
+// variables, the logger, start of the component, signals, and stop in reverse order. Or it runs a command of the binary, and ends.
 //
 // It knows no component; main hands one in.
 //

@@ -1,7 +1,6 @@
 package backuptool
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"net/http"
@@ -15,9 +14,10 @@ import (
 	"vmcluster/lib/service"
 )
 
-// Config holds the flags of both tools.
+// Config holds the flags of the tools.
 type Config struct {
 	http        httpserver.Config
+	stores      storeConfig
 	concurrency int
 	limit       flagvalue.Bytes
 }
@@ -25,6 +25,7 @@ type Config struct {
 // RegisterFlags registers the flags; addr is where the tool serves its metrics, such as ":8420", and moved what it does to files.
 func (c *Config) RegisterFlags(fs *flag.FlagSet, addr, moved string) {
 	c.http.RegisterFlags(fs, addr)
+	c.stores.registerFlags(fs)
 	fs.IntVar(&c.concurrency, "concurrency", 10, "How many pieces of files are "+moved+" at once")
 	fs.Var(&c.limit, "maxBytesPerSecond", "Most bytes "+moved+" per second; 0 means as fast as it goes")
 }
@@ -57,22 +58,6 @@ func (c *Config) Authorize(r *http.Request) {
 	if c.http.AuthUsername != "" || c.http.AuthPassword.Get() != "" {
 		r.SetBasicAuth(c.http.AuthUsername, c.http.AuthPassword.Get())
 	}
-}
-
-// Open returns the store which the value of a flag names.
-func (c *Config) Open(_ context.Context, flagName, url string) (backup.Store, error) {
-	scheme, rest, ok := strings.Cut(url, "://")
-	if !ok {
-		return nil, fmt.Errorf("cannot use -%s=%q: want a URL, such as fs:///mnt/backups/node1", flagName, url)
-	}
-	if scheme != "fs" {
-		return nil, fmt.Errorf("cannot use -%s=%q: no store is known for %s://; known is fs://", flagName, url, scheme)
-	}
-	s, err := fsstore.New(rest)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use -%s=%q: %w", flagName, url, err)
-	}
-	return s, nil
 }
 
 // Outside refuses stores within the data directory, which would be backed up with it, or lost with it.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"vmcluster/lib/certfiles"
 	"vmcluster/lib/logger"
 )
 
@@ -21,12 +22,31 @@ type Snapshots struct {
 	Name      string
 	CreateURL string
 	DeleteURL string
+	TLS       certfiles.Settings // of https:// in both
+	client    *http.Client
 }
 
 // RegisterFlags registers the flags about making snapshots.
 func (c *Snapshots) RegisterFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.CreateURL, "snapshot.createURL", "", "URL which makes a snapshot to back up, such as http://vmstorage:8482/snapshot/create; it is deleted in the end, however that comes")
 	fs.StringVar(&c.DeleteURL, "snapshot.deleteURL", "", "URL which deletes it (default -snapshot.createURL with /create replaced by /delete)")
+	t := &c.TLS
+	t.Flag = "-snapshot.tls"
+	fs.StringVar(&t.CAFile, "snapshot.tlsCAFile", "", "File with the CA certificates, in PEM, one of which must have signed the certificate of -snapshot.createURL (default the CAs of the system)")
+	fs.StringVar(&t.CertFile, "snapshot.tlsCertFile", "", "File with the certificate shown to -snapshot.createURL, in PEM, if that demands one")
+	fs.StringVar(&t.KeyFile, "snapshot.tlsKeyFile", "", "File with the key of -snapshot.tlsCertFile, in PEM")
+	fs.StringVar(&t.ServerName, "snapshot.tlsServerName", "", "Name which the certificate of -snapshot.createURL must be for (default the host in it)")
+	fs.BoolVar(&t.SkipVerify, "snapshot.tlsInsecureSkipVerify", false, "Accept any certificate of -snapshot.createURL")
+}
+
+// Connect makes the client of the URLs, so that bad files are found at the start.
+func (c *Snapshots) Connect(log *logger.Logger) error {
+	config, err := certfiles.NewClient(c.TLS, certfiles.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	c.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config(""), DisableKeepAlives: true}}
+	return nil
 }
 
 const (
@@ -43,7 +63,7 @@ func (c *Snapshots) Begin(ctx context.Context, log *logger.Logger) (string, erro
 		ctx, cancel := context.WithTimeout(ctx, createTimeout)
 		defer cancel()
 		var err error
-		if name, err = call(ctx, c.CreateURL); err != nil {
+		if name, err = c.call(ctx, c.CreateURL); err != nil {
 			return "", fmt.Errorf("cannot make a snapshot: %w; see -snapshot.createURL", err)
 		}
 		log.Infof("made snapshot %q", name)
@@ -77,7 +97,7 @@ func (c *Snapshots) End(log *logger.Logger, name string) error {
 	query := u.Query()
 	query.Set("snapshot", name)
 	u.RawQuery = query.Encode()
-	if _, err := call(ctx, u.String()); err != nil {
+	if _, err := c.call(ctx, u.String()); err != nil {
 		return fmt.Errorf("cannot delete snapshot %q: %w; delete it at /snapshot/delete, or it keeps disk space until -snapshotsMaxAge", name, err)
 	}
 	log.Infof("deleted snapshot %q", name)
@@ -85,12 +105,12 @@ func (c *Snapshots) End(log *logger.Logger, name string) error {
 }
 
 // call asks a node to do something about a snapshot and returns the name in its answer.
-func call(ctx context.Context, target string) (_ string, err error) {
+func (c *Snapshots) call(ctx context.Context, target string) (_ string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
 	if err != nil {
 		return "", err
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := c.client.Do(r)
 	if err != nil {
 		return "", withoutArgs(err)
 	}

@@ -23,6 +23,10 @@ const (
 	Insert     Binary = "i"
 	Select     Binary = "q"
 	SingleNode Binary = "v"
+	Backup     Binary = "b"
+	Restore    Binary = "r"
+
+	BackupManager Binary = "m"
 )
 
 // row is one line of the table.

@@ -19,7 +19,7 @@ func TestTableIsWellFormed(t *testing.T) {
 			t.Errorf("bad row for %s: %+v", r.name, r)
 		}
 		for _, b := range r.binaries {
-			if !strings.Contains("siqv", b) || len(b) != 1 {
+			if !strings.Contains("siqvbrm", b) || len(b) != 1 {
 				t.Errorf("%s names an unknown binary %q", r.name, b)
 			}
 		}

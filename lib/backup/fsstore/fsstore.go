@@ -50,12 +50,12 @@ func (s *Store) path(key string) string { return filepath.Join(s.root, filepath.
 func (s *Store) List(ctx context.Context, visit func(key string, size int64)) error {
 	return filepath.WalkDir(s.root, func(name string, e fs.DirEntry, err error) error {
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case errors.Is(err, fs.ErrNotExist):
 			return nil // there is nothing yet, or a file has been removed meanwhile
 		case err != nil:
 			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
 		case !e.Type().IsRegular():
 			return nil
 		}
@@ -81,7 +81,10 @@ func (s *Store) List(ctx context.Context, visit func(key string, size int64)) er
 }
 
 // Put implements backup.Store.
-func (s *Store) Put(_ context.Context, key string, body io.ReadSeeker, size int64) error {
+func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return s.write(key, func(f *os.File) error {
 		n, err := io.Copy(f, body)
 		if err == nil && n != size {
@@ -145,7 +148,10 @@ func syncDir(dir string) error {
 }
 
 // Get implements backup.Store.
-func (s *Store) Get(_ context.Context, key string) (io.ReadCloser, error) {
+func (s *Store) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(s.path(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errkind.New(errkind.NotFound, "there is no file %q", s.path(key))

@@ -9,8 +9,25 @@ import (
 	"testing"
 	"time"
 
+	"vmcluster/lib/backup"
+	"vmcluster/lib/backup/storetest"
 	"vmcluster/lib/errkind"
 )
+
+// TestConformance runs what all stores must do.
+func TestConformance(t *testing.T) {
+	dir := t.TempDir()
+	storetest.Run(t, &storetest.Fixture{
+		Open: func(t *testing.T, sub string) backup.Store {
+			s, err := New(filepath.Join(dir, sub))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		PartBytes: 1000, Many: 50,
+	})
+}
 
 func TestStore(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a", "backup")
