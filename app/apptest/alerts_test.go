@@ -79,7 +79,10 @@ func exportedMetrics(t *testing.T) map[string]bool {
 
 // TestAlerts: every alert is over metrics that we have, tells what to do, and is tested to fire and to stay quiet. What two files have is the same.
 func TestAlerts(t *testing.T) {
-	names, seen := exportedMetrics(t), map[string]alertRule{}
+	names, seen, uids := exportedMetrics(t), map[string]alertRule{}, map[string]bool{"": true}
+	for _, d := range dashboards(t) {
+		uids[d.UID] = true
+	}
 	for file, rules := range alertRules(t) {
 		tests, err := os.ReadFile(filepath.Join(alertsDir, "tests", file))
 		if err != nil {
@@ -93,6 +96,9 @@ func TestAlerts(t *testing.T) {
 			}
 			if r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] == "" {
 				t.Errorf("%s of %s has no summary, description or severity: %v %v", r.Alert, file, r.Annotations, r.Labels)
+			}
+			if _, link, _ := strings.Cut(r.Annotations["dashboard"], "/d/"); !uids[strings.SplitN(link, "/", 2)[0]] {
+				t.Errorf("%s of %s has a link to a dashboard which is not there: %s", r.Alert, file, link)
 			}
 			if n := len(regexp.MustCompile(`alertname(: |=")`+r.Alert+`\b`).FindAll(tests, -1)); n < 2 {
 				t.Errorf("%s of %s has %d tests; want two, one of which fires", r.Alert, file, n)

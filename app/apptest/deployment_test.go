@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -24,7 +25,8 @@ func TestDeploymentFiles(t *testing.T) {
 	}
 	for _, m := range examples {
 		file := filepath.Join(t.TempDir(), "prometheus.yml")
-		if err := os.WriteFile(file, m[1], 0o600); err != nil {
+		example := strings.Replace(string(m[1]), "kubernetes_sd_configs: [{role: pod}]", "static_configs: [{targets: [x]}]", 1) // Debian's knows no Kubernetes
+		if err := os.WriteFile(file, []byte(example), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command(peer(t, "promtool"), "check", "config", file).CombinedOutput(); err != nil {

@@ -10,8 +10,8 @@
 //
 // Invariants:
 //
-//  1. A test reads nothing but what an operator or a client can read: answers, logs, metrics, files, exit statuses. Only the
-//     log lines that the cluster guide names are looked for in the source, since not all of them can be provoked.
+//  1. A test reads nothing but what an operator or a client can read: answers, logs, metrics, files, exit statuses. Only
+//     log lines and metrics that pages name are looked for in the source, since not all of them can be provoked.
 //  2. Every process a test starts has ended when the test is over, also when the test fails.
 //  3. Tests wait for events with a deadline; how long something takes is never asserted, except where a
 //     document promises an upper bound in seconds.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -248,5 +249,75 @@ func TestTLSOnOneSide(t *testing.T) {
 			waitMetric(t, 1, selectAddr, "vm_rpc_handshake_errors_total")
 			waitMetric(t, 2, n.http, "vm_rpc_handshake_errors_total")
 		})
+	}
+}
+
+// TestTurningTLSOn takes a cluster from plain connections to mutual TLS under load, as docs/security.md says. No write fails.
+func TestTurningTLSOn(t *testing.T) {
+	t.Parallel()
+	f := certtest.NewCA(t, "ca").Write(t, t.TempDir(), certtest.Leaf{})
+	c := startCluster(t, clusterOptions{storageArgs: []string{"-storage.vminsertConnsShutdownDuration=1s"}})
+	before := startLoad(t, c.writeURL("0"))
+	before.waitAcked(t, 20)
+	restart := func(l *load, change func(args []string) []string) {
+		t.Helper()
+		for _, n := range c.storage {
+			n.stop(syscall.SIGTERM)
+			n.spec.args = change(n.spec.args)
+			n.restart()
+			waitMetric(t, 1, c.insertAddr, "vm_rpc_vmstorage_is_reachable", fmt.Sprintf("addr=%q", n.insert))
+			waitMetric(t, 1, c.selectAddr, "vm_tcpdialer_addr_available", fmt.Sprintf("addr=%q", n.sel))
+			l.waitAcked(t, 20)
+		}
+	}
+	plain := func() (sum float64) {
+		for _, n := range c.storage {
+			sum += mustMetric(t, n.http, "vm_rpc_plain_conns")
+		}
+		return sum
+	}
+	restart(before, func(args []string) []string { return append(append(args, nodeFlags(f)...), "-cluster.tlsOptional") })
+	if n := plain(); n != 4 {
+		t.Errorf("%g connections are plain; want 4", n)
+	}
+
+	formerInsert, formerSelect := c.insert, c.sel
+	other := func(p *process, addr *string) *process {
+		*addr = freeAddr(t)
+		args := append(slices.Clone(p.spec.args), nodeFlags(f)...)
+		args[slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, "-httpListenAddr=") })] = "-httpListenAddr=" + *addr
+		next := start(t, spec{binary: p.spec.binary, args: args})
+		next.httpAddr()
+		return next
+	}
+	c.insert, c.sel = other(formerInsert, &c.insertAddr), other(formerSelect, &c.selectAddr)
+	for _, n := range c.storage {
+		c.insert.waitLog(dialed(n.insert))
+		c.sel.waitLog(dialed(n.sel))
+	}
+	after := startLoad(t, c.writeURL("1"))
+	after.waitAcked(t, 20)
+	before.stop()
+	formerInsert.stop(syscall.SIGTERM)
+	formerSelect.stop(syscall.SIGTERM)
+	eventually(t, patience, "no connection is plain", func() error {
+		if n := plain(); n > 0 {
+			return fmt.Errorf("%g are", n)
+		}
+		return nil
+	})
+	restart(after, func(args []string) []string { return args[:len(args)-1] })
+	after.stop()
+	for _, l := range []*load{before, after} {
+		if n := l.failed.Load(); n > 0 {
+			t.Errorf("%d writes failed: %v", n, l.last)
+		}
+	}
+	c.flush()
+	c.waitWhole()
+	before.check(t, c.readURL("0"))
+	after.check(t, c.readURL("1"))
+	if got, _ := knock(t, c.storage[0].insert, nil); bytes.Contains(got, []byte("VMCL")) {
+		t.Errorf("without TLS %q comes back", got)
 	}
 }

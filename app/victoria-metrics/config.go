@@ -42,6 +42,7 @@ type component struct {
 	sel        selectrpc.ServerConfig
 	selectAddr string
 	tls        certfiles.Config
+	dryRun     bool
 }
 
 // RegisterFlags registers all flags of the single node.
@@ -60,11 +61,15 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.handshake.RegisterFlags(fs)
 	c.tls.RegisterServerFlags(fs, "cluster", "vmselect")
 	fs.StringVar(&c.selectAddr, "vmselectAddr", "", "Address to listen at for vmselects of a cluster, which have this node as a -storageNode with the data of tenant 0:0; for example :8401; empty: none")
+	service.RegisterDryRun(fs, &c.dryRun)
 	flagcompat.Register(fs, flagcompat.SingleNode)
 }
 
 // Start opens the storage, then the port.
 func (c *component) Start(env *service.Env) error {
+	if c.dryRun {
+		return c.check(env)
+	}
 	env.Logger.Infof("opening storage at %q with -retentionPeriod=%s", c.storage.DataPath, c.storage.RetentionPeriod.String())
 	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, OnFailure: env.Abort})
 	if err != nil {
@@ -101,12 +106,31 @@ func (c *component) Start(env *service.Env) error {
 	return c.startHTTP(env, admin.HasKey, writes.Handle, reads, admin.Handle, rules.Handle)
 }
 
+// check looks at the configuration only.
+func (c *component) check(env *service.Env) error {
+	if err := c.storage.Check(); err != nil {
+		return err
+	}
+	if err := httpserver.Check(httpserver.Options{Config: &c.http, Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
+	if c.selectAddr != "" {
+		if _, err := c.tls.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+			return err
+		}
+	}
+	if err := relabeling.Check(env, &c.relabel); err != nil {
+		return err
+	}
+	return env.Checked()
+}
+
 // serveCluster opens the port at which vmselects take this node for a storage node.
 func (c *component) serveCluster(env *service.Env, db *storage.Storage, described *metadata.Store) error {
 	if c.selectAddr == "" {
 		return nil
 	}
-	c.sel.Transport.HandshakeTimeout = c.handshake.Timeout
+	c.sel.Transport.HandshakeTimeout, c.sel.Transport.TLSOptional = c.handshake.Timeout, c.tls.Optional
 	var err error
 	if c.sel.Transport.TLS, err = c.tls.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
 		return err

@@ -38,6 +38,7 @@ type component struct {
 	native     insertrpc.ServerConfig
 	nativeAddr string
 	nativeTLS  certfiles.Config
+	dryRun     bool
 }
 
 // RegisterFlags registers all flags of vminsert.
@@ -55,15 +56,22 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.native.RegisterClusterNativeFlags(fs)
 	fs.StringVar(&c.nativeAddr, "clusternativeListenAddr", "", "Address to listen at for vminserts of a higher level, which have this one as a -storageNode; for example :8400; empty: none")
 	c.nativeTLS.RegisterServerFlags(fs, "clusternative", "vminserts of a higher level")
+	service.RegisterDryRun(fs, &c.dryRun)
 	flagcompat.Register(fs, flagcompat.Insert)
 }
 
 // Start connects to the storage nodes, then opens the port.
 func (c *component) Start(env *service.Env) error {
 	c.transport.HandshakeTimeout = c.handshake.Timeout
+	files := certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}
 	var err error
-	if c.transport.TLS, err = c.tls.Client(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+	if c.transport.TLS, err = c.tls.Client(files); err != nil {
 		return err
+	}
+	if c.nativeAddr != "" {
+		if c.native.Transport.TLS, err = c.nativeTLS.Server(files); err != nil {
+			return err
+		}
 	}
 	spread, err := c.connect(env)
 	if err != nil {
@@ -77,6 +85,12 @@ func (c *component) Start(env *service.Env) error {
 	rules, err := relabeling.Start(env, &c.relabel, api.Relabel)
 	if err != nil {
 		return err
+	}
+	if c.dryRun {
+		if err := httpserver.Check(httpserver.Options{Config: &c.http, Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+			return err
+		}
+		return env.Checked()
 	}
 	if err := c.serveHigherLevel(env, api); err != nil {
 		return err
@@ -107,11 +121,7 @@ func (c *component) serveHigherLevel(env *service.Env, api *insertapi.API) error
 	if c.nativeAddr == "" {
 		return nil
 	}
-	c.native.Transport.HandshakeTimeout = c.handshake.Timeout
-	var err error
-	if c.native.Transport.TLS, err = c.nativeTLS.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
-		return err
-	}
+	c.native.Transport.HandshakeTimeout, c.native.Transport.TLSOptional = c.handshake.Timeout, c.nativeTLS.Optional
 	limiter := transport.NewLimiter(c.insert.MaxConcurrentInserts, c.insert.MaxQueueDuration.D(), "-maxConcurrentInserts and -insert.maxQueueDuration")
 	limiter.Register(env.Metrics, "vm_clusternative_concurrent_insert", "")
 	native := insertapi.NewNative(api, env.Metrics)
@@ -119,7 +129,7 @@ func (c *component) serveHigherLevel(env *service.Env, api *insertapi.API) error
 		Ingester: native, Metadata: native, Addr: c.nativeAddr, Config: c.native, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Limiter: limiter,
 	})
 	timeout := c.native.Transport.ShutdownSpread.D() + nativeStopTimeout
-	err = rpclisten.Listen(env, rpclisten.Port{Peer: "vminsert", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: timeout})
+	err := rpclisten.Listen(env, rpclisten.Port{Peer: "vminsert", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: timeout})
 	if err == nil {
 		env.Logger.Infof("started TCP clusternative server at %q", c.nativeAddr) // scripts wait for it
 	}

@@ -38,6 +38,7 @@ type component struct {
 	native     selectrpc.ServerConfig
 	nativeAddr string
 	nativeTLS  certfiles.Config
+	dryRun     bool
 }
 
 // RegisterFlags registers all flags of vmselect.
@@ -57,15 +58,22 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.native.RegisterClusterNativeFlags(fs)
 	fs.StringVar(&c.nativeAddr, "clusternativeListenAddr", "", "Address to listen at for vmselects of a higher level, which have this one as a -storageNode; for example :8401; empty: none")
 	c.nativeTLS.RegisterServerFlags(fs, "clusternative", "vmselects of a higher level")
+	service.RegisterDryRun(fs, &c.dryRun)
 	flagcompat.Register(fs, flagcompat.Select)
 }
 
 // Start connects to the storage nodes, then opens the port.
 func (c *component) Start(env *service.Env) error {
 	c.transport.HandshakeTimeout = c.handshake.Timeout
+	files := certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}
 	var err error
-	if c.transport.TLS, err = c.tls.Client(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+	if c.transport.TLS, err = c.tls.Client(files); err != nil {
 		return err
+	}
+	if c.nativeAddr != "" {
+		if c.native.Transport.TLS, err = c.nativeTLS.Server(files); err != nil {
+			return err
+		}
 	}
 	searcher, err := c.connect(env)
 	if err != nil {
@@ -74,6 +82,12 @@ func (c *component) Start(env *service.Env) error {
 	limits, err := tenantlimits.Start(env, &c.limits)
 	if err != nil {
 		return err
+	}
+	if c.dryRun {
+		if err := httpserver.Check(httpserver.Options{Config: &c.http, Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+			return err
+		}
+		return env.Checked()
 	}
 	everyone := multitenant.New(multitenant.Options{Stores: searcher, Config: &c.tenants, Metrics: env.Metrics, Now: time.Now})
 	reads := c.reads.Start(env, readside.Options{
@@ -107,11 +121,7 @@ func (c *component) serveHigherLevel(env *service.Env, nodes *gather.Gather) err
 	if c.nativeAddr == "" {
 		return nil
 	}
-	c.native.Transport.HandshakeTimeout = c.handshake.Timeout
-	var err error
-	if c.native.Transport.TLS, err = c.nativeTLS.Server(certfiles.Options{Logger: env.Logger, Metrics: env.Metrics}); err != nil {
-		return err
-	}
+	c.native.Transport.HandshakeTimeout, c.native.Transport.TLSOptional = c.handshake.Timeout, c.nativeTLS.Optional
 	c.native.DenyQueryTracing = c.reads.DenyQueryTracing()
 	server := selectrpc.NewServer(selectrpc.ServerOptions{
 		Searcher: nodes, Catalog: nodes, Reducer: nodes, Metadata: nodes, Versioner: nodes, Addr: c.nativeAddr, Name: env.Name, Level: true,

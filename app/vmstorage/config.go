@@ -32,6 +32,7 @@ type component struct {
 	metadata   metadata.Config
 	insertAddr string
 	selectAddr string
+	dryRun     bool
 }
 
 // RegisterFlags registers all flags of vmstorage.
@@ -47,6 +48,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.tls.RegisterServerFlags(fs, "cluster", "vminsert and vmselect")
 	fs.StringVar(&c.insertAddr, "vminsertAddr", ":8400", "Address to listen at for connections from vminsert")
 	fs.StringVar(&c.selectAddr, "vmselectAddr", ":8401", "Address to listen at for connections from vmselect")
+	service.RegisterDryRun(fs, &c.dryRun)
 	flagcompat.Register(fs, flagcompat.Storage)
 }
 
@@ -58,6 +60,10 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	c.insert.Transport.TLS, c.sel.Transport.TLS = secure, secure
+	c.insert.Transport.TLSOptional, c.sel.Transport.TLSOptional = c.tls.Optional, c.tls.Optional
+	if c.dryRun {
+		return c.check(env)
+	}
 	env.Logger.Infof("opening storage at %q with -retentionPeriod=%s", c.storage.DataPath, c.storage.RetentionPeriod.String())
 	db, err := storage.Open(c.storage, storage.Options{Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, OnFailure: env.Abort})
 	if err != nil {
@@ -82,6 +88,17 @@ func (c *component) Start(env *service.Env) error {
 	admin := adminapi.New(adminapi.Options{Config: &c.admin, Admin: db, Maintenance: db, Logger: env.Logger, Metrics: env.Metrics})
 	env.OnStop("housekeeping", admin.Close)
 	return c.startHTTP(env, admin)
+}
+
+// check looks at the configuration only.
+func (c *component) check(env *service.Env) error {
+	if err := c.storage.Check(); err != nil {
+		return err
+	}
+	if err := httpserver.Check(httpserver.Options{Config: &c.http, Logger: env.Logger, Metrics: env.Metrics}); err != nil {
+		return err
+	}
+	return env.Checked()
 }
 
 // How long requests under way may take when the node stops, together well below

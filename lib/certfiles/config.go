@@ -29,6 +29,7 @@ type Settings struct {
 // Config holds the flags of the connections between nodes, on one of their sides.
 type Config struct {
 	Enabled            bool
+	Optional           bool // of servers
 	CertFile           string
 	KeyFile            string
 	CAFile             string
@@ -42,6 +43,7 @@ type Config struct {
 func (c *Config) RegisterServerFlags(fs *flag.FlagSet, prefix, peers string) {
 	name := c.register(fs, prefix)
 	fs.BoolVar(&c.Enabled, name, false, "Accept connections from "+peers+" over TLS only")
+	fs.BoolVar(&c.Optional, name+"Optional", false, "With -"+name+", accept connections from "+peers+" without TLS and certificate, too: for the time in which it is turned on or off in a running cluster; see vm_rpc_plain_conns")
 	fs.StringVar(&c.CertFile, name+"CertFile", "", "File with the certificate shown to "+peers+", in PEM, intermediate certificates after it; it is read again when it changes")
 	fs.StringVar(&c.CAFile, name+"CAFile", "", "File with the CA certificates, in PEM, one of which must have signed the certificates of "+peers+"; without it they need none")
 	fs.BoolVar(&c.InsecureSkipVerify, name+"InsecureSkipVerify", false, "Let "+peers+" connect without a certificate also when -"+name+"CAFile is set")
@@ -76,6 +78,9 @@ func (c *Config) Server(o Options) (*tls.Config, error) {
 		c.warnUnused(o)
 		return nil, nil
 	}
+	if c.Optional && o.Logger != nil {
+		o.Logger.Warnf("whoever reaches the port may connect without TLS: remove %sOptional when vm_rpc_plain_conns is 0", c.flag)
+	}
 	s := c.settings()
 	s.DemandClientCert = c.CAFile != "" && !c.InsecureSkipVerify
 	if !s.DemandClientCert && o.Logger != nil {
@@ -97,6 +102,9 @@ func (c *Config) Client(o Options) (func(host string) *tls.Config, error) {
 
 // warnUnused tells who gives files and forgets to turn TLS on.
 func (c *Config) warnUnused(o Options) {
+	if o.Logger != nil && c.Optional {
+		o.Logger.Warnf("%sOptional has no effect without %s: connections are not encrypted", c.flag, c.flag)
+	}
 	if o.Logger != nil && c.CertFile+c.KeyFile+c.CAFile != "" {
 		o.Logger.Warnf("%sCertFile, %sKeyFile and %sCAFile have no effect without %s: connections are not encrypted", c.flag, c.flag, c.flag, c.flag)
 	}

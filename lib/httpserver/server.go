@@ -74,11 +74,9 @@ func Start(o Options) (*Server, error) {
 		requests:  map[string]*metrics.Counter{},
 	}
 	s.registerBuiltin()
-	secure := make([]*tls.Config, len(o.Config.addrs()))
-	for i := range secure {
-		if secure[i], err = o.Config.TLS.at(i, o); err != nil {
-			return nil, err
-		}
+	secure, err := secured(o)
+	if err != nil {
+		return nil, err
 	}
 	var listeners []net.Listener
 	for _, addr := range o.Config.addrs() {
@@ -95,6 +93,23 @@ func Start(o Options) (*Server, error) {
 		s.serve(ln, secure[i])
 	}
 	return s, nil
+}
+
+// Check reads the files that Start does, and opens nothing.
+func Check(o Options) error {
+	_, err := secured(o)
+	return err
+}
+
+// secured returns what to serve at each listen address; nil for plain HTTP.
+func secured(o Options) (_ []*tls.Config, err error) {
+	secure := make([]*tls.Config, len(o.Config.addrs()))
+	for i := range secure {
+		if secure[i], err = o.Config.TLS.at(i, o); err != nil {
+			return nil, err
+		}
+	}
+	return secure, nil
 }
 
 // listenError says in words what to do about the most common failure.

@@ -118,6 +118,7 @@ func NewServer(o ServerOptions) *Server {
 	conns := func() float64 { return float64(s.transport.Conns()) }
 	set.Gauge("vm_vminsert_conns", conns)
 	set.Gauge(name("vm_tcplistener_conns"), conns)
+	set.Gauge(name("vm_rpc_plain_conns"), func() float64 { return float64(s.transport.PlainConns()) })
 	return s
 }
 

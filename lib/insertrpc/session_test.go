@@ -3,11 +3,7 @@ package insertrpc
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"vmcluster/lib/errkind"
@@ -18,21 +14,6 @@ import (
 	"vmcluster/lib/transport"
 	"vmcluster/lib/transport/replay"
 )
-
-// recording is a session between nodes of one version, in testdata.
-type recording struct {
-	name         string
-	capabilities uint64 // of the client
-	server       func(o *ServerOptions)
-}
-
-// recordings are never changed; what nodes say once they can do more is added.
-func recordings() []recording {
-	return []recording{
-		{name: "session-v1-oldest", server: func(*ServerOptions) {}},
-		{name: "session-v1-resets", server: func(o *ServerOptions) { o.Config.MaxDictBytes = 1 }},
-	}
-}
 
 // moody is a store which refuses some of what it is asked.
 type moody struct {
@@ -85,90 +66,32 @@ func stored(t *testing.T, m *apitest.Memory) string {
 	return text
 }
 
-// inSession runs f in a bubble, with a server in front of a store of moods; dial leads to the server.
-func inSession(t *testing.T, r recording, f func(t *testing.T, dial transport.Dialer, store *moody)) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t)
-		store := &moody{Memory: n.store}
-		n.serve(func(o *ServerOptions) {
-			o.Ingester, o.Metadata = store, n.store
-			r.server(o)
-		})
-		f(t, n.network.Dial, store)
-	})
-}
-
-// speaker returns a client that says nothing of its own accord.
-func speaker(t *testing.T, dial transport.Dialer) *Client {
-	o := ClientOptions{Addr: "node", Dial: dial}
-	o.Config.Transport.PingInterval = flagvalue.Duration(24 * time.Hour)
-	c := NewClient(o)
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-// TestOldAndNew plays recorded clients to the present server and recorded servers to the present client. With -update it makes the recordings
-// anew, which is wrong once a version that said them has left the house: see docs/design/0033-old-and-new.md.
+// TestOldAndNew plays recorded clients to the present server and recorded servers to the present client. Recordings are never changed; what nodes say
+// once they can do more is added.
 func TestOldAndNew(t *testing.T) {
-	for _, r := range recordings() {
-		path := filepath.Join("testdata", r.name+".txt")
-		if *update {
-			inSession(t, r, func(t *testing.T, dial transport.Dialer, _ *moody) {
-				record := &replay.Recorder{Capabilities: r.capabilities}
-				converse(t, speaker(t, record.Dialer(dial)), record.Result)
-				if err := os.WriteFile(path, []byte(record.Session().Text()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			})
-		}
-		session, err := replay.Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(r.name+", present server", func(t *testing.T) { playOldClient(t, r, session) })
-		t.Run(r.name+", present client", func(t *testing.T) { playOldServer(t, session) })
+	for _, r := range []struct {
+		name   string
+		server func(o *ServerOptions)
+	}{
+		{"session-v1-oldest", func(*ServerOptions) {}},
+		{"session-v1-resets", func(o *ServerOptions) { o.Config.MaxDictBytes = 1 }},
+	} {
+		replay.Pair[*Client]{
+			Name: r.name,
+			Server: func(t *testing.T) (transport.Dialer, func() string) {
+				n := newNode(t)
+				n.serve(func(o *ServerOptions) {
+					o.Ingester, o.Metadata = &moody{Memory: n.store}, n.store
+					r.server(o)
+				})
+				return n.network.Dial, func() string { return stored(t, n.store) }
+			},
+			Client: func(dial transport.Dialer) *Client {
+				o := ClientOptions{Addr: "node", Dial: dial}
+				o.Config.Transport.PingInterval = flagvalue.Duration(24 * time.Hour)
+				return NewClient(o)
+			},
+			Converse: converse,
+		}.Test(t, *update)
 	}
-}
-
-func playOldClient(t *testing.T, r recording, session *replay.Session) {
-	var direct string
-	inSession(t, r, func(t *testing.T, dial transport.Dialer, store *moody) {
-		converse(t, speaker(t, dial), func(string) {})
-		direct = stored(t, store.Memory)
-	})
-	inSession(t, r, func(t *testing.T, dial transport.Dialer, store *moody) {
-		conn, err := dial(t.Context(), "node")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := session.PlayClient(conn); err != nil {
-			t.Error(err)
-		}
-		_ = conn.Close()
-		if got := stored(t, store.Memory); got != direct {
-			t.Errorf("an old client has stored\n%s\nand a present one\n%s", got, direct)
-		}
-	})
-}
-
-func playOldServer(t *testing.T, session *replay.Session) {
-	synctest.Test(t, func(t *testing.T) {
-		dial, done := session.PlayServer()
-		c := speaker(t, dial)
-		var got []string
-		converse(t, c, func(text string) { got = append(got, text) })
-		if want := session.Results(); !slices.Equal(got, want) {
-			t.Errorf("the caller got\n%q\nand once\n%q", got, want)
-		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }

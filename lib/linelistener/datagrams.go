@@ -51,7 +51,7 @@ func (s *Server) startDatagrams() {
 
 func (s *Server) readDatagrams(d *datagrams) {
 	buf := make([]byte, maxDatagram)
-	for {
+	for last := false; ; {
 		if err := s.setDeadline(s.udp); err != nil {
 			return
 		}
@@ -66,9 +66,10 @@ func (s *Server) readDatagrams(d *datagrams) {
 			}
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if s.isStopping() {
+			if last {
 				return
 			}
+			last = s.isStopping() // once more: behind a deadline nobody looks for datagrams
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:

@@ -51,7 +51,7 @@ type Options struct {
 
 const (
 	// drainTime is how long a connection may be silent for all that it brought to be there, when the process stops.
-	drainTime = 100 * time.Millisecond
+	drainTime = 50 * time.Millisecond
 	// stopTimeout is how long storing may take when the process stops.
 	stopTimeout = 10 * time.Second
 	// acceptPause is how long to wait when there are no more sockets.
@@ -210,10 +210,15 @@ func (s *Server) cutOff() {
 // accept serves connections until the process stops.
 func (s *Server) accept() {
 	defer close(s.accepted)
-	for {
+	for last := false; ; {
 		conn, err := s.tcp.Accept()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return
+			if last {
+				return
+			}
+			last = true // once more: behind a deadline nobody looks for connections
+			_ = s.tcp.SetDeadline(time.Now().Add(drainTime))
+			continue
 		}
 		if err != nil {
 			s.count.acceptErrors.Inc()

@@ -74,7 +74,7 @@ func TestSummary(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	m := s.Summary(`took{path="/x"}`)
 	m.now = func() time.Time { return now }
-	if got := render(t, s, true); got != "# TYPE took histogram\ntook_sum{path=\"/x\"} 0\ntook_count{path=\"/x\"} 0\n" {
+	if got := render(t, s, true); got != "# TYPE took summary\ntook_sum{path=\"/x\"} 0\ntook_count{path=\"/x\"} 0\n" {
 		t.Errorf("without values: %s", got)
 	}
 	wants := func(step string, median, most float64, count int) {

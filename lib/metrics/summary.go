@@ -70,6 +70,9 @@ func (s *Summary) write(w *Writer, name string) {
 	s.Histogram.write(w, name)
 }
 
+// kind is that of the quantiles: readers which are strict about types take the buckets for a family of their own then.
+func (s *Summary) kind() string { return "summary" }
+
 func summaryQuantiles() [5]float64 { return [...]float64{0.5, 0.9, 0.97, 0.99, 1} }
 
 // quantiles returns nothing when there are no recent values.

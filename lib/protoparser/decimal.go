@@ -57,7 +57,8 @@ func ParseInt(b []byte) (n int64, ok bool) {
 	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {
 		i, negative = 1, b[0] == '-'
 	}
-	if i == len(b) || len(b)-i >= 19 { // may overflow
+	const most = len("9223372036854775807")
+	if i == len(b) || len(b)-i > most || len(b)-i == most && b[i] == '9' { // may overflow
 		n, err := strconv.ParseInt(bytesutil.String(b), 10, 64)
 		return n, err == nil
 	}

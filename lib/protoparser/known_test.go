@@ -23,7 +23,11 @@ import (
 	"vmcluster/lib/prompb"
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/protoparser/exposition"
+	"vmcluster/lib/protoparser/graphite"
+	"vmcluster/lib/protoparser/influx"
 	"vmcluster/lib/protoparser/jsonline"
+	"vmcluster/lib/protoparser/opentsdb"
+	"vmcluster/lib/protoparser/opentsdbhttp"
 	"vmcluster/lib/protoparser/remotewrite"
 )
 
@@ -47,6 +51,9 @@ func newPipeline(maxSeries int, budget *memory.Budget) *pipeline {
 	p.intake = protoparser.New(protoparser.Options{Config: &c, Logger: logger.Discard(), Metrics: set, Budget: budget})
 	p.intake.SetNumbering(maxSeries, time.Hour, func() time.Time { return time.Unix(p.clock.Load(), 0) })
 	p.parse = append(p.parse, remotewrite.New(p.intake).Parse, exposition.New(p.intake).Parse, jsonline.New(p.intake).Parse)
+	p.parse = append(p.parse, influx.New(p.intake, influx.Config{Separator: "_", SkipSingleField: true, DatabaseLabel: "env", MaxLineSize: 1 << 20, MaxRequestSize: 1 << 20}).Parse)
+	p.parse = append(p.parse, graphite.New(p.intake, graphite.Config{SanitizeNames: true}).Parse, opentsdb.New(p.intake, opentsdb.Config{}).Parse)
+	p.parse = append(p.parse, opentsdbhttp.New(p.intake, opentsdbhttp.Config{MaxRequestSize: 1 << 20}).Parse)
 	return p
 }
 
@@ -207,27 +214,87 @@ func appendJSON(rng *rand.Rand, dst []byte, labels []model.Label, samples []prom
 	return append(fmt.Appendf(dst, layout, object, values, timestamps), '\n')
 }
 
+// appendInflux writes the samples as fields of one line.
+func appendInflux(rng *rand.Rand, dst []byte, labels []model.Label, samples []prompb.Sample) []byte {
+	name, tags, fields := "", "", ""
+	for _, l := range labels {
+		if l.Name == "__name__" {
+			name = l.Value
+			continue
+		}
+		tags += "," + l.Name + "=" + strings.NewReplacer("\\", "\\\\", " ", "\\ ", ",", "\\,", "\n", "").Replace(l.Value)
+	}
+	for i, s := range samples {
+		fields += fmt.Sprintf("%sf%d=%v", ",,"[:min(i, 1)], i, s.Value)
+	}
+	if rng.IntN(40) == 0 {
+		fields += ",bad"
+	}
+	return fmt.Appendf(dst, "%s%s %s 1717200000\n", name, tags, fields)
+}
+
+// appendWords returns a function which writes samples as lines of Graphite or OpenTSDB. Some values make lines which cannot be parsed.
+func appendWords(format string, separator string) func(*rand.Rand, []byte, []model.Label, []prompb.Sample) []byte {
+	return func(_ *rand.Rand, dst []byte, labels []model.Label, samples []prompb.Sample) []byte {
+		for _, s := range samples {
+			name, tags := "", ""
+			for _, l := range labels {
+				if l.Name == "__name__" {
+					name = l.Value
+				} else {
+					tags += separator + l.Name + "=" + l.Value
+				}
+			}
+			dst = fmt.Appendf(dst, format, name, tags, s.Value, s.Timestamp/1000)
+		}
+		return dst
+	}
+}
+
+// appendPuts writes samples as rows of an array which is not closed.
+func appendPuts(_ *rand.Rand, dst []byte, labels []model.Label, samples []prompb.Sample) []byte {
+	for _, s := range samples {
+		name, tags := "", ""
+		for _, l := range labels {
+			if l.Name == "__name__" {
+				name = l.Value
+			} else {
+				tags += fmt.Sprintf("%s%s:%s", ",,"[:min(len(tags), 1)], strconv.Quote(l.Name), strconv.Quote(l.Value))
+			}
+		}
+		dst = fmt.Appendf(dst, "%s{\"metric\":%q,\"value\":%v,\"tags\":{%s},\"timestamp\":%d}", "[,"[min(len(dst), 1):][:1], name, s.Value, tags, s.Timestamp)
+	}
+	return dst
+}
+
 // randomRequest returns a function which makes the same request anew for a sink, and its format.
 func randomRequest(rng *rand.Rand, world int) (format int, make func(sink func(*model.Batch) error) *protoparser.Request) {
-	format = rng.IntN(3)
+	writers := []func(*rand.Rand, []byte, []model.Label, []prompb.Sample) []byte{
+		appendRemoteWrite, appendText, appendJSON, appendInflux, appendWords("%s%s %v %d\n", ";"), appendWords("put %[1]s %[4]d %[3]v%[2]s\n", " "), appendPuts,
+	}
+	format = rng.IntN(len(writers))
 	var body []byte
 	for range rng.IntN(60) {
 		labels := randomLabels(rng, world)
 		var samples []prompb.Sample
 		n := rng.IntN(4)
-		if rng.IntN(4000) == 0 && format != 1 {
+		if rng.IntN(4000) == 0 && format%2 == 0 && format < 3 {
 			n = 11_000 // more than a batch
 		}
 		for range n {
 			samples = append(samples, prompb.Sample{Timestamp: 1717200000000 + rng.Int64N(1e9), Value: float64(rng.IntN(100))})
 		}
-		body = []func(*rand.Rand, []byte, []model.Label, []prompb.Sample) []byte{appendRemoteWrite, appendText, appendJSON}[format](rng, body, labels, samples)
+		body = writers[format](rng, body, labels, samples)
 	}
 	encoding := ""
-	if format == 0 {
+	switch {
+	case format == 0:
 		body, encoding = snappy.Encode(nil, body), "snappy"
+	case format == 6 && len(body) > 0:
+		body = append(body, ']')
 	}
 	req := protoparser.Request{Encoding: encoding, Tenant: model.TenantID{AccountID: uint32(rng.IntN(2))}, TenantFromLabels: rng.IntN(4) == 0, DefaultTimestamp: 5}
+	req.Stream, req.Database = rng.IntN(4) > 0, []string{"", "a", "b"}[rng.IntN(3)]
 	if rng.IntN(3) == 0 {
 		req.ExtraLabels = []model.Label{{Name: "env", Value: strconv.Itoa(rng.IntN(2))}}
 	}

@@ -4,12 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"vmcluster/lib/errkind"
@@ -22,20 +17,6 @@ import (
 	"vmcluster/lib/transport"
 	"vmcluster/lib/transport/replay"
 )
-
-// recording is a session between nodes of one version, in testdata.
-type recording struct {
-	name         string
-	capabilities uint64 // of the client
-}
-
-// recordings are never changed; what nodes say once they can do more is added.
-func recordings() []recording {
-	return []recording{
-		{"session-v1-oldest", 0},
-		{"session-v1-trace", transport.CapabilityTrace},
-	}
-}
 
 // scripted answers everything, always the same.
 type scripted struct {
@@ -147,76 +128,24 @@ func steps(n trace.Node) string {
 	return text + "]"
 }
 
-// inSession runs f in a bubble, with a server whose answers are always the same; dial leads to it.
-func inSession(t *testing.T, f func(t *testing.T, dial transport.Dialer)) {
-	synctest.Test(t, func(t *testing.T) {
-		n, s := transport.NewMemoryNetwork(), newScripted(t)
-		serve(t, network{dial: n.Dial, listen: inMemoryAt(n)}, ServerOptions{Searcher: s, Admin: s.Memory, Catalog: s.fakeCatalog, Reducer: &s.fixedReducer, Metadata: s.Memory, Versioner: &s.fakeVersioner})
-		f(t, n.Dial)
-	})
-}
-
-// speaker returns a client that says nothing of its own accord.
-func speaker(t *testing.T, dial transport.Dialer) *Client {
-	c := NewClient(ClientOptions{Addr: "node", Dial: dial, Config: transport.ClientConfig{PingInterval: flagvalue.Duration(24 * time.Hour)}})
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-// TestOldAndNew plays recorded clients to the present server and recorded servers to the present client. With -update it makes the recordings
-// anew, which is wrong once a version that said them has left the house: see docs/design/0033-old-and-new.md.
+// TestOldAndNew plays recorded clients to the present server and recorded servers to the present client. Recordings are never changed; what nodes say
+// once they can do more is added.
 func TestOldAndNew(t *testing.T) {
-	for _, r := range recordings() {
-		path := filepath.Join("testdata", r.name+".txt")
-		if *update {
-			inSession(t, func(t *testing.T, dial transport.Dialer) {
-				record := &replay.Recorder{Capabilities: r.capabilities}
-				ask(t, speaker(t, record.Dialer(dial)), record.Result)
-				if err := os.WriteFile(path, []byte(record.Session().Text()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			})
-		}
-		session, err := replay.Load(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(r.name+", present server", func(t *testing.T) {
-			inSession(t, func(t *testing.T, dial transport.Dialer) {
-				conn, err := dial(t.Context(), "node")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := session.PlayClient(conn); err != nil {
-					t.Error(err)
-				}
-				_ = conn.Close()
-			})
-		})
-		t.Run(r.name+", present client", func(t *testing.T) { playOldServer(t, session) })
+	for name, capabilities := range map[string]uint64{"session-v1-oldest": 0, "session-v1-trace": transport.CapabilityTrace} {
+		replay.Pair[*Client]{
+			Name:         name,
+			Capabilities: capabilities,
+			Server: func(t *testing.T) (transport.Dialer, func() string) {
+				n, s := transport.NewMemoryNetwork(), newScripted(t)
+				serve(t, network{dial: n.Dial, listen: inMemoryAt(n)}, ServerOptions{Searcher: s, Admin: s.Memory, Catalog: s.fakeCatalog, Reducer: &s.fixedReducer, Metadata: s.Memory, Versioner: &s.fakeVersioner})
+				return n.Dial, func() string { return "" }
+			},
+			Client: func(dial transport.Dialer) *Client {
+				return NewClient(ClientOptions{Addr: "node", Dial: dial, Config: transport.ClientConfig{PingInterval: flagvalue.Duration(24 * time.Hour)}})
+			},
+			Converse: ask,
+		}.Test(t, *update)
 	}
-}
-
-func playOldServer(t *testing.T, session *replay.Session) {
-	synctest.Test(t, func(t *testing.T) {
-		dial, done := session.PlayServer()
-		c := speaker(t, dial)
-		var got []string
-		ask(t, c, func(text string) { got = append(got, text) })
-		if want := session.Results(); !slices.Equal(got, want) {
-			t.Errorf("the caller got\n%s\nand once\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // inMemoryAt listens at the address "node".

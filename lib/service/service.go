@@ -40,6 +40,7 @@ type Env struct {
 	stops   []stop
 	aborts  chan error // of Abort, or taskEnded; room for one
 	failed  bool       // the task
+	checked bool
 }
 
 // taskEnded stands among aborts for a task that has ended.
@@ -56,6 +57,17 @@ type stop struct {
 // OnStop registers a function to be called at shutdown. The function that was
 // registered last is called first.
 func (e *Env) OnStop(what string, f func() error) { e.stops = append(e.stops, stop{what, f}) }
+
+// RegisterDryRun registers -dryRun.
+func RegisterDryRun(fs *flag.FlagSet, dryRun *bool) {
+	fs.BoolVar(dryRun, "dryRun", false, "Look at the flags and at all files and URLs they name, say what is wrong with them, and end: with status 0 if nothing is. No port is opened, and no data is touched")
+}
+
+// Checked is what Start returns instead of starting anything when -dryRun is set and the configuration is good. The process ends with status 0.
+func (e *Env) Checked() error {
+	e.checked = true
+	return nil
+}
 
 // Abort stops the process with a status other than 0, for a fault that only a restart can mend: whoever looks after the process
 // starts it again. Reasons after the first are ignored. It is safe for concurrent use.
@@ -201,6 +213,13 @@ func (m *runner) serve(env *Env) int {
 		env.Logger.Fatalf("cannot start %s: %s", env.Name, err)
 		env.stopAll()
 		return 1
+	}
+	if env.checked {
+		if !env.stopAll() {
+			return 1
+		}
+		env.Logger.Infof("the configuration of %s is good; -dryRun ends here", env.Name)
+		return 0
 	}
 	env.OnStop("reading of secrets", watchSecrets(m.secrets, env).stop)
 	if len(m.push.URLs) > 0 {

@@ -22,7 +22,7 @@ type Contents struct {
 // unless every part that lies there has been opened, with as many rows as it says, in a month whose index has enough series for it. What is
 // damaged is moved aside as by Open, so the directory should be a copy.
 func Check(cfg Config, o Options) (c Contents, err error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return c, err
 	}
 	s := newStorage(cfg, o)

@@ -85,7 +85,8 @@ func (c *Config) registerFeatureFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.DenyOutsideRetention, "denyQueriesOutsideRetention", false, "Answer an error to searches which begin before -retentionPeriod, instead of leaving out what is older")
 }
 
-func (c *Config) validate() error {
+// Check returns what is wrong with the settings. Open does so, too.
+func (c *Config) Check() error {
 	switch {
 	case c.DataPath == "":
 		return fmt.Errorf("cannot open storage: -storageDataPath is empty; set it to a directory")

@@ -116,7 +116,7 @@ func newTable(byMonth map[partition.Month]*partition.Partition) *table {
 // Open opens the storage at cfg.DataPath, which is created when missing, and recovers what the log holds.
 func Open(cfg Config, o Options) (*Storage, error) {
 	start := time.Now()
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	s := newStorage(cfg, o)

@@ -65,9 +65,10 @@ func (c *secureConn) Close() error { return c.wire.Close() }
 // writer wait. One goroutine at a time calls push or flush; TLS may write meanwhile, also when it reads.
 type wire struct {
 	net.Conn
-	read func(b []byte) (int, error)
-	try  func(b []byte) int // nil when the connection is not one of the system's
-	mu   struct {
+	first []byte // what was read before TLS began
+	read  func(b []byte) (int, error)
+	try   func(b []byte) int // nil when the connection is not one of the system's
+	mu    struct {
 		sync.Mutex
 		collects bool
 		records  []byte // not written yet
@@ -75,7 +76,14 @@ type wire struct {
 	}
 }
 
-func (w *wire) Read(b []byte) (int, error) { return w.read(b) }
+func (w *wire) Read(b []byte) (int, error) {
+	if len(w.first) > 0 {
+		n := copy(b, w.first)
+		w.first = w.first[n:]
+		return n, nil
+	}
+	return w.read(b)
+}
 
 func (w *wire) Write(b []byte) (int, error) {
 	w.mu.Lock()

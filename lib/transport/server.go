@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -48,6 +49,7 @@ type ServerConfig struct {
 	MaxFrame         int                // largest payload taken, 32 MiB
 	MaxWindow        int                // most bytes per stream under way, 4 MiB
 	TLS              *tls.Config        // nil means plain TCP
+	TLSOptional      bool               // peers may do without TLS although it is on
 }
 
 func (c *ServerConfig) setDefaults() {
@@ -135,6 +137,18 @@ func (s *Server) Conns() int {
 	return len(s.mu.conns)
 }
 
+// PlainConns returns how many of these are without TLS.
+func (s *Server) PlainConns() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sc := range s.mu.conns {
+		if !sc.secure {
+			n++
+		}
+	}
+	return n
+}
+
 // Serve accepts connections until the server is shut down, and then returns
 // nil. It owns the listener.
 func (s *Server) Serve(ln net.Listener) error {
@@ -198,6 +212,7 @@ func (s *Server) serveConn(conn net.Conn) {
 		return
 	}
 	sc := newServerConn(s, secured, h)
+	_, sc.secure = secured.(*secureConn)
 	if !s.enter(sc, conn) {
 		return
 	}
@@ -233,19 +248,32 @@ func (s *Server) shakeHands(conn net.Conn) (hello, net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.opts.Config.HandshakeTimeout.D())); err != nil {
 		return hello{}, nil, err
 	}
-	if s.opts.Config.TLS != nil {
-		var err error
-		if conn, err = s.secure(conn); err != nil {
+	if s.opts.Config.TLS == nil {
+		h, err := s.greet(conn, conn)
+		return h, conn, err
+	}
+	var first []byte
+	if s.opts.Config.TLSOptional {
+		first = make([]byte, 1)
+		if _, err := io.ReadFull(conn, first); err != nil {
 			return hello{}, nil, err
 		}
+		if first[0] != recordHandshake {
+			h, err := s.greet(io.MultiReader(bytes.NewReader(first), conn), conn)
+			return h, conn, err
+		}
 	}
-	h, err := s.greet(conn)
+	conn, err := s.secure(conn, first)
+	if err != nil {
+		return hello{}, nil, err
+	}
+	h, err := s.greet(conn, conn)
 	return h, conn, err
 }
 
-// greet exchanges hellos.
-func (s *Server) greet(conn net.Conn) (hello, error) {
-	h, err := readHello(conn)
+// greet exchanges hellos. What the peer says is read from in.
+func (s *Server) greet(in io.Reader, conn net.Conn) (hello, error) {
+	h, err := readHello(in)
 	if err != nil {
 		if errkind.Of(err) == errkind.BadRequest && errors.Unwrap(err) == nil {
 			sayGoodbye(conn, err)

@@ -16,6 +16,7 @@ import (
 type serverConn struct {
 	*link
 	server  *Server
+	secure  bool // it is under TLS
 	session Session
 	window  int64
 	maxSend int // largest payload the client takes

@@ -50,9 +50,10 @@ func isRemoteAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// secure lets those in who have the right certificate. Nobody else gets a byte of the protocol.
-func (s *Server) secure(conn net.Conn) (net.Conn, error) {
+// secure lets those in who have the right certificate. Nobody else gets a byte of the protocol. First is what has been read already.
+func (s *Server) secure(conn net.Conn, first []byte) (net.Conn, error) {
 	secured := newSecureConn(conn, func(wire net.Conn) *tls.Conn { return tls.Server(wire, s.opts.Config.TLS) })
+	secured.wire.first = first
 	err := secured.shakeHands()
 	var plain tls.RecordHeaderError
 	var distrust *tls.CertificateVerificationError
@@ -84,8 +85,11 @@ func (s *Server) turnAway(conn net.Conn, first []byte) error {
 	return errkind.New(errkind.BadRequest, "cannot serve %s", stranger(first))
 }
 
-// recordAlert is the first byte of an alert of TLS.
-const recordAlert = 0x15
+// The first bytes of records of TLS: all connections begin with a handshake.
+const (
+	recordAlert     = 0x15
+	recordHandshake = 0x16
+)
 
 // protocolAlert is the record with which any server of TLS says that it cannot speak what the client does.
 func protocolAlert() []byte {

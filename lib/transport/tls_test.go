@@ -188,6 +188,46 @@ func TestStrangersOfTLS(t *testing.T) {
 	}
 }
 
+// TestOptionalTLS has clients with TLS and without at one port, and such as are let in by neither.
+func TestOptionalTLS(t *testing.T) {
+	files := certtest.NewCA(t, "ca").Write(t, t.TempDir(), certtest.Leaf{})
+	foreign := certtest.NewCA(t, "other").Write(t, t.TempDir(), certtest.Leaf{})
+	f := newSecureFixture(t, demanding(files), func(o *ServerOptions) { o.Config.TLSOptional = true })
+	plain, secure := f.client(nil), f.client(settings(files))
+	for _, c := range []*Client{plain, secure, plain} {
+		request := "e " + strings.Repeat("x", 100_000)
+		if got, err := call(c, request); err != nil || got != request+"end" {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+	}
+	if all, without := f.server.Conns(), f.server.PlainConns(); all != 2 || without != 1 {
+		t.Errorf("%d of %d connections are without TLS; want 1 of 2", without, all)
+	}
+	stranger := settings(foreign)
+	stranger.CAFile = files.CA
+	if _, err := call(f.client(stranger), "e"); err == nil {
+		t.Error("a foreign certificate is taken")
+	}
+	if err := plain.Close(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the plain connection is gone", func() bool { return f.server.PlainConns() == 0 && f.server.Conns() == 1 })
+	conn, err := net.Dial("tcp", f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		t.Errorf("HTTP is answered %q, %v", answer, err)
+	}
+}
+
 // TestSilentPeersOfTLS has peers which connect and say nothing, or stop in the middle: the deadline of the handshake ends both.
 func TestSilentPeersOfTLS(t *testing.T) {
 	files := certtest.NewCA(t, "ca").Write(t, t.TempDir(), certtest.Leaf{})

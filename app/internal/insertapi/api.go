@@ -24,6 +24,7 @@ import (
 	"vmcluster/lib/protoparser/influx"
 	"vmcluster/lib/protoparser/jsonline"
 	"vmcluster/lib/protoparser/native"
+	"vmcluster/lib/protoparser/newrelic"
 	"vmcluster/lib/protoparser/opentsdb"
 	"vmcluster/lib/protoparser/opentsdbhttp"
 	"vmcluster/lib/protoparser/otlp"
@@ -57,8 +58,8 @@ type API struct {
 	limiter       *limiter
 	intake        *protoparser.Intake
 	routes        [formatCount]route
-	databases     []byte // the answer to influx/query
-	influxMaxLine int    // bytes
+	helpers       [formatCount]helper
+	influxMaxLine int // bytes
 	unsupported   *metrics.Counter
 	ignored       *metrics.Counter // samples of series beyond the limits of tenants
 	readers       sync.Pool        // *bufio.Reader
@@ -107,8 +108,9 @@ func New(o Options) *API {
 	a.addRoute(o.Metrics, openTSDBLines, opentsdb.Format, opentsdb.New(in, o.Config.OpenTSDB).Parse)
 	a.addRoute(o.Metrics, openTSDBHTTP, opentsdbhttp.Format, opentsdbhttp.New(in, o.Config.OpenTSDBHTTP).Parse)
 	a.addRoute(o.Metrics, otlpMetrics, otlp.Format, otlp.New(in, o.Config.OTLP).Parse)
+	a.addRoute(o.Metrics, newRelicEvents, newrelic.Format, newrelic.New(in, o.Config.NewRelic).Parse)
 	a.influxMaxLine = int(o.Config.Influx.MaxLineSize)
-	a.addInfluxHelpers(o.Metrics, o.Config.InfluxDatabases)
+	a.addHelpers(o.Metrics, o.Config.InfluxDatabases)
 	return a
 }
 
@@ -168,11 +170,17 @@ func metricLabels(style PathStyle, f format) (path, protocol string) {
 		path, protocol = "/influx/ping", influx.Format
 	case otlpMetrics:
 		path, protocol = "/opentelemetry/v1/metrics", otlp.Format
+	case newRelicEvents:
+		path, protocol = "/newrelic/infra/v2/metrics/events/bulk", newrelic.Format
+	case newRelicRoot:
+		path, protocol = "/newrelic", newrelic.Format
+	case newRelicInventory:
+		path, protocol = "/newrelic/inventory/deltas", newrelic.Format
 	}
 	if style == SingleNode {
 		return path, protocol
 	}
-	if protocol == influx.Format || protocol == otlp.Format {
+	if protocol == influx.Format || protocol == newrelic.Format || protocol == otlp.Format {
 		return "/insert/{}" + path, protocol
 	}
 	if f == remoteWrite {
@@ -202,7 +210,7 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 		a.fail(w, r, err)
 		return true
 	}
-	if !a.handleInflux(w, r, &t) {
+	if !a.handleHelper(w, r, &t) {
 		a.handleWrite(w, r, &t)
 	}
 	return true
@@ -243,6 +251,8 @@ func (a *API) handleWrite(w http.ResponseWriter, r *http.Request, t *target) {
 		acceptOTLP(w, r)
 	case t.pushgateway:
 		w.WriteHeader(http.StatusOK)
+	case t.format == newRelicEvents:
+		(&helper{http.StatusAccepted, "application/json", statusOK}).write(w)
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}

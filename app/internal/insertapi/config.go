@@ -9,6 +9,7 @@ import (
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/protoparser/graphite"
 	"vmcluster/lib/protoparser/influx"
+	"vmcluster/lib/protoparser/newrelic"
 	"vmcluster/lib/protoparser/opentsdb"
 	"vmcluster/lib/protoparser/opentsdbhttp"
 	"vmcluster/lib/protoparser/otlp"
@@ -28,6 +29,7 @@ type Config struct {
 	OpenTSDB             opentsdb.Config
 	OpenTSDBHTTP         opentsdbhttp.Config
 	OTLP                 otlp.Config
+	NewRelic             newrelic.Config
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -47,6 +49,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.OpenTSDB.RegisterFlags(fs)
 	c.OpenTSDBHTTP.RegisterFlags(fs)
 	c.OTLP.RegisterFlags(fs)
+	c.NewRelic.RegisterFlags(fs)
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true,
 		"Take the tenant of /insert/<suffix> paths, which name none, from the headers AccountID and ProjectID; cluster only")
 }

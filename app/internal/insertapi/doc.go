@@ -1,5 +1,5 @@
 // Package insertapi holds the HTTP routes of writes, which vminsert and the single
-// node share: remote write, text exposition and JSON lines.
+// node share, and what stores lines of the protocols that come over TCP and UDP.
 //
 // It knows HTTP and the parsers; where rows go is the Ingester's business.
 //

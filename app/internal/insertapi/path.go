@@ -37,6 +37,9 @@ const (
 	openTSDBLines
 	openTSDBHTTP
 	otlpMetrics
+	newRelicEvents
+	newRelicRoot
+	newRelicInventory
 
 	formatCount
 )
@@ -121,6 +124,12 @@ func (t *target) parseSuffix(suffix string) (ok bool, err error) {
 		t.format = influxHealth
 	case "influx/ping":
 		t.format = influxPing
+	case "newrelic/infra/v2/metrics/events/bulk":
+		t.format = newRelicEvents
+	case "newrelic":
+		t.format = newRelicRoot
+	case "newrelic/inventory/deltas":
+		t.format = newRelicInventory
 	default:
 		rest, found := strings.CutPrefix(suffix, pushgateway)
 		if !found {

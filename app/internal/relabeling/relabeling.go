@@ -105,6 +105,12 @@ func Start(env *service.Env, c *Config, use func(*relabel.Rules)) (*Reloader, er
 	return r, err
 }
 
+// Check reads the rules of a process which only looks at its configuration.
+func Check(env *service.Env, c *Config) error {
+	_, err := Start(env, c, func(*relabel.Rules) {})
+	return err
+}
+
 // redacted returns a path or URL without the password in it.
 func redacted(path string) string {
 	if u, err := url.Parse(path); err == nil && fileurl.IsURL(path) {

@@ -28,6 +28,12 @@ type field struct {
 	value float64
 }
 
+// A line makes as many series as it has fields, each with all of its tags, so that a small line could mean a lot of memory and work.
+const (
+	maxFields    = 1 << 16
+	maxAllSeries = 16 << 20 // bytes of measurement and tags of all fields
+)
+
 // parse reads a line which is neither blank nor a comment, but for its tags. It returns what is wrong with it, or nothing.
 func (r *row) parse(line []byte, unit time.Duration) (fault string) {
 	end := unescapedSpace(line)
@@ -65,6 +71,9 @@ func (r *row) parseFields(b []byte) (rest []byte, fault string) {
 		f := field{key: b[:n]}
 		if f.value, b, fault = parseValue(b[n+1:]); fault != "" {
 			return nil, fmt.Sprintf("field %.50q: %s", f.key, fault)
+		}
+		if len(r.fields) == maxFields || (len(r.fields)+1)*len(r.series) > maxAllSeries {
+			return nil, fmt.Sprintf("it has more than %d fields with %d bytes of measurement and tags each", len(r.fields), len(r.series))
 		}
 		r.fields = append(r.fields, f)
 		if len(b) == 0 || b[0] != ',' {

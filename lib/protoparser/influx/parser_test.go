@@ -255,6 +255,20 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestManyFields checks that a line cannot mean much more memory and work than its size.
+func TestManyFields(t *testing.T) {
+	for _, c := range []struct {
+		tag, fields int
+		fault       bool
+	}{{10, maxFields, false}, {10, maxFields + 1, true}, {20_000, 800, false}, {20_000, 900, true}} {
+		p, _ := newParser(t)
+		line := "m,a=" + strings.Repeat("x", c.tag) + " f=1" + strings.Repeat(",f=1", c.fields-1)
+		if _, _, err := parse(p, protoparser.Request{}, line); (errkind.Of(err) == errkind.BadRequest) != c.fault {
+			t.Errorf("%+v: error %.200v", c, err)
+		}
+	}
+}
+
 // TestRoundTrip writes random names, tags, fields and texts with the escapes that the format has, and reads them back.
 func TestRoundTrip(t *testing.T) {
 	seed := rand.Uint64()

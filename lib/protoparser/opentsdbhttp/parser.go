@@ -65,12 +65,12 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	r := p.getRow()
 	defer p.putRow(r)
 	r.defaultMs = req.DefaultTimestamp / 1000 * 1000
-	switch s := (scanner{body.B}); s.next() {
+	switch s := protoparser.NewJSONScanner(body.B); s.Next() {
 	case '{':
-		p.store(c, r, s.value())
+		p.store(c, r, s)
 	case '[':
-		for s.b = s.b[1:]; s.more(']') && c.Err() == nil; {
-			p.store(c, r, s.value())
+		for s.Enter(); s.More(']') && c.Err() == nil; {
+			p.store(c, r, s)
 		}
 	default:
 		p.counters.UnmarshalErrors.Inc()
@@ -79,9 +79,10 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	return c.Finish()
 }
 
-// store stores the sample of a row, which is valid JSON.
-func (p *Parser) store(c *protoparser.Collector, r *row, text []byte) {
-	fault := r.split(text)
+// store stores the sample of the row which comes next.
+func (p *Parser) store(c *protoparser.Collector, r *row, s *protoparser.JSONScanner) {
+	text := s.Rest()
+	fault := r.split(s)
 	started := false
 	if fault == "" {
 		started = c.StartRaw(r.raw, 0, 1)
@@ -92,7 +93,7 @@ func (p *Parser) store(c *protoparser.Collector, r *row, text []byte) {
 		}
 	}
 	if fault != "" {
-		p.intake.InvalidLine(c, p.counters, text, fault)
+		p.intake.InvalidLine(c, p.counters, text[:len(text)-len(s.Rest())], fault)
 		return
 	}
 	p.counters.RowsRead.Inc()
@@ -141,18 +142,15 @@ type row struct {
 	labels    []model.Label
 }
 
-// split finds the members of an object, whose labels stay as they are, and returns what is wrong with it, or nothing.
-func (r *row) split(text []byte) (fault string) {
-	s := scanner{text}
-	if s.next() != '{' {
+// split cuts off the value which comes next and finds its members, whose labels stay as they are. It returns what is wrong with it, or nothing.
+func (r *row) split(s *protoparser.JSONScanner) (fault string) {
+	if s.Next() != '{' {
+		s.Value()
 		return "it is no object"
 	}
 	var metric, timestamp, value, tags []byte
-	for s.b = s.b[1:]; s.more('}'); {
-		key := s.value()
-		s.next()
-		s.b = s.b[1:] // the colon
-		member := s.value()
+	for s.Enter(); s.More('}'); {
+		key, member := s.Member()
 		switch string(key) {
 		case `"metric"`:
 			metric = member
@@ -164,6 +162,7 @@ func (r *row) split(text []byte) (fault string) {
 			tags = member
 		}
 	}
+	s.Leave()
 	switch {
 	case len(metric) == 0 || metric[0] != '"':
 		return `there is no text "metric"`
@@ -178,14 +177,14 @@ func (r *row) split(text []byte) (fault string) {
 
 func (r *row) parseNumbers(timestamp, value []byte) (fault string) {
 	var ok bool
-	if r.value, ok = protoparser.ParseFloat(unquote(value)); !ok {
+	if r.value, ok = protoparser.ParseFloat(protoparser.UnquoteNumber(value)); !ok {
 		return `"value" is not a number`
 	}
 	r.timestamp = r.defaultMs
 	if len(timestamp) == 0 || string(timestamp) == "null" {
 		return ""
 	}
-	t, ok := protoparser.SecondsOrMs(unquote(timestamp))
+	t, ok := protoparser.SecondsOrMs(protoparser.UnquoteNumber(timestamp))
 	if !ok || t < 0 {
 		return `"timestamp" is not a number of seconds or milliseconds`
 	}
@@ -193,14 +192,6 @@ func (r *row) parseNumbers(timestamp, value []byte) (fault string) {
 		r.timestamp = t
 	}
 	return ""
-}
-
-// unquote takes the quotes off a text without escapes.
-func unquote(b []byte) []byte {
-	if len(b) >= 2 && b[0] == '"' {
-		return b[1 : len(b)-1]
-	}
-	return b
 }
 
 // parseLabels reads what split left as it is.
@@ -217,75 +208,4 @@ func (r *row) parseLabels(raw []byte) (fault string) {
 		r.labels = append(r.labels, model.Label{Name: bytesutil.String(key), Value: bytesutil.String(v.GetStringBytes())})
 	})
 	return fault
-}
-
-// scanner walks over JSON which is known to be valid.
-type scanner struct{ b []byte }
-
-// next skips spaces and returns the byte behind them, 0 at the end.
-func (s *scanner) next() byte {
-	for len(s.b) > 0 {
-		switch c := s.b[0]; c {
-		case ' ', '\t', '\n', '\r':
-			s.b = s.b[1:]
-		default:
-			return c
-		}
-	}
-	return 0
-}
-
-// more skips a comma and reports whether there is another element before the closing bracket.
-func (s *scanner) more(closing byte) bool {
-	c := s.next()
-	if c == ',' {
-		s.b = s.b[1:]
-		c = s.next()
-	}
-	return c != closing && c != 0
-}
-
-// value cuts off the value which comes next.
-func (s *scanner) value() []byte {
-	depth := 0
-	start := s.next()
-	b := s.b
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; c {
-		case '"':
-			i = endOfString(b, i)
-			if start == '"' {
-				s.b = b[i+1:]
-				return b[:i+1]
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth == 0 {
-				s.b = b[i+1:]
-				return b[:i+1]
-			}
-			if depth < 0 { // of what has the number in it
-				s.b = b[i:]
-				return b[:i]
-			}
-		case ',', ' ', '\t', '\n', '\r':
-			if depth == 0 {
-				s.b = b[i:]
-				return b[:i]
-			}
-		}
-	}
-	s.b = nil
-	return b
-}
-
-// endOfString returns where the string which begins at b[i] has its closing quote.
-func endOfString(b []byte, i int) int {
-	for i++; i < len(b)-1 && b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
-		}
-	}
-	return min(i, len(b)-1)
 }

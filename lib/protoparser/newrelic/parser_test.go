@@ -1,0 +1,126 @@
+package newrelic
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"vmcluster/lib/errkind"
+	"vmcluster/lib/logger"
+	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
+)
+
+func newParser(t testing.TB, args ...string) (*Parser, *metrics.Set) {
+	t.Helper()
+	var limits protoparser.Config
+	var c Config
+	fs := flag.NewFlagSet("test", flag.ContinueOnError)
+	limits.RegisterFlags(fs)
+	c.RegisterFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	set := metrics.NewSet()
+	return New(protoparser.New(protoparser.Options{Config: &limits, Logger: logger.Discard(), Metrics: set}), c), set
+}
+
+const now = 1700000000123
+
+func parse(p *Parser, body string) (rows []string, result protoparser.Result, err error) {
+	result, err = p.Parse(&protoparser.Request{Body: strings.NewReader(body), DefaultTimestamp: now, Sink: func(b *model.Batch) error {
+		for i := range b.Len() {
+			for _, s := range b.Samples(i) {
+				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
+			}
+		}
+		return nil
+	}})
+	return rows, result, err
+}
+
+// TestEvents writes each body twice, the second time as series which are known.
+func TestEvents(t *testing.T) {
+	for events, want := range map[string]string{
+		`{"eventType":"S","timestamp":1717200000,"cpuPercent":25.05,"bool":true,"none":null,"list":[1],"x":{"y":2},"swapBytes":-7}`: `cpuPercent{eventType="S"}@1717200000000=25.05 swapBytes{eventType="S"}@1717200000000=-7`,
+		`{"a":1,"t\"1":"v\\1","t2":"","timestamp":"1717200000123"}`:                                                                 `a{t"1="v\\1"}@1717200000123=1`,
+		`{"a":1},{"b":2e3,"timestamp":null}`:                                                                                        `a@1700000000000=1 b@1700000000000=2000`,
+		`{"t":"no number"},{},{"a":1}`:                                                                                              `a@1700000000000=1`,
+		`5,"x",[{"b":1}],{"a":1}`:                                                                                                   `a@1700000000000=1 !3`,
+		`{"a":1,"timestamp":"x"}`:                                                                                                   `!1`,
+		`{"a":1,"timestamp":-5}`:                                                                                                    `!1`,
+		`{"a":1e999}`:                                                                                                               `!1`,
+		`{"t":"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat(`,"a":1`, 20) + `}`:                                            `!1`,
+	} {
+		p, set := newParser(t)
+		for range 2 {
+			rows, result, err := parse(p, `[{"EntityID": 1, "IsAgent": true, "Events": [`+events+`], "ReportingAgentID": 2}]`)
+			got := strings.Join(rows, " ")
+			if result.Invalid > 0 {
+				got = strings.TrimSpace(fmt.Sprintf("%s !%d", got, result.Invalid))
+			}
+			if err != nil || got != want || (result.Invalid > 0) != (result.Reason != "") {
+				t.Errorf("%.200s: %s, %+v, error %v; want %s", events, got, result, err, want)
+			}
+		}
+		if n := set.Counter(`vm_rows_invalid_total{type="newrelic"}`).Get(); (n > 0) != strings.Contains(want, "!") {
+			t.Errorf("%.200s: %d invalid events counted", events, n)
+		}
+	}
+}
+
+func TestBodies(t *testing.T) {
+	p, _ := newParser(t, "-newrelic.maxInsertRequestSize=1000")
+	for body, want := range map[string]errkind.Kind{
+		``: errkind.BadRequest, `{bad`: errkind.BadRequest, `{}`: errkind.BadRequest, `[{"Events":[{"a":1}]},`: errkind.BadRequest, `[]`: errkind.OK, "[" + strings.Repeat(" ", 1000) + "]": errkind.TooLarge,
+	} {
+		if rows, _, err := parse(p, body); len(rows) > 0 || errkind.Of(err) != want {
+			t.Errorf("%.50s: rows %q, error %v", body, rows, err)
+		}
+	}
+	if rows, result, err := parse(p, `[5, {"Events": 5}, {}, {"Events": [{"a": 1}]}]`); err != nil || !slices.Equal(rows, []string{"a@1700000000000=1"}) || result.Invalid != 2 {
+		t.Errorf("rows %q, %+v, error %v", rows, result, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	p, _ := newParser(f)
+	for _, s := range []string{`[{"Events":[{"a":1,"t":"x","timestamp":5}]}]`, `[{"Events":[{"\"":1,"":"\\"},{}]},{}]`, `[[],{"Events":[[1],{"a":{"b":"]"},"c":-0}]}]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		var before []string
+		for range 2 { // the second time series are known
+			rows, result, err := parse(p, body)
+			if err != nil && errkind.Of(err) != errkind.BadRequest || len(rows) != result.Rows || before != nil && !slices.Equal(rows, before) {
+				t.Fatalf("rows %q, before %q, %+v, error %v", rows, before, result, err)
+			}
+			before = rows
+		}
+	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	const lines = 5000
+	p, _ := newParser(b)
+	var text strings.Builder
+	for i := range lines / 5 {
+		fmt.Fprintf(&text, `%c{"Events":[{"eventType":"SystemSample","timestamp":1717200000,"entityKey":"host-%d.example.com","cpuPercent":%d.5,"loadAverage":1.25,"memoryUsed":%d,"swapUsed":0,"diskFree":12345678}]}`, "[,"[min(i, 1)], i, i, i)
+	}
+	text.WriteString("]")
+	body := text.String()
+	r := strings.NewReader(body)
+	req := &protoparser.Request{Body: r, Sink: func(*model.Batch) error { return nil }}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		r.Reset(body)
+		if result, err := p.Parse(req); err != nil || result.Rows != lines {
+			b.Fatal(result, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/lines, "ns/sample")
+}
