@@ -115,9 +115,9 @@ func TestAlerts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range seen {
-		if !strings.Contains(string(readme), "`"+name+"`") {
-			t.Errorf("%s/README.md does not say what %s means", alertsDir, name)
+	for name, r := range seen {
+		if !regexp.MustCompile("(?m)^\\| `" + name + "` \\| [a-z, ]+ \\| " + r.Labels["severity"] + " \\| .").Match(readme) {
+			t.Errorf("%s/README.md does not say what %s means, and that it is %s", alertsDir, name, r.Labels["severity"])
 		}
 	}
 }

@@ -6,27 +6,30 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"vmcluster/lib/backup/storetest"
 )
 
 // backups is a vmbackupmanager of a node, and the flags that its commands take.
 type backups struct {
 	*process
 	addr string
-	dst  string
-	data string
+	all  []string // flags of the process and of commands
 }
 
-func startBackups(t *testing.T, data, node, dst string, args ...string) *backups {
+// startBackups starts one with destination and store as in o.
+func startBackups(t *testing.T, data, node string, o *objectStore, args ...string) *backups {
 	t.Helper()
-	b := &backups{addr: freeAddr(t), dst: dst, data: data}
-	b.process = start(t, spec{binary: "vmbackupmanager", args: append([]string{
-		"-httpListenAddr=" + b.addr, "-storageDataPath=" + data, "-dst=fs://" + dst, "-snapshot.createURL=http://" + node + "/snapshot/create",
-	}, args...)})
+	b := &backups{addr: freeAddr(t)}
+	b.all = append([]string{"-storageDataPath=" + data, "-dst=" + o.url, "-apiURL=http://" + b.addr}, o.args...)
+	args = append(append([]string{"-httpListenAddr=" + b.addr, "-snapshot.createURL=http://" + node + "/snapshot/create"}, b.all...), args...)
+	b.process = start(t, spec{binary: "vmbackupmanager", args: args, env: o.env})
 	b.httpAddr()
 	return b
 }
@@ -34,7 +37,7 @@ func startBackups(t *testing.T, data, node, dst string, args ...string) *backups
 // command runs a command beside the process and returns what it writes.
 func (b *backups) command(words string) ran {
 	b.t.Helper()
-	return runToEnd(b.t, spec{binary: "vmbackupmanager", args: append(strings.Fields(words), "-apiURL=http://"+b.addr, "-dst=fs://"+b.dst, "-storageDataPath="+b.data)})
+	return runToEnd(b.t, spec{binary: "vmbackupmanager", args: append(strings.Fields(words), b.all...), env: b.spec.env})
 }
 
 func (b *backups) want(words, stdout string) {
@@ -76,7 +79,7 @@ func TestBackupManager(t *testing.T) {
 	var managers []*backups
 	var months []string
 	for i, n := range c.storage {
-		b := startBackups(t, n.data, n.http, filepath.Join(dst, fmt.Sprint(i)), "-backupInterval=1s", "-keepLastHourly=2", "-disableWeekly", "-verifyInterval=1h", "-verifyTempDir="+t.TempDir())
+		b := startBackups(t, n.data, n.http, &objectStore{url: fmt.Sprintf("fs://%s/%d", dst, i)}, "-backupInterval=1s", "-keepLastHourly=2", "-disableWeekly", "-verifyInterval=1h", "-verifyTempDir="+t.TempDir())
 		managers = append(managers, b)
 		month, _ := b.waitWhole("monthly/", "")
 		months = append(months, month)
@@ -116,7 +119,7 @@ func TestKilledManager(t *testing.T) {
 	s := startSingle(t)
 	dst := filepath.Join(t.TempDir(), "backups")
 	writeMany(t, s.url(""), "m", 300)
-	b := startBackups(t, s.data, s.addr, dst, "-backupInterval=1s", "-maxBytesPerSecond=100KB", "-keepLastHourly=1", "-keepLastDaily=1", "-disableMonthly")
+	b := startBackups(t, s.data, s.addr, &objectStore{url: "fs://" + dst}, "-backupInterval=1s", "-maxBytesPerSecond=100KB", "-keepLastHourly=1", "-keepLastDaily=1", "-disableMonthly")
 	checked := 0
 	for i := range 6 {
 		writeMany(t, s.url(""), fmt.Sprintf("m%d", i), 100)
@@ -146,6 +149,31 @@ func TestKilledManager(t *testing.T) {
 	fresh := filepath.Join(t.TempDir(), "fresh")
 	vmrestore(t, fresh, "-src=fs://"+dst+"/latest")
 	checkSnapshot(t, fresh, want)
+}
+
+// TestBackupManagerToS3: copies, retention, locks, verification and restore in a bucket that fails now and then.
+func TestBackupManagerToS3(t *testing.T) {
+	t.Parallel()
+	s := startSingle(t)
+	writeMany(t, s.url(""), "m", 300)
+	want := export(t, s.url(""), `{__name__!=""}`)
+	s3 := storetest.NewS3(t, "backups")
+	b := startBackups(t, s.data, s.addr, &objectStore{
+		url: "s3://backups/node1", args: []string{"-customS3Endpoint=" + s3.URL, "-backupTypeTagName=kind"}, env: []string{"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=verysecret"},
+	}, "-backupInterval=1s", "-keepLastHourly=1", "-disableWeekly", "-disableMonthly")
+	hour, first := b.waitWhole("hourly/", "")
+	day, _ := b.waitWhole("daily/", "")
+	b.waitWhole("latest", first)
+	b.want("backup lock "+hour, `\{"name":"`+hour+`".*"locked":true,"state":"complete"\}`)
+	b.want("backup verify "+hour, `\{"name":"`+hour+`","state":"ok".*\}`)
+	b.want("restore create s3://backups/node1/"+day, `\{"backup":"s3://backups/node1/`+day+`"\}`)
+	b.stop(syscall.SIGINT)
+	s.stop(syscall.SIGINT)
+	b.want("restore", "")
+	s.restart()
+	if got := export(t, s.url(""), `{__name__!=""}`); !reflect.DeepEqual(got, want) {
+		t.Errorf("%d samples are back; want %d", got.samples(), want.samples())
+	}
 }
 
 func TestBackupManagerRefusals(t *testing.T) {

@@ -272,7 +272,7 @@ func allFlags(t *testing.T) map[string]bool {
 func TestNamesOfFlags(t *testing.T) {
 	t.Parallel()
 	flags := allFlags(t)
-	foreign := regexp.MustCompile(`^(go|make|curl|kubectl|helm|docker|ping|kill|openssl|promtool|prometheus|ln|git|date|ss|sudo|vmbench|bin/vmbench|\.ci/run|vmagent|vmalert|vmctl|python3|az|aws|gcloud|apt-get|jq|du|ls|rm|chmod)\b`)
+	foreign := regexp.MustCompile(`^(go|make|curl|echo|kubectl|helm|docker|ping|kill|openssl|promtool|prometheus|ln|git|date|ss|sudo|vmbench|bin/vmbench|\.ci/run|vmagent|vmalert|vmctl|python3|az|aws|gcloud|apt-get|jq|du|ls|rm|chmod)\b`)
 	flag := regexp.MustCompile(`(?:^|[\s,(|])--?([a-zA-Z*][\w.*]*)`)
 	checked := 0
 	flags["help"], flags["version"] = true, true
@@ -304,6 +304,7 @@ var foreignFlags = map[string]string{
 	"--query.lookback-delta": "Prometheus", "--query.max-samples": "Prometheus", "--query.timeout": "Prometheus", "--query.max-concurrency": "Prometheus",
 	"-remoteWrite.url": "vmagent, vmalert", "-datasource.url": "vmalert", "-remoteRead.url": "vmalert",
 	"-remoteWrite.url=http://<vminsert>:8480/insert/0/prometheus": "vmagent",
+	"--cascade=orphan": "kubectl", "--set vmstorage.image.tag=...": "helm", "-v": "docker", "--no-healthcheck": "docker", "-trimpath": "go build",
 	"-name=value": "any", "--name=value": "any", "-Inf": "a number",
 }
 

@@ -271,3 +271,40 @@ func TestFilesWithTLS(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentedOverlay: what docs/kubernetes.md shows as somebody's own overlay is one.
+func TestDocumentedOverlay(t *testing.T) {
+	page, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own strings.Builder
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(page, -1) {
+		own.Write(block[1])
+	}
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(repository, filepath.Join(dir, "vmcluster")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "mine"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mine", "kustomization.yaml"), []byte(own.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := renderDir(t, filepath.Join(dir, "mine"))
+	for _, err := range objects.Check(decode(t, text)) {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		"image: registry.example.com/vmcluster/vmstorage:v0.1.0", "storage: 100Gi", "storageClassName: fast", "BACKUP_DST: s3://bucket/vmcluster", "--replicationFactor=2",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the overlay of docs/kubernetes.md has no %q", want)
+		}
+	}
+}

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"vmcluster/deployment/tests/chart"
 	"vmcluster/deployment/tests/objects"
 	"vmcluster/deployment/tests/render"
 	"vmcluster/deployment/tests/units"
@@ -236,4 +237,22 @@ func certificateNames(t *testing.T, text []byte) []string {
 		t.Fatal(err)
 	}
 	return certificate.DNSNames
+}
+
+// TestChartRuns runs what the Helm chart makes of its own values.
+func TestChartRuns(t *testing.T) {
+	t.Parallel()
+	c, err := chart.Load("../helm/vmcluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendered, err := c.Render(chart.Release{Name: "vm", Namespace: "metrics"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := units.NewWorld(t, binaries)
+	w.Start(w.Objects(decode(t, rendered.Manifests)))
+	writeAndRead(t, "http://"+w.Host("vm-vmcluster-vminsert.metrics:8480")+"/insert/0/prometheus",
+		"http://"+w.Host("vm-vmcluster-vmselect.metrics:8481")+"/select/0/prometheus")
+	w.Stop()
 }

@@ -290,13 +290,16 @@ func (w *chaos) recover() {
 		w.within(began, in.host+" to store all copies", func(ctx context.Context) error {
 			b, _ := w.feed.batch()
 			w.book.send(b)
-			before := in.incomplete()
+			before := w.incomplete()
 			if err := in.router.Ingest(ctx, b); err != nil {
 				return err
 			}
 			w.acknowledged(b, -1)
-			if n := in.incomplete() - before; n > 0 {
+			if n := w.incomplete() - before; n > 0 {
 				return fmt.Errorf("%d rows with too few copies", n)
+			}
+			if len(w.levels) > 0 {
+				return levelsConnected(w, in.above)
 			}
 			return connected(in.clients, in.listed)
 		})
@@ -306,6 +309,9 @@ func (w *chaos) recover() {
 			names, err := s.everyone.LabelNames(ctx, &model.SearchQuery{Tenant: w.tenants[0], Range: w.everything()}, 0)
 			if err == nil && (names.Coverage.Partial || len(names.Coverage.Failed) > 0 && !w.skips) {
 				err = fmt.Errorf("%v", names.Coverage.Failed)
+			}
+			if len(w.levels) > 0 {
+				return errors.Join(err, levelsConnected(w, s.above))
 			}
 			return errors.Join(err, connected(s.clients, s.listed))
 		})
@@ -354,7 +360,7 @@ func (w *chaos) sure() {
 	n := up(s.listed)
 	q := s.ask(model.SearchQuery{Tenant: w.tenants[0], Range: w.everything()})
 	_, cov, err := readFound(s.everyone, context.Background(), &q.SearchQuery)
-	if (err == nil) != (n > 0) || err == nil && !w.skips && len(cov.Failed) != len(s.listed)-n {
+	if (err == nil) != (n > 0) || err == nil && !w.skips && len(s.coverage(cov).failed) != len(s.listed)-n {
 		w.failf("search at %s: %v, %v; %d of nodes %v are there", s.host, err, cov.Failed, n, s.listed)
 	}
 	w.tally["sure writes and reads"]++
@@ -444,10 +450,7 @@ func (w *chaos) standStill() {
 		}
 	}
 	w.withoutSome()
-	short, said := w.shortRows(), 0
-	for _, in := range w.inserts {
-		said += in.incomplete()
-	}
+	short, said := w.shortRows(), w.incomplete()
 	if short > said {
 		w.failf("%d rows were acknowledged with fewer copies than %s; %d were counted as such", short, &w.place, said)
 	}
@@ -493,6 +496,9 @@ func apart(a, b string) (string, string) {
 
 // withoutSome reads from fewer nodes, which together have a copy of everything that has its copies.
 func (w *chaos) withoutSome() {
+	if len(w.levels) > 0 {
+		return // which have all nodes
+	}
 	s := w.reader()
 	for range 3 {
 		out := map[int]bool{}

@@ -247,6 +247,7 @@ type chaosFault struct {
 func (w *chaos) disturb() {
 	kinds := []func() (string, func()){
 		w.kill, w.kill, w.restart, w.wrongClock, w.loseForGood, w.loseGroup, w.grow, w.relist, // those behind these are not calm
+		w.loseLevel,
 		w.resets, w.tears, w.partition, w.halfOpen, w.slow, w.doubles, w.killLater, w.fullDisk, w.badDisk,
 	}
 	const calm = 8
@@ -287,12 +288,19 @@ func (w *chaos) clients() []string {
 	for _, s := range w.selects {
 		hosts = append(hosts, s.host)
 	}
+	for _, l := range w.levels {
+		hosts = append(hosts, l.host)
+	}
 	return hosts
 }
 
 // pair returns a client and a storage node.
 func (w *chaos) pair() (client, node string) {
 	clients := w.clients()
+	if len(w.levels) > 0 && w.rng.IntN(2) == 0 {
+		tops := clients[:len(clients)-len(w.levels)]
+		return tops[w.rng.IntN(len(tops))], w.levels[w.rng.IntN(len(w.levels))].host
+	}
 	return clients[w.rng.IntN(len(clients))], w.nodes[w.rng.IntN(len(w.nodes))].host
 }
 
@@ -545,7 +553,7 @@ func (w *chaos) loseForGood() (string, func()) {
 	n.bury()
 	n.disk = memfsEmpty()
 	w.book.lose(n.index)
-	if g := w.place.groupOf(n.index); w.rng.IntN(2) == 0 || len(w.place.inGroup(w.members, g)) <= w.place.within[g] {
+	if g := w.place.groupOf(n.index); w.rng.IntN(2) == 0 || len(w.levels) > 0 || len(w.place.inGroup(w.members, g)) <= w.place.within[g] {
 		return n.host + " is lost with its disk, and replaced later", n.restart
 	}
 	n.gone = true
@@ -595,7 +603,7 @@ func (w *chaos) loseGroup() (string, func()) {
 
 // grow adds a node, of which one side of the cluster hears first.
 func (w *chaos) grow() (string, func()) {
-	if len(w.nodes) == maxChaosNodes || w.rng.IntN(2) == 0 {
+	if len(w.levels) > 0 || len(w.nodes) == maxChaosNodes || w.rng.IntN(2) == 0 {
 		return "", nil
 	}
 	w.count("node added")
@@ -618,7 +626,7 @@ func (w *chaos) grow() (string, func()) {
 // relist lets a process know some of the nodes only.
 func (w *chaos) relist() (string, func()) {
 	list := w.some(w.members)
-	if len(list) == len(w.members) {
+	if len(w.levels) > 0 || len(list) == len(w.members) {
 		return "", nil
 	}
 	w.count("other lists")

@@ -63,6 +63,7 @@ type chaos struct {
 	members []int // nodes which belong to the cluster
 	inserts []*chaosInsert
 	selects []*chaosSelect
+	levels  []*chaosLevel // none: all know the storage nodes
 
 	feed   *chaosFeed
 	faults []chaosFault // those that last
@@ -311,11 +312,22 @@ type chaosInsert struct {
 	groups  []*router.Router // one for each group
 	router  *router.Router
 	listed  []int
+	above   []*insertrpc.Client // of levels
+}
+
+func (w *chaos) insertAt(host string) *chaosInsert {
+	in := &chaosInsert{w: w, host: host, set: metrics.NewSet(), clients: map[int]*insertrpc.Client{}}
+	in.budget = w.budget(in.host)
+	return in
 }
 
 func (w *chaos) addInsert() {
-	in := &chaosInsert{w: w, host: fmt.Sprintf("insert%d", len(w.inserts)), set: metrics.NewSet(), clients: map[int]*insertrpc.Client{}}
-	in.budget = w.budget(in.host)
+	in := w.insertAt(fmt.Sprintf("insert%d", len(w.inserts)))
+	w.inserts = append(w.inserts, in)
+	if len(w.levels) > 0 {
+		in.aboveLevels()
+		return
+	}
 	for g, nodes := range in.connect(w.members) {
 		in.groups = append(in.groups, in.newRouter(w.place.within[g], nodes))
 	}
@@ -327,7 +339,6 @@ func (w *chaos) addInsert() {
 		}
 		in.router = in.newRouter(w.place.across, nodes)
 	}
-	w.inserts = append(w.inserts, in)
 }
 
 func (in *chaosInsert) newRouter(copies int, nodes []router.Node) *router.Router {
@@ -422,20 +433,31 @@ type chaosSelect struct {
 	everyone      *multitenant.Searcher
 	cached, plain *query.Engine
 	listed        []int
-	lists         [][]int // all there were; guarded by chaos.mu
+	above         []*selectrpc.Client // of levels
+	lists         [][]int             // all there were; guarded by chaos.mu
+}
+
+func (w *chaos) selectAt(host string) *chaosSelect {
+	s := &chaosSelect{w: w, host: host, set: metrics.NewSet(), clients: map[int]*selectrpc.Client{}}
+	s.budget = w.budget(s.host)
+	return s
+}
+
+func (s *chaosSelect) newGather(nodes []gather.Node, cfg gather.Config) *gather.Gather {
+	g, err := gather.New(gather.Options{Nodes: nodes, Config: cfg, Logger: s.w.logger, Metrics: s.set, Now: s.w.clock(&s.skew)})
+	if err != nil {
+		s.w.failf("%s", err)
+	}
+	return g
 }
 
 func (w *chaos) addSelect() {
-	s := &chaosSelect{w: w, host: fmt.Sprintf("select%d", len(w.selects)), set: metrics.NewSet(), clients: map[int]*selectrpc.Client{}}
-	s.budget = w.budget(s.host)
+	s := w.selectAt(fmt.Sprintf("select%d", len(w.selects)))
 	now := w.clock(&s.skew)
-	var err error
-	s.gather, err = gather.New(gather.Options{
-		Nodes: s.connect(w.members), Config: w.place.readConfig(w.skips), Logger: w.logger, Metrics: s.set, Now: now,
-	})
-	if err != nil {
-		w.failf("%s", err)
-		return
+	if len(w.levels) > 0 {
+		s.aboveLevels()
+	} else {
+		s.gather = s.newGather(s.connect(w.members), w.place.readConfig(w.skips))
 	}
 	s.everyone = multitenant.New(multitenant.Options{Stores: s.gather, Config: &multitenant.Config{}, Metrics: s.set, Now: now})
 	cfg := chaosQueries(flagvalue.Duration(time.Minute))
@@ -496,6 +518,13 @@ func (s *chaosSelect) since(lists int) [][]int {
 func (s *chaosSelect) coverage(c storageapi.Coverage) coverage {
 	out := coverage{partial: c.Partial, failed: map[int]bool{}}
 	for _, f := range c.Failed {
+		for _, l := range s.w.levels {
+			if strings.HasPrefix(f.Node, l.host+":") {
+				for _, n := range l.in.listed {
+					out.failed[n] = true
+				}
+			}
+		}
 		for _, n := range s.w.nodes {
 			if strings.HasPrefix(f.Node, n.host+":") {
 				out.failed[n.index] = true
@@ -532,16 +561,22 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	for range nodes {
 		w.members = append(w.members, w.addNode().index)
 	}
+	w.skips = w.rng.IntN(3) == 0
+	if len(w.place.within) > 1 && w.rng.IntN(2) == 0 {
+		w.count("with levels")
+		for range w.place.within {
+			w.addLevel()
+		}
+	}
 	for range 1 + w.rng.IntN(3) {
 		w.addInsert()
 	}
-	w.skips = w.rng.IntN(3) == 0
 	for range 2 + w.rng.IntN(2) {
 		w.addSelect()
 	}
 	w.mu.answers = map[string]int{}
 	w.feed = newChaosFeed(w)
-	w.note("%d nodes, %s, %d inserts, %d selects, %d tenants, slow nodes skipped: %t", nodes, &w.place, len(w.inserts), len(w.selects), len(w.tenants), w.skips)
+	w.note("%d nodes, %s, %d levels, %d inserts, %d selects, %d tenants, slow nodes skipped: %t", nodes, &w.place, len(w.levels), len(w.inserts), len(w.selects), len(w.tenants), w.skips)
 	return w
 }
 
@@ -553,6 +588,7 @@ func (w *chaos) close() {
 	for _, s := range w.selects {
 		retireClients(s.clients, nil)
 	}
+	w.closeLevels()
 	w.ops.Wait()
 	for what, n := range w.mu.answers {
 		w.tally[what] += n

@@ -2,8 +2,10 @@ package chart
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -39,9 +41,12 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func TestRenderings(t *testing.T) {
-	c := load(t, clusterDir)
-	files, err := filepath.Glob("testdata/values/*.yaml")
+func TestRenderings(t *testing.T) { eachChart(t, testRenderings) }
+
+func testRenderings(t *testing.T, dir string) {
+	c := load(t, dir)
+	suffix := strings.TrimPrefix(filepath.Base(dir), "vmcluster")
+	files, err := filepath.Glob("testdata/values" + suffix + "/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no values: %v", err)
 	}
@@ -65,15 +70,17 @@ func TestRenderings(t *testing.T) {
 			for line := range strings.Lines(r.Notes) {
 				notes += strings.TrimRight("# "+line, " \n") + "\n"
 			}
-			golden(t, filepath.Join("testdata/golden", filepath.Base(file)), append(r.Manifests, notes...))
+			golden(t, filepath.Join("testdata/golden"+suffix, filepath.Base(file)), append(r.Manifests, notes...))
 		})
 	}
 }
 
 // TestLint runs what `helm lint --strict` runs.
 func TestLint(t *testing.T) {
-	for _, file := range []string{"default", "ha", "upstream"} {
-		result := lint.All(clusterDir, readYAML(t, "testdata/values/"+file+".yaml"), "metrics", true) //nolint:staticcheck // the later name of it takes a version, too
+	for file, dir := range map[string]string{
+		"values/default": clusterDir, "values/ha": clusterDir, "values/upstream": clusterDir, "values-single/default": singleDir, "values-single/upstream": singleDir,
+	} {
+		result := lint.All(dir, readYAML(t, "testdata/"+file+".yaml"), "metrics", true)
 		for _, m := range result.Messages {
 			if m.Severity > support.UnknownSev {
 				t.Errorf("%s: %s", file, m)
@@ -83,7 +90,7 @@ func TestLint(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	c := load(t, clusterDir)
+	charts := map[bool]*Chart{false: load(t, clusterDir), true: load(t, singleDir)}
 	for _, r := range []struct{ values, want string }{
 		{`{"vmselct": {}}`, `additional properties 'vmselct' not allowed`},
 		{`{"vmselect": {"replicas": 3}}`, `at '/vmselect/replicas': false schema`},
@@ -108,12 +115,16 @@ func TestRefusals(t *testing.T) {
 		{`{"vmselect": {"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}}}`, `minAvailable and maxUnavailable exclude each other`},
 		{`{"vmstorage": {"vmbackupmanager": {"enabled": true}}}`, `vmstorage.vmbackupmanager.destination: say where backups go`},
 		{`{"vmstorage": {"persistentVolume": {"existingClaim": "a"}}}`, `two storage nodes cannot have one volume`},
+		{`{"server": {"scrape": {"enabled": true}}}`, `victoria-metrics does not scrape`},
+		{`{"server": {"replicaCount": 2, "mode": "deployment"}}`, `server.replicaCount: several pods would share one volume`},
+		{`{"server": {"horizontalPodAutoscaler": {"enabled": true}}}`, `at '/server/horizontalPodAutoscaler': false schema`},
 	} {
 		var values map[string]any
 		if err := json.Unmarshal([]byte(r.values), &values); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Render(release, values); err == nil || !strings.Contains(err.Error(), r.want) {
+		_, single := values["server"]
+		if _, err := charts[single].Render(release, values); err == nil || !strings.Contains(err.Error(), r.want) {
 			t.Errorf("%s:\n%v\nwant: %s", r.values, err, r.want)
 		}
 	}
@@ -211,6 +222,37 @@ func TestFlags(t *testing.T) {
 	} {
 		if !slices.Equal(got[flag], want) {
 			t.Errorf("-%s is %q, want %q", flag, got[flag], want)
+		}
+	}
+}
+
+// TestListeners: wherever HTTP addresses are set, ports, probes and flags agree.
+func TestListeners(t *testing.T) {
+	for _, c := range []struct{ values, ports, probe, flags string }{
+		{`{}`, "http:8481", "HTTP http", ""},
+		{`{"extraArgs": {"httpListenAddr": "0.0.0.0:9000"}}`, "http:9000", "HTTP http", "httpListenAddr=0.0.0.0:9000"},
+		{`{"extraArgs": {"httpListenAddr": [":9000", ":9001", ":9002"], "tls": ["true", false]}}`, "http:9000 http-1:9001 http-2:9002", "HTTPS http",
+			"httpListenAddr=:9000 httpListenAddr=:9001 httpListenAddr=:9002 tls=true tls=false"},
+		{`{"extraArgs": {"tls": true}}`, "http:8481", "HTTPS http", "tls=true"},
+		{`{"http": [{"name": "a", "value": ":9000"}]}`, "a:9000", "HTTP a", "httpListenAddr=:9000"},
+		{`{"http": [{"name": "a", "value": ":9000"}, {"name": "b", "value": ":9001", "primary": true, "tls": true, "tlsCertFile": "/c", "tlsKeyFile": "/k"}]}`, "a:9000 b:9001", "HTTPS b",
+			"httpListenAddr=:9000 httpListenAddr=:9001 tls=false tls=true tlsCertFile= tlsCertFile=/c tlsKeyFile= tlsKeyFile=/k"},
+		{`{"ports": {"name": "web"}}`, "web:8481", "HTTP web", ""},
+	} {
+		w := workloads(t, release, `{"vmselect": `+c.values+`}`)["vmselect"].Pod.Spec.Containers[0]
+		var ports, flags []string
+		for _, p := range w.Ports {
+			ports = append(ports, fmt.Sprintf("%s:%d", p.Name, p.ContainerPort))
+		}
+		for _, f := range objects.Flags(w) {
+			if strings.HasPrefix(f[0], "tls") || f[0] == "httpListenAddr" {
+				flags = append(flags, f[0]+"="+f[1])
+			}
+		}
+		get := w.ReadinessProbe.HTTPGet
+		probe := cmp.Or(string(get.Scheme), "HTTP") + " " + get.Port.String()
+		if got := strings.Join(ports, " "); got != c.ports || probe != c.probe || strings.Join(flags, " ") != c.flags {
+			t.Errorf("%s: ports %s, probe %s, flags %s", c.values, got, probe, flags)
 		}
 	}
 }

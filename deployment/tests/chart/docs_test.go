@@ -51,7 +51,9 @@ func tables(rows []row) []byte {
 		}
 		of[key] = append(of[key], component)
 	}
-	slices.SortStableFunc(shared, func(a, b row) int { return strings.Compare(strings.Split(a.path, "/")[0], strings.Split(b.path, "/")[0]) })
+	slices.SortStableFunc(shared, func(a, b row) int {
+		return strings.Compare(strings.Split(a.path, "/")[0], strings.Split(b.path, "/")[0])
+	})
 	table = append(table, "\n| key of a component | of | default | |\n|---|---|---|---|\n"...)
 	for _, r := range shared {
 		components := "all"

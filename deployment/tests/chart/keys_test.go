@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"text/template/parse"
 
@@ -15,7 +16,17 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
-const clusterDir = "../../helm/vmcluster"
+const (
+	clusterDir = "../../helm/vmcluster"
+	singleDir  = "../../helm/vmcluster-single"
+)
+
+// eachChart runs a test of both charts.
+func eachChart(t *testing.T, test func(t *testing.T, dir string)) {
+	for _, dir := range []string{clusterDir, singleDir} {
+		t.Run(filepath.Base(dir), func(t *testing.T) { test(t, dir) })
+	}
+}
 
 func load(t *testing.T, dir string) *Chart {
 	t.Helper()
@@ -37,8 +48,10 @@ func readYAML(t *testing.T, name string) map[string]any {
 
 // TestKeysAreDocumented: whatever the schema accepts has a default and a comment in values.yaml. (The converse, that the schema knows all
 // keys of values.yaml, is what Helm checks before it renders anything.)
-func TestKeysAreDocumented(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(clusterDir, "values.yaml"))
+func TestKeysAreDocumented(t *testing.T) { eachChart(t, testKeysAreDocumented) }
+
+func testKeysAreDocumented(t *testing.T, dir string) {
+	text, err := os.ReadFile(filepath.Join(dir, "values.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +59,7 @@ func TestKeysAreDocumented(t *testing.T) {
 	for _, row := range describe(t, text) {
 		documented[row.path] = true
 	}
-	for _, leaf := range readSchema(t, clusterDir).leaves("") {
+	for _, leaf := range readSchema(t, dir).leaves("") {
 		if !documented[leaf] {
 			t.Errorf("%s is in values.schema.json, and not in values.yaml with a comment above it", leaf)
 		}
@@ -57,6 +70,7 @@ func TestKeysAreDocumented(t *testing.T) {
 var constant = map[string]string{
 	"vmauth/enabled":                             "refused, see TestRefusals",
 	"license/secret/key":                         "ignored",
+	"server/scrape/enabled":                      "refused, see TestRefusals",
 	"vmstorage/service/enabled":                  "true",
 	"vmstorage/service/type":                     "ClusterIP",
 	"vmstorage/service/clusterIP":                "None",
@@ -70,7 +84,7 @@ var scenarios = [][]string{
 		"serviceMonitor/targetPort", "mode", "persistentVolume/enabled", "excludeStorageIDs", "serviceAccount/name", "license/key"}),
 	slices.Concat(shown, []string{"podDisruptionBudget/minAvailable", "podDisruptionBudget/maxUnavailable", "persistentVolume/existingClaim", "vmstorage/persistentVolume/enabled", "excludeStorageIDs",
 		"horizontalPodAutoscaler/enabled", "image/tag", "vmbackupmanager/image/tag", "vmbackupmanager/image/registry", "common/image/tag", "fullnameOverride"}),
-	slices.Concat(shown, []string{"podDisruptionBudget/minAvailable", "image/tag", "vmbackupmanager/image/tag", "common/image/tag", "global/image/vm/tag", "vmstorage/persistentVolume/enabled"}),
+	slices.Concat(shown, []string{"podDisruptionBudget/minAvailable", "image/tag", "vmbackupmanager/image/tag", "common/image/tag", "global/image/vm/tag", "vmstorage/persistentVolume/enabled", "server/persistentVolume/enabled", "server/replicaCount"}),
 }
 
 // shown are keys that hide whole objects.
@@ -78,7 +92,7 @@ var shown = []string{"enabled", "printNotes", "service/enabled", "podDisruptionB
 
 // within is a path within its component, or the path itself where it is of none.
 func within(leaf string) string {
-	if component, rest, ok := strings.Cut(leaf, "/"); ok && strings.HasPrefix(component, "vm") {
+	if component, rest, ok := strings.Cut(leaf, "/"); ok && (strings.HasPrefix(component, "vm") || component == "server") {
 		return rest
 	}
 	return leaf
@@ -87,7 +101,7 @@ func within(leaf string) string {
 // example returns values with the example of every key but those of without.
 func example(t *testing.T, leaves, without []string) map[string]any {
 	t.Helper()
-	examples := readYAML(t, "testdata/examples.yaml")
+	examples := examples(t)
 	values := map[string]any{}
 	for _, leaf := range leaves {
 		value, ok := examples[leaf]
@@ -105,6 +119,15 @@ func example(t *testing.T, leaves, without []string) map[string]any {
 	return values
 }
 
+var examples = func() func(t *testing.T) map[string]any {
+	var once sync.Once
+	var values map[string]any
+	return func(t *testing.T) map[string]any {
+		once.Do(func() { values = readYAML(t, "testdata/examples.yaml") })
+		return values
+	}
+}()
+
 // filled is a copy of an example with the component in it.
 func filled(t *testing.T, value any, component string) any {
 	t.Helper()
@@ -121,9 +144,11 @@ func filled(t *testing.T, value any, component string) any {
 
 // TestEveryKeyMatters renders all keys with other values than the defaults, checks the objects, and then takes away each key, from all
 // components at once: what each of them makes must change, or the key does nothing there.
-func TestEveryKeyMatters(t *testing.T) {
-	c := load(t, clusterDir)
-	leaves := readSchema(t, clusterDir).leaves("")
+func TestEveryKeyMatters(t *testing.T) { eachChart(t, testEveryKeyMatters) }
+
+func testEveryKeyMatters(t *testing.T, dir string) {
+	c := load(t, dir)
+	leaves := readSchema(t, dir).leaves("")
 	silent := map[string][]string{} // the paths that have not changed anything yet, by their path within a component
 	for _, leaf := range leaves {
 		if constant[leaf] == "" {
@@ -136,13 +161,16 @@ func TestEveryKeyMatters(t *testing.T) {
 		checkObjects(t, fmt.Sprintf("scenario %d", i), whole)
 		before := byComponent(whole)
 		for rest, paths := range silent {
+			if i > 0 && slices.Contains(without, rest) && !slices.Contains(shown, rest) {
+				continue // not given here, so nothing can be taken away
+			}
 			changed := example(t, leaves, without)
 			hidden := example(t, leaves, slices.DeleteFunc(slices.Clone(without), func(w string) bool { return w == rest || within(w) == rest }))
 			for _, path := range paths {
-				if value, given := at(values, path); given || !slices.Contains(shown, rest) {
+				if value, given := at(hidden, path); given && slices.Contains(shown, rest) {
+					put(changed, path, value) // what hides objects is not among values, and set instead
+				} else {
 					put(changed, path, remove)
-				} else if value, given = at(hidden, path); given { // what hides is set instead
-					put(changed, path, value)
 				}
 			}
 			after := map[string]string{}
@@ -209,16 +237,17 @@ func checkObjects(t *testing.T, name string, r Rendered) {
 func TestTemplatesUseKnownKeys(t *testing.T) {
 	known := map[string]bool{}
 	readSchema(t, clusterDir).names(known)
+	readSchema(t, singleDir).names(known) // they share templates
 	for _, name := range []string{
 		"Values", "Release", "Name", "Namespace", "Service", "Chart", "Version", "AppVersion", "Capabilities", "APIVersions", "Has", // Helm's
-		"root", "c", "prefix", "path", "context", "flags", "mounts", "volumes", "sidecar", "restore", "claim", "i", // of the templates' own calls
+		"root", "c", "prefix", "path", "context", "flags", "mounts", "volumes", "sidecar", "restore", "claim", "i", "ctx", // of the templates' own calls
 		"protocol", "hostPath", "secretName", "httpGet", "tcpSocket", // Kubernetes'
 		"httpListenAddr", "vminsertAddr", "vmselectAddr", // flags
 	} {
 		known[name] = true
 	}
-	files, err := filepath.Glob(filepath.Join(clusterDir, "templates", "*"))
-	if err != nil || len(files) < 5 {
+	files, err := filepath.Glob("../../helm/*/templates/*")
+	if err != nil || len(files) < 20 {
 		t.Fatalf("%d templates, %v", len(files), err)
 	}
 	for _, file := range files {

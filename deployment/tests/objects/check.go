@@ -89,9 +89,10 @@ func (c *checker) identity(object runtime.Object) {
 	}
 	c.ids[id] = object
 	valid := validation.IsDNS1123Subdomain
-	if id.Kind == "StatefulSet" {
+	switch id.Kind {
+	case "StatefulSet":
 		valid = validation.IsDNS1123Label // it is a part of the host names of pods
-	} else if id.Kind == "Service" {
+	case "Service":
 		valid = validation.IsDNS1035Label
 	}
 	for _, fault := range valid(id.Name) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,29 +88,35 @@ func (u *Unit) expand(s string) string {
 	})
 }
 
-// listenAt returns what makes the unit listen at the given addresses, by port: more arguments and more variables.
+// listenAt makes the unit listen at the given addresses, by port: it returns its arguments, where those that tell an address tell
+// another one, and variables for the others.
 func (u *Unit) listenAt(addrs map[int]string) (args, env []string, err error) {
+	args = slices.Clone(u.Args)
 	if other, ok := others()[objects.Binary(u.Image)]; ok {
-		return []string{"--web.listen-address=" + addrs[other.port]}, nil, nil
+		return append(args, "--web.listen-address="+addrs[other.port]), nil, nil
 	}
-	flags := listenFlags()[objects.Binary(u.Image)]
-	if len(u.Ports) > 0 && !slices.Equal(u.Flag("envflag.enable"), []string{"true"}) {
-		return nil, nil, fmt.Errorf("cannot move the ports of %s: -envflag.enable=true is not among its arguments", u.Name)
-	}
-	prefix := strings.Join(u.Flag("envflag.prefix"), "")
+	prefix, variables := strings.Join(u.Flag("envflag.prefix"), ""), slices.Equal(u.Flag("envflag.enable"), []string{"true"})
 	for port, addr := range addrs {
-		if flags[port] == "" {
-			return nil, nil, fmt.Errorf("cannot move port %d of %s: no flag of %s is known to set it", port, u.Name, objects.Binary(u.Image))
+		flag := listenFlags()[objects.Binary(u.Image)][port]
+		given := u.Flag(flag)
+		switch at := ":" + strconv.Itoa(port); {
+		case flag == "":
+			return nil, nil, fmt.Errorf("cannot move port %d of %s: no flag is known to set it", port, u.Name)
+		case slices.Equal(given, []string{at}):
+			args[slices.IndexFunc(args, func(arg string) bool { return strings.TrimLeft(arg, "-") == flag+"="+at })] = "--" + flag + "=" + addr
+		case len(given) > 0 || !variables:
+			return nil, nil, fmt.Errorf("cannot move port %d of %s: -%s is %q, and -envflag.enable=true is not among its arguments", port, u.Name, flag, given)
+		default:
+			env = append(env, prefix+flag+"="+addr)
 		}
-		env = append(env, prefix+flags[port]+"="+addr)
 	}
-	return nil, env, nil
+	return args, env, nil
 }
 
 // inPlace rewrites a text of the unit: hosts by the given table, paths by the unit's mounts.
 func (u *Unit) inPlace(text string, hosts map[string]string) string {
 	text = hostPort.ReplaceAllStringFunc(text, func(name string) string {
-		if addr, ok := hosts[name]; ok {
+		if addr, ok := hosts[strings.Replace(name, ".:", ":", 1)]; ok { // a name that ends with a dot is the same
 			return addr
 		}
 		return name

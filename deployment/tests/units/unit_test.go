@@ -11,6 +11,7 @@ func TestInPlace(t *testing.T) {
 	for text, want := range map[string]string{
 		"--node=a-0.a:8400":                     "--node=127.0.0.1:1",
 		"--node=a-0.a:8400,b-0.a:8400":          "--node=127.0.0.1:1,b-0.a:8400",
+		"--node=a-0.a.:8400":                    "--node=127.0.0.1:1",
 		"--node=a-0.a:84001":                    "--node=a-0.a:84001",
 		"http://a:80/data":                      "http://127.0.0.1:2/data",
 		"targets: ['10.0.0.1:9111','ba:80']":    "targets: ['127.0.0.7:3','ba:80']",
@@ -32,11 +33,16 @@ func TestInPlace(t *testing.T) {
 func TestListenAt(t *testing.T) {
 	ours := &Unit{Image: "vmcluster/vmselect:v1", Ports: []int{8481}, Args: []string{"--envflag.enable=true", "-envflag.prefix=VM_"}}
 	args, env, err := ours.listenAt(map[int]string{8481: "127.0.0.1:1"})
-	if err != nil || len(args) > 0 || !slices.Equal(env, []string{"VM_httpListenAddr=127.0.0.1:1"}) {
+	if err != nil || !slices.Equal(args, ours.Args) || !slices.Equal(env, []string{"VM_httpListenAddr=127.0.0.1:1"}) {
 		t.Errorf("arguments %q, variables %q, error %v", args, env, err)
 	}
 	if _, _, err := ours.listenAt(map[int]string{8482: "127.0.0.1:1"}); err == nil {
 		t.Error("a port that vmselect does not have is moved")
+	}
+	ours.Args = []string{"-a", "-httpListenAddr=:8481"}
+	args, env, err = ours.listenAt(map[int]string{8481: "127.0.0.1:1"})
+	if err != nil || !slices.Equal(args, []string{"-a", "--httpListenAddr=127.0.0.1:1"}) || len(env) > 0 {
+		t.Errorf("arguments %q, variables %q, error %v", args, env, err)
 	}
 	ours.Args = nil
 	if _, _, err := ours.listenAt(map[int]string{8481: "127.0.0.1:1"}); err == nil {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -143,8 +142,8 @@ func (w *World) run(u *Unit, path string) *running {
 	for name, value := range u.Env {
 		env = append(env, name+"="+u.inPlace(value, hosts))
 	}
-	for i, arg := range u.Args {
-		args = slices.Insert(args, i, u.inPlace(u.expand(arg), hosts))
+	for i, arg := range args {
+		args[i] = u.inPlace(u.expand(arg), hosts)
 	}
 	w.rewriteFiles(u, hosts)
 	r := &running{unit: u, cmd: exec.Command(path, args...), log: filepath.Join(dir, "log"), exited: make(chan struct{})}

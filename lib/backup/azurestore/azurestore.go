@@ -1,7 +1,6 @@
 package azurestore
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
@@ -169,7 +167,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 	b := s.blob(key)
 	if size <= s.o.PartBytes {
 		return s.buffers.Each(body, size, size, func(p objects.Part) error {
-			_, err := b.Upload(ctx, readSeekCloser(p.Bytes), &blockblob.UploadOptions{Metadata: s.metadata(), TransactionalValidation: checksum(p.Bytes)})
+			_, err := b.Upload(ctx, p.Reader(p.Bytes), &blockblob.UploadOptions{Metadata: s.metadata(), TransactionalValidation: checksum(p.Bytes)})
 			return s.explain(err)
 		})
 	}
@@ -177,7 +175,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 	err := s.buffers.Each(body, size, objects.PartBytes(size, s.o.PartBytes, maxBlocks), func(p objects.Part) error {
 		id := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, uint64(p.Number)))
 		ids = append(ids, id)
-		_, err := b.StageBlock(ctx, id, readSeekCloser(p.Bytes), &blockblob.StageBlockOptions{TransactionalValidation: checksum(p.Bytes)})
+		_, err := b.StageBlock(ctx, id, p.Reader(p.Bytes), &blockblob.StageBlockOptions{TransactionalValidation: checksum(p.Bytes)})
 		return s.explain(err)
 	})
 	if err != nil {
@@ -193,8 +191,6 @@ func checksum(data []byte) blob.TransferValidationType {
 	sum := md5.Sum(data)
 	return blob.TransferValidationTypeMD5(sum[:])
 }
-
-func readSeekCloser(data []byte) io.ReadSeekCloser { return streaming.NopCloser(bytes.NewReader(data)) }
 
 func (s *Store) metadata() map[string]*string {
 	m := make(map[string]*string, len(s.o.Metadata))

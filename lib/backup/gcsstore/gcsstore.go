@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -120,7 +121,7 @@ func (s *Store) list(ctx context.Context, prefix string, versions bool, visit fu
 			NextPageToken string   `json:"nextPageToken"`
 		}
 		target := s.o.Endpoint + "/storage/v1/b/" + url.PathEscape(s.at.Bucket) + "/o?" + args.Encode()
-		if _, err := s.do(ctx, &request{method: http.MethodGet, url: target, answer: &page}); err != nil {
+		if err := s.call(ctx, &request{method: http.MethodGet, url: target, answer: &page}); err != nil {
 			return err
 		}
 		for _, o := range page.Items {
@@ -183,7 +184,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 }
 
 func (s *Store) delete(ctx context.Context, name, args string) error {
-	_, err := s.do(ctx, &request{method: http.MethodDelete, url: s.objectURL(s.at.Bucket, name) + args})
+	err := s.call(ctx, &request{method: http.MethodDelete, url: s.objectURL(s.at.Bucket, name) + args})
 	if errkind.Of(err) == errkind.NotFound {
 		return nil
 	}
@@ -207,7 +208,7 @@ func (s *Store) CopyFrom(ctx context.Context, from backup.Store, key string, siz
 			RewriteToken string `json:"rewriteToken"`
 			Resource     object `json:"resource"`
 		}
-		_, err := s.do(ctx, &request{method: http.MethodPost, url: target + args, header: http.Header{"Content-Type": {"application/json"}}, body: body, answer: &answer})
+		err := s.call(ctx, &request{method: http.MethodPost, url: target + args, header: http.Header{"Content-Type": {"application/json"}}, body: body, answer: &answer})
 		switch {
 		case err != nil:
 			return false, err
@@ -252,7 +253,7 @@ func received(h http.Header) (int64, error) {
 		return 0, nil
 	}
 	last, err := strconv.ParseInt(strings.TrimPrefix(text, "bytes=0-"), 10, 64)
-	if err != nil || last < 0 {
+	if err != nil || last < 0 || last == math.MaxInt64 {
 		return 0, errkind.New(errkind.Internal, "the service says that it has received %q", text)
 	}
 	return last + 1, nil

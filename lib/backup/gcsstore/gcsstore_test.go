@@ -2,6 +2,7 @@ package gcsstore
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,6 +110,19 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%q is taken for a location", location)
 		}
 	}
+}
+
+// FuzzReceived: what the service says it has is a number of bytes, or an error.
+func FuzzReceived(f *testing.F) {
+	for _, s := range []string{"", "bytes=0-99", "bytes=0--5", "bytes=5-9", "0-7", "bytes=0-99999999999999999999", "bytes=0-9223372036854775807"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := received(http.Header{"Range": {text}})
+		if n < 0 || err == nil && text != "" && n == 0 {
+			t.Errorf("%q is %d, %v", text, n, err)
+		}
+	})
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

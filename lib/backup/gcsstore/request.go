@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"vmcluster/lib/backup/objects"
 	"vmcluster/lib/errkind"
 )
 
@@ -20,9 +21,10 @@ import (
 type request struct {
 	method, url string
 	header      http.Header
-	body        [][]byte // one behind the other
-	answer      any      // which the body of the answer is decoded into
-	stream      bool     // the caller reads the body, and closes it
+	body        [][]byte      // one behind the other
+	part        *objects.Part // of which the body is, if any
+	answer      any           // which the body of the answer is decoded into
+	stream      bool          // the caller reads the body, and closes it
 }
 
 // resumeIncomplete is the status of an upload which goes on.
@@ -44,6 +46,15 @@ func (s *Store) do(ctx context.Context, r *request) (*http.Response, error) {
 	}
 }
 
+// call sends a request of whose answer only the body matters.
+func (s *Store) call(ctx context.Context, r *request) error {
+	resp, err := s.do(ctx, r)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close() // once more
+}
+
 // try sends a request once, and tells whether it may be tried again when it fails.
 func (s *Store) try(ctx context.Context, r *request) (_ *http.Response, again bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
@@ -53,7 +64,11 @@ func (s *Store) try(ctx context.Context, r *request) (_ *http.Response, again bo
 	if len(r.body) > 0 {
 		var readers []io.Reader
 		for _, b := range r.body {
-			readers = append(readers, bytes.NewReader(b))
+			if r.part != nil {
+				readers = append(readers, r.part.Reader(b))
+			} else {
+				readers = append(readers, bytes.NewReader(b))
+			}
 			req.ContentLength += int64(len(b))
 		}
 		req.Body = io.NopCloser(io.MultiReader(readers...))

@@ -23,7 +23,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 	name := s.at.Name(key)
 	for range uploads {
 		if size <= s.o.PartBytes {
-			return s.buffers.Each(body, size, size, func(p objects.Part) error { return s.putWhole(ctx, name, p.Bytes) })
+			return s.buffers.Each(body, size, size, func(p objects.Part) error { return s.putWhole(ctx, name, &p) })
 		}
 		if err = s.putInChunks(ctx, name, body, size); !errors.Is(err, errForgotten) {
 			return err
@@ -40,14 +40,14 @@ func (s *Store) uploadURL(kind, name string) string {
 }
 
 // putWhole sends an object in one request.
-func (s *Store) putWhole(ctx context.Context, name string, data []byte) error {
-	crc, boundary := codec.Checksum(data), rand.Text() // a boundary which is not in the data
+func (s *Store) putWhole(ctx context.Context, name string, p *objects.Part) error {
+	crc, boundary := codec.Checksum(p.Bytes), rand.Text() // a boundary which is not in the data
 	head := "--" + boundary + "\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n" + string(s.describe(name, encodeCRC(crc))) +
 		"\r\n--" + boundary + "\r\nContent-Type: " + contentType + "\r\n\r\n"
 	var made object
-	_, err := s.do(ctx, &request{
+	err := s.call(ctx, &request{
 		method: http.MethodPost, url: s.uploadURL("multipart", name), header: http.Header{"Content-Type": {"multipart/related; boundary=" + boundary}},
-		body: [][]byte{[]byte(head), data, []byte("\r\n--" + boundary + "--")}, answer: &made,
+		body: [][]byte{[]byte(head), p.Bytes, []byte("\r\n--" + boundary + "--")}, part: p, answer: &made,
 	})
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ type session struct {
 }
 
 func (s *Store) putInChunks(ctx context.Context, name string, body io.Reader, size int64) error {
-	begun, err := s.do(ctx, &request{
+	begun, err := s.do(ctx, &request{ //nolint:bodyclose // it has been read
 		method: http.MethodPost, url: s.uploadURL("resumable", name), body: [][]byte{s.describe(name, "")},
 		header: http.Header{"Content-Type": {"application/json; charset=UTF-8"}, "X-Upload-Content-Type": {contentType}, "X-Upload-Content-Length": {strconv.FormatInt(size, 10)}},
 	})
@@ -111,7 +111,7 @@ func (u *session) withdraw(ctx context.Context, cause error) error {
 func (u *session) send(ctx context.Context, p objects.Part, made *object) error {
 	rest, failed := p, 0
 	for {
-		resp, again, err := u.sendOnce(ctx, rest, made)
+		resp, again, err := u.sendOnce(ctx, rest, made) //nolint:bodyclose // it has been read
 		for err != nil {
 			if failed++; !again || ctx.Err() != nil || failed >= u.s.o.Attempts {
 				return forgotten(err)
@@ -119,7 +119,7 @@ func (u *session) send(ctx context.Context, p objects.Part, made *object) error 
 			if err := u.s.o.Pause(ctx, failed); err != nil {
 				return err
 			}
-			resp, again, err = u.ask(ctx, made)
+			resp, again, err = u.ask(ctx, made) //nolint:bodyclose // it has been read
 		}
 		if resp.StatusCode != resumeIncomplete {
 			return nil // the object is there
@@ -159,7 +159,7 @@ func (u *session) sendOnce(ctx context.Context, p objects.Part, made *object) (*
 	if p.Last {
 		h.Set("X-Goog-Hash", "crc32c="+encodeCRC(u.crc))
 	}
-	return u.s.try(ctx, &request{method: http.MethodPut, url: u.url, header: h, body: [][]byte{p.Bytes}, answer: made})
+	return u.s.try(ctx, &request{method: http.MethodPut, url: u.url, header: h, body: [][]byte{p.Bytes}, part: &p, answer: made})
 }
 
 // ask asks how much the service has.

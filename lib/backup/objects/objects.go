@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -98,7 +99,52 @@ type Part struct {
 	Offset int64
 	Bytes  []byte
 	Last   bool
+
+	lease *lease
 }
+
+// lease ends when the memory of a part is used for something else. A request which has been answered early may still be reading its body then.
+type lease struct {
+	mu   sync.Mutex
+	over bool
+}
+
+func (l *lease) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+}
+
+// leased reads bytes of a part while they are there.
+type leased struct {
+	*lease
+	r *bytes.Reader
+}
+
+// Reader returns a reader for bytes that are of the part or never change. All requests read by it.
+func (p *Part) Reader(data []byte) io.ReadSeekCloser {
+	return &leased{lease: p.lease, r: bytes.NewReader(data)}
+}
+
+// Read implements io.Reader.
+func (l *leased) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return 0, io.ErrClosedPipe
+	}
+	return l.r.Read(p)
+}
+
+// Seek implements io.Seeker.
+func (l *leased) Seek(offset int64, whence int) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Seek(offset, whence)
+}
+
+// Close implements io.Closer.
+func (l *leased) Close() error { return nil }
 
 // Buffers hands out memory for parts.
 type Buffers struct{ pool sync.Pool }
@@ -117,8 +163,10 @@ func (b *Buffers) Each(body io.Reader, size, partBytes int64, send func(p Part) 
 		if got, err := io.ReadFull(body, p.Bytes); err != nil {
 			return fmt.Errorf("cannot read what is to be sent, at byte %d of %d: %w", p.Offset+int64(got), size, err)
 		}
-		p.Last = p.Offset+n == size
-		if err := send(p); err != nil || p.Last {
+		p.Last, p.lease = p.Offset+n == size, &lease{}
+		err := send(p)
+		p.lease.end()
+		if err != nil || p.Last {
 			return err
 		}
 		p.Offset += n

@@ -80,6 +80,14 @@ func TestParts(t *testing.T) {
 			t.Errorf("%d bytes in parts of %d: %q, %d last, %v", size, part, got, last, err)
 		}
 	}
+	// A request which goes on reading after its part has gone gets nothing of the next one.
+	var late io.Reader
+	if err := b.Each(strings.NewReader("abc"), 3, 3, func(p Part) error { late = p.Reader(p.Bytes); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(late); len(got) > 0 || err == nil {
+		t.Errorf("got %q, %v", got, err)
+	}
 	if got := PartBytes(1<<40, 16<<20, 10_000); got*10_000 < 1<<40 || got > 110<<20 {
 		t.Errorf("parts of a terabyte have %d bytes", got)
 	}

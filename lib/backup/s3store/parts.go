@@ -1,7 +1,6 @@
 package s3store
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -88,7 +87,7 @@ func (u *upload) withdraw(ctx context.Context) error {
 func (u *upload) send(ctx context.Context, p objects.Part) error {
 	in := &s3.UploadPartInput{
 		Bucket: &u.s.at.Bucket, Key: &u.name, UploadId: u.id, PartNumber: aws.Int32(int32(p.Number + 1)),
-		Body: bytes.NewReader(p.Bytes), ContentLength: aws.Int64(int64(len(p.Bytes))),
+		Body: p.Reader(p.Bytes), ContentLength: aws.Int64(int64(len(p.Bytes))),
 	}
 	in.ChecksumAlgorithm, in.ChecksumCRC32C = u.s.checksum(p.Bytes)
 	out, err := u.s.client.UploadPart(ctx, in)

@@ -1,7 +1,6 @@
 package s3store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
 
 	"vmcluster/lib/backup"
 	"vmcluster/lib/backup/objects"
@@ -127,6 +127,7 @@ func (o *Options) load(ctx context.Context) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
 		config.WithDefaultRegion("us-east-1"),
+		config.WithLogger(logging.Nop{}), // what matters comes as errors
 		config.WithSharedConfigProfile(o.Profile),
 		config.WithRetryer(func() aws.Retryer {
 			return retry.NewStandard(func(s *retry.StandardOptions) {
@@ -267,7 +268,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, size in
 	name := s.at.Name(key)
 	if size <= s.o.PartBytes {
 		return s.buffers.Each(body, size, size, func(p objects.Part) error {
-			in := &s3.PutObjectInput{Bucket: &s.at.Bucket, Key: &name, Body: bytes.NewReader(p.Bytes), ContentLength: aws.Int64(size)}
+			in := &s3.PutObjectInput{Bucket: &s.at.Bucket, Key: &name, Body: p.Reader(p.Bytes), ContentLength: aws.Int64(size)}
 			s.describe(in)
 			in.ChecksumAlgorithm, in.ChecksumCRC32C = s.checksum(p.Bytes)
 			_, err := s.client.PutObject(ctx, in)

@@ -143,7 +143,7 @@ func (w *writer) json(body []byte) error {
 }
 
 func (w *writer) jsonScope(scope *jsonScope) error {
-	w.scope = w.scope[:0]
+	w.noScope()
 	if s := scope.Scope; s != nil {
 		attributes, err := labelsOf(nil, s.Attributes)
 		if err != nil {

@@ -235,6 +235,26 @@ func TestBadBodies(t *testing.T) {
 	}
 }
 
+// TestHugeResource: what a resource says counts once for each of its points, so there are bounds.
+func TestHugeResource(t *testing.T) {
+	attributes := func(n, size int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf(`{"key":"k%d","value":{"stringValue":"%s"}}`, i, strings.Repeat("x", size)))
+		}
+		return strings.Join(list, ",")
+	}
+	for name, list := range map[string]string{"many attributes": attributes(2000, 1), "long attributes": attributes(100, 5000)} {
+		p, _ := newParser(t)
+		body := `{"resourceMetrics":[{"resource":{"attributes":[` + list + `]},"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asDouble":1},{"asDouble":1}]}}]}]},
+			{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[{"asDouble":1}]}}]}]}]}`
+		rows, _, result, err := parse(p, []byte(body), "json")
+		if err != nil || !slices.Equal(rows, []string{"m 1 0"}) || result.Invalid != 2 || !strings.Contains(result.Reason, "more than") {
+			t.Errorf("%s: %q, %+v, %v", name, rows, result, err)
+		}
+	}
+}
+
 func TestFirehose(t *testing.T) {
 	record := protowire.AppendBytes(protowire.AppendBytes(nil, mixed(t)), mixed(t))
 	text := base64.StdEncoding.EncodeToString(record)

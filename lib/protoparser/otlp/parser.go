@@ -16,6 +16,7 @@ type Parser struct {
 	counters *protoparser.Counters
 	config   Config
 	readers  sync.Pool // *protobuf
+	scratch  sync.Pool // *[]model.Label
 }
 
 // New returns a parser which counts in the intake's metrics.
@@ -33,7 +34,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(body)
-	c := p.intake.Collect(req)
+	c := p.intake.CollectRaw(req, p, nil)
 	defer c.Release()
 	r := p.get(c)
 	defer p.put(r)
@@ -64,6 +65,21 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	return result, err
 }
 
+// Name implements protoparser.Format.
+func (p *Parser) Name() string { return Format }
+
+// UseLabels implements protoparser.Format.
+func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
+	labels, ok := p.scratch.Get().(*[]model.Label)
+	if !ok {
+		labels = new([]model.Label)
+	}
+	*labels = appendRawLabels((*labels)[:0], raw)
+	use(*labels)
+	clear(*labels)
+	p.scratch.Put(labels)
+}
+
 func (p *Parser) get(c *protoparser.Collector) *protobuf {
 	r, ok := p.readers.Get().(*protobuf)
 	if !ok {
@@ -74,17 +90,17 @@ func (p *Parser) get(c *protoparser.Collector) *protobuf {
 }
 
 func (p *Parser) put(r *protobuf) {
-	const kept = 1 << 10 // labels
-	if cap(r.w.labels) > kept {
+	const kept = 4 << 10 // labels
+	if cap(r.w.labels)+cap(r.w.resource)+cap(r.attributes) > kept || cap(r.w.raw) > maxRawLabels {
 		return
 	}
 	r.point.reset()
 	clear(r.attributes[:cap(r.attributes)])
 	w := r.w
-	for _, scratch := range []*[]model.Label{&w.resource, &w.scope, &w.labels, &w.series} {
+	for _, scratch := range []*[]model.Label{&w.resource, &w.scope, &w.base, &w.labels, &w.series} {
 		clear((*scratch)[:cap(*scratch)])
 		*scratch = (*scratch)[:0]
 	}
-	w.c, w.metadata, w.metric, w.name, w.rows = nil, nil, metric{}, "", 0
+	w.c, w.metadata, w.metric, w.name, w.rows, w.hasBase = nil, nil, metric{}, "", 0, false
 	p.readers.Put(r)
 }

@@ -34,7 +34,8 @@ func (r *protobuf) resourceMetrics(b []byte) error {
 }
 
 func (r *protobuf) scopeMetrics(b []byte) error {
-	r.attributes, r.w.scope = r.attributes[:0], r.w.scope[:0]
+	r.attributes = r.attributes[:0]
+	r.w.noScope()
 	err := messages(b, 1, func(scope []byte) error {
 		name, version := "", ""
 		err := fields(scope, func(f *field) error {

@@ -1,12 +1,14 @@
 package otlp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
 )
@@ -22,14 +24,17 @@ type writer struct {
 	scope    []model.Label
 	metric   metric
 	name     string        // of the metric, as configured
+	base     []model.Label // of resource and scope, as configured, sorted; made when the first point needs it
+	hasBase  bool
 	labels   []model.Label // of the point without its name
-	series   []model.Label // scratch: labels of a series
+	raw      []byte        // scratch: raw labels of a series
+	series   []model.Label // scratch: its labels
 	rows     int
 }
 
 // setResource begins a resource.
 func (w *writer) setResource(attributes []model.Label) {
-	w.resource, w.scope = w.resource[:0], w.scope[:0]
+	w.resource, w.scope, w.hasBase = w.resource[:0], w.scope[:0], false
 	for _, l := range attributes {
 		if w.config.promotes(l.Name) {
 			w.resource = append(w.resource, l)
@@ -37,9 +42,12 @@ func (w *writer) setResource(attributes []model.Label) {
 	}
 }
 
+// noScope begins a scope of the resource which says nothing.
+func (w *writer) noScope() { w.scope, w.hasBase = w.scope[:0], false }
+
 // setScope begins a scope of the resource.
 func (w *writer) setScope(name, version string, attributes []model.Label) {
-	w.scope = w.scope[:0]
+	w.noScope()
 	if !w.config.PromoteScope {
 		return
 	}
@@ -59,11 +67,25 @@ func (w *writer) setMetric(m metric) {
 	}
 }
 
+// Each point has all labels of its resource, so a small body could ask for much work. What is beyond these bounds is beyond those of storage, too.
+const (
+	maxLabels    = 1 << 10
+	maxRawLabels = 1 << 18 // bytes
+)
+
 // add stores a point of the metric.
 func (w *writer) add(p *point) {
-	w.labels = append(append(append(w.labels[:0], w.resource...), w.scope...), p.attributes...)
-	w.config.labelNames(w.labels)
-	w.labels = nearest(w.labels)
+	if n := len(w.resource) + len(w.scope) + len(p.attributes); n > maxLabels {
+		w.invalid(fmt.Sprintf("a point has %d attributes with those of its resource and scope, more than %d", n, maxLabels))
+		return
+	}
+	if !w.hasBase {
+		w.base = append(append(w.base[:0], w.resource...), w.scope...)
+		w.config.labelNames(w.base)
+		w.base, w.hasBase = nearest(w.base), true
+	}
+	w.config.labelNames(p.attributes)
+	w.labels = nearest(append(append(w.labels[:0], w.base...), p.attributes...))
 	if p.flags&noRecordedValue != 0 {
 		w.stale(p)
 		return
@@ -120,19 +142,56 @@ func (w *writer) invalid(reason string) {
 
 // sample stores a sample of a series of the point, which has one label more unless that has no name.
 func (w *writer) sample(p *point, suffix string, extra model.Label, value float64) {
-	w.series = append(w.series[:0], model.Label{Name: model.MetricNameLabel, Value: w.name + suffix})
+	w.raw = appendText(appendText(appendText(w.raw[:0], model.MetricNameLabel), w.name, suffix), extra.Name)
+	w.raw = appendText(w.raw, extra.Value)
 	for _, l := range w.labels {
 		if l.Name != extra.Name && l.Name != model.MetricNameLabel {
-			w.series = append(w.series, l)
+			w.raw = appendText(appendText(w.raw, l.Name), l.Value)
+		}
+		if len(w.raw) > maxRawLabels {
+			w.invalid(fmt.Sprintf("the labels of a point have more than %d bytes", maxRawLabels))
+			return
 		}
 	}
-	if extra.Name != "" {
-		w.series = append(w.series, extra)
-	}
 	w.rows++
-	if w.c.StartSeries(w.series, 1) {
+	started := w.c.StartRaw(w.raw, 0, 1)
+	if !started && !w.c.Dropped() {
+		w.series = appendRawLabels(w.series[:0], w.raw)
+		started = w.c.StartNew(w.series, 1)
+	}
+	if started {
 		w.c.Sample(int64(p.time/1e6), value)
 	}
+}
+
+// appendText appends a text in pieces with its size before it. Names and values in turn, the metric's first, are the raw labels of a series.
+func appendText(dst []byte, pieces ...string) []byte {
+	n := 0
+	for _, s := range pieces {
+		n += len(s)
+	}
+	dst = binary.AppendUvarint(dst, uint64(n))
+	for _, s := range pieces {
+		dst = append(dst, s...)
+	}
+	return dst
+}
+
+// appendRawLabels appends the labels of which raw ones were made, which their strings are parts of.
+func appendRawLabels(dst []model.Label, raw []byte) []model.Label {
+	next := func() string {
+		size, n := binary.Uvarint(raw)
+		text := raw[n : n+int(size)]
+		raw = raw[n+int(size):]
+		return bytesutil.String(text)
+	}
+	for len(raw) > 0 {
+		name := next()
+		if value := next(); name != "" {
+			dst = append(dst, model.Label{Name: name, Value: value})
+		}
+	}
+	return dst
 }
 
 func (w *writer) countAndSum(p *point) {

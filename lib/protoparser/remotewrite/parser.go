@@ -39,7 +39,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(buf)
-	if req.SymbolTable {
+	if req.SymbolTable && !isV1(buf.B) {
 		return p.parseTable(buf.B, req)
 	}
 	d, ok := p.decoders.Get().(*prompb.Decoder[model.Label])

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/prompb"
 	"vmcluster/lib/protoparser"
@@ -32,6 +31,12 @@ const keptHashes = 1 << 17
 type labelScratch struct {
 	refs   []uint32
 	labels []model.Label
+}
+
+// isV1 reports whether a body begins like a message of 1.0: some senders name the other one.
+func isV1(body []byte) bool {
+	const series, metadata = 1<<3 | 2, 3<<3 | 2
+	return len(body) > 0 && (body[0] == series || body[0] == metadata)
 }
 
 // parseTable stores all samples of a request of remote write 2.0.
@@ -74,10 +79,9 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 	p, d := t.parser, &t.decoder
 	c := p.intake.CollectRaw(req, t, body)
 	defer c.Release()
-	rows, series := 0, 0
+	rows := 0
 	for c.Err() == nil && d.Next() {
 		samples := d.Samples()
-		series++
 		rows += len(samples)
 		if t.metadata != nil && !bytes.Equal(d.RawMetadata(), t.last) {
 			t.describe()
@@ -91,10 +95,6 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 	}
 	p.counters.RowsRead.Add(rows)
 	err := d.Err()
-	if err == nil && series == 0 && len(body) > 0 && d.Symbols() == 0 {
-		err = errkind.New(errkind.BadRequest, "cannot decode remote write 2.0 request of %d bytes: it has neither symbols nor series; "+
-			"a message of remote write 1.0 must be sent with Content-Type: application/x-protobuf", len(body))
-	}
 	if err != nil {
 		p.counters.UnmarshalErrors.Inc()
 		p.counters.RowsInvalid.Inc()

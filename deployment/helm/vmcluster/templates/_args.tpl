@@ -30,11 +30,12 @@
 {{- with .c.extraArgs.httpListenAddr -}}
 {{- range $i, $addr := ternary . (list .) (kindIs "slice" .) -}}
 {{- $tls := eq (include "vmcluster.tlsOfArgs" (dict "c" $.c "i" $i)) "true" -}}
-{{- $all = append $all (dict "name" (ternary "http" (printf "http-%d" $i) (eq $i 0)) "value" $addr "tls" $tls) -}}
+{{- $all = append $all (dict "name" (ternary "http" (printf "http-%d" $i) (eq $i 0)) "value" $addr "tls" $tls "primary" false) -}}
 {{- end -}}
 {{- else -}}
-{{- range .c.http -}}
-{{- $all = append $all (dict "name" .name "value" .value "tls" (default false .tls) "primary" (default false .primary)) -}}
+{{- range $i, $addr := .c.http -}}
+{{- $tls := or .tls (eq (include "vmcluster.tlsOfArgs" (dict "c" $.c "i" $i)) "true") -}}
+{{- $all = append $all (dict "name" .name "value" .value "tls" $tls "primary" (default false .primary)) -}}
 {{- if .primary }}{{ $primary = true }}{{ end -}}
 {{- end -}}
 {{- end -}}
@@ -50,9 +51,10 @@
 {{- toJson $found -}}
 {{- end -}}
 
-{{/* The flags of the HTTP addresses, as JSON. */}}
+{{/* The flags of the HTTP addresses, as JSON: none where there is one address, and that is where the binary listens anyway. */}}
 {{- define "vmcluster.httpFlags" -}}
 {{- $flags := dict -}}
+{{- $usual := get (dict "vmselect" ":8481" "vminsert" ":8480" "vmstorage" ":8482" "server" ":8428") .name -}}
 {{- if not .c.extraArgs.httpListenAddr -}}
 {{- $tls := false -}}
 {{- range .c.http }}{{ $tls = or $tls .tls .mtls }}{{ end -}}
@@ -62,9 +64,10 @@
 {{- range $.c.http -}}
 {{- $value := index . $flag -}}
 {{- if $value }}{{ $set = true }}{{ end -}}
-{{- $values = append $values (ternary "" (include "vmcluster.scalar" $value) (kindIs "invalid" $value)) -}}
+{{- if kindIs "invalid" $value }}{{ $value = ternary false "" (has $flag (list "tls" "mtls")) }}{{ end -}}
+{{- $values = append $values (include "vmcluster.scalar" $value) -}}
 {{- end -}}
-{{- if eq $flag "value" }}{{ $_ := set $flags "httpListenAddr" $values }}{{ else if and $tls $set }}{{ $_ := set $flags $flag $values }}{{ end -}}
+{{- if eq $flag "value" }}{{ if ne (join " " $values) $usual }}{{ $_ := set $flags "httpListenAddr" $values }}{{ end }}{{ else if and $tls $set }}{{ $_ := set $flags $flag $values }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $flags -}}
@@ -112,10 +115,9 @@
 {{- $number := include "vmcluster.storagePort" (dict "c" $.c "port" $port) | int -}}
 {{- $ports = append $ports (dict "name" $port "port" $number "servicePort" (index $.c.service (printf "%sPort" $port) | int)) -}}
 {{- end -}}
-{{- if .c.vmbackupmanager.enabled }}{{ $ports = append $ports (dict "name" "manager-http" "port" 8300 "servicePort" 8300) }}{{ end -}}
 {{- else -}}
 {{- $flags := list (list "clusternativeListenAddr" "clusternative" "TCP") -}}
-{{- if eq .name "vminsert" -}}
+{{- if ne .name "vmselect" -}}
 {{- range $kind := list "graphite" "influx" "opentsdb" -}}
 {{- $flags = concat $flags (list (list (printf "%sListenAddr" $kind) (printf "%s-tcp" $kind) "TCP") (list (printf "%sListenAddr" $kind) (printf "%s-udp" $kind) "UDP")) -}}
 {{- end -}}
@@ -129,5 +131,6 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if (default dict .c.vmbackupmanager).enabled }}{{ $ports = append $ports (dict "name" "manager-http" "port" 8300 "servicePort" 8300) }}{{ end -}}
 {{- toJson $ports -}}
 {{- end -}}

@@ -23,9 +23,11 @@
 {{/* What a component is rendered with: the root, its name, its values. Keys of older charts are read as the ones that replaced them. */}}
 {{- define "vmcluster.context" -}}
 {{- $c := index .root.Values .name -}}
-{{- if and (eq .name "vmselect") $c.statefulSet.enabled }}{{ $_ := set $c "mode" "statefulSet" }}{{ end -}}
-{{- if and (eq .name "vmselect") $c.statefulSet.podManagementPolicy }}{{ $_ := set $c.statefulSet "spec" (dict "podManagementPolicy" $c.statefulSet.podManagementPolicy) }}{{ end -}}
-{{- if and (eq .name "vmselect") $c.strategy }}{{ $_ := set $c.deployment.spec "strategy" $c.strategy }}{{ end -}}
+{{- if $c.mode -}}
+{{- if hasKey $c.statefulSet "enabled" }}{{ $_ := set $c "mode" (ternary "statefulSet" "deployment" $c.statefulSet.enabled) }}{{ end -}}
+{{- if $c.statefulSet.podManagementPolicy }}{{ $_ := set $c.statefulSet "spec" (dict "podManagementPolicy" $c.statefulSet.podManagementPolicy) }}{{ end -}}
+{{- if $c.strategy }}{{ $_ := set $c.deployment.spec "strategy" $c.strategy }}{{ end -}}
+{{- end -}}
 {{- with $c.persistentVolume -}}
 {{- if .storageClass }}{{ $_ := set . "storageClassName" .storageClass }}{{ end -}}
 {{- if .labels }}{{ $_ := set . "extraLabels" .labels }}{{ end -}}
@@ -64,7 +66,7 @@ annotations:
 
 {{/* registry/repository:tag of .image. */}}
 {{- define "vmcluster.image" -}}
-{{- $common := .root.Values.common.image -}}
+{{- $common := (default dict .root.Values.common).image | default dict -}}
 {{- $registry := .image.registry | default .root.Values.global.image.registry -}}
 {{- $tag := .image.tag | default $common.tag | default .root.Values.global.image.vm.tag -}}
 {{- if not $tag -}}
@@ -89,39 +91,4 @@ annotations:
 {{/* The number at the end of an address such as :8481. */}}
 {{- define "vmcluster.portOf" -}}
 {{- regexFind "[0-9]+$" (toString .) -}}
-{{- end -}}
-
-{{/* Stops with what to change. Most faults are found by values.schema.json before. */}}
-{{- define "vmcluster.checks" -}}
-{{- if .Values.vmauth.enabled -}}
-{{- fail "vmauth.enabled: this version has no vmauth. Set it to false, and put a balancer of your own in front: write requests go to vminsert, read requests to vmselect" -}}
-{{- end -}}
-{{- $ctx := dict "root" . "name" "vmselect" -}}
-{{- include "vmcluster.context" $ctx -}}
-{{- $select := $ctx.c -}}
-{{- if and $select.enabled $select.persistentVolume.enabled (ne $select.mode "statefulSet") (not (has "ReadWriteMany" $select.persistentVolume.accessModes)) (or $select.horizontalPodAutoscaler.enabled (gt (int $select.replicaCount) 1)) -}}
-{{- fail "vmselect.persistentVolume: several pods of a Deployment would share one volume. Set vmselect.mode to statefulSet, which gives each its own, or replicaCount to 1" -}}
-{{- end -}}
-{{- range $name := list "vmselect" "vminsert" -}}
-{{- $c := index $.Values $name -}}
-{{- if and $c.enabled (not $c.service.enabled) (or $c.ingress.enabled $c.route.enabled $c.serviceMonitor.enabled) -}}
-{{- fail (printf "%s.service.enabled: ingress, route and serviceMonitor need the Service. Set it to true, or these to false" $name) -}}
-{{- end -}}
-{{- end -}}
-{{- range $name := list "vmselect" "vminsert" "vmstorage" -}}
-{{- $c := index $.Values $name -}}
-{{- if and (not $c.extraArgs.httpListenAddr) (eq (len $c.http) 0) -}}
-{{- fail (printf "%s.http: at least one address is needed, such as {name: http, value: \":8480\", primary: true}" $name) -}}
-{{- end -}}
-{{- if and $c.podDisruptionBudget.minAvailable $c.podDisruptionBudget.maxUnavailable -}}
-{{- fail (printf "%s.podDisruptionBudget: minAvailable and maxUnavailable exclude each other; set one of them to 0" $name) -}}
-{{- end -}}
-{{- end -}}
-{{- $storage := .Values.vmstorage -}}
-{{- if and $storage.enabled $storage.vmbackupmanager.enabled (not $storage.vmbackupmanager.destination) -}}
-{{- fail "vmstorage.vmbackupmanager.destination: say where backups go, such as s3://bucket/path, gs://bucket/path or fs:///path" -}}
-{{- end -}}
-{{- if and $storage.enabled $storage.persistentVolume.enabled $storage.persistentVolume.existingClaim (gt (int $storage.replicaCount) 1) -}}
-{{- fail "vmstorage.persistentVolume.existingClaim: two storage nodes cannot have one volume. Set replicaCount to 1, or leave existingClaim empty" -}}
-{{- end -}}
 {{- end -}}

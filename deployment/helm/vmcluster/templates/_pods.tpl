@@ -13,9 +13,13 @@
 {{- with trimAll "/" (toString (.prefix | default "")) }}/{{ . }}{{ end }}{{ .path -}}
 {{- end -}}
 
-{{/* A probe. httpGet and tcpSocket may be empty: path, port and scheme are those of the component. */}}
+{{/* A probe. httpGet and tcpSocket may be empty: path, port and scheme are those of the component. Values that former charts have printed
+     name templates there which mean the same. */}}
 {{- define "vmcluster.probe" -}}
 {{- $probe := deepCopy .probe -}}
+{{- range $target := list $probe.httpGet $probe.tcpSocket -}}
+{{- range $key, $value := $target }}{{ if contains "{{" (toString $value) }}{{ $_ := unset $target $key }}{{ end }}{{ end -}}
+{{- end -}}
 {{- if hasKey $probe "httpGet" -}}
 {{- $default := dict "path" (include "vmcluster.path" (dict "prefix" .prefix "path" "/health")) "port" .http.name -}}
 {{- if .http.tls }}{{ $_ := set $default "scheme" "HTTPS" }}{{ end -}}
@@ -215,5 +219,31 @@ storageClassName: {{ ternary "" . (eq . "-") | quote }}
 {{- end }}
 {{- with .volumeAttributesClassName }}
 volumeAttributesClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Adds the flags of relabelling to .flags, and its volume and mount to those of .ctx. */}}
+{{- define "vmcluster.relabel" -}}
+{{- $r := .ctx.c.relabel -}}
+{{- if $r.enabled -}}
+{{- $_ := set .flags "relabelConfig" "/etc/vmcluster/relabel/relabel.yml" -}}
+{{- $_ := set .flags "relabelConfigCheckInterval" "30s" -}}
+{{- $_ := set .ctx "mounts" (append .ctx.mounts (dict "name" "relabel" "mountPath" "/etc/vmcluster/relabel" "readOnly" true)) -}}
+{{- $map := $r.configMap | default (printf "%s-relabel" (include "vmcluster.component" .ctx)) -}}
+{{- $_ := set .ctx "volumes" (append .ctx.volumes (dict "name" "relabel" "configMap" (dict "name" $map))) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vmcluster.relabelMap" -}}
+{{- if and .c.relabel.enabled (not .c.relabel.configMap) }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "vmcluster.component" . }}-relabel
+  {{- include "vmcluster.metadata" . | nindent 2 }}
+data:
+  relabel.yml: |
+    {{- toYaml .c.relabel.config | nindent 4 }}
 {{- end }}
 {{- end -}}

@@ -1,0 +1,1 @@
+../../vmcluster/templates/_pods.tpl
