@@ -1,41 +1,25 @@
 package csvimport
 
 import (
-	"flag"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/parsertest"
 )
 
 func newParser(t testing.TB, trimMs int64, args ...string) (*Parser, *metrics.Set) {
 	t.Helper()
-	var c protoparser.Config
-	fs := flag.NewFlagSet("test", flag.ContinueOnError)
-	c.RegisterFlags(fs)
-	if err := fs.Parse(args); err != nil {
-		t.Fatal(err)
-	}
-	set := metrics.NewSet()
-	return New(protoparser.New(protoparser.Options{Config: &c, Logger: logger.Discard(), Metrics: set}), trimMs), set
+	in, set := parsertest.NewIntake(t, args)
+	return New(in, trimMs), set
 }
 
 func parse(p *Parser, format, body string) (rows []string, result protoparser.Result, err error) {
-	result, err = p.Parse(&protoparser.Request{Body: strings.NewReader(body), Format: format, DefaultTimestamp: 7, Sink: func(b *model.Batch) error {
-		for i := range b.Len() {
-			for _, s := range b.Samples(i) {
-				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
-			}
-		}
-		return nil
-	}})
-	return rows, result, err
+	return parsertest.Parse(p.Parse, protoparser.Request{Format: format, DefaultTimestamp: 7}, body)
 }
 
 func TestRows(t *testing.T) {

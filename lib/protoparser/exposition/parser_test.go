@@ -1,39 +1,28 @@
 package exposition
 
 import (
-	"flag"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/parsertest"
 )
 
 func newParser(t testing.TB) (*Parser, *metrics.Set) {
 	t.Helper()
-	var c protoparser.Config
-	c.RegisterFlags(flag.NewFlagSet("test", flag.ContinueOnError))
-	set := metrics.NewSet()
-	return New(protoparser.New(protoparser.Options{Config: &c, Logger: logger.Discard(), Metrics: set})), set
+	in, set := parsertest.NewIntake(t, nil)
+	return New(in), set
 }
 
 const now = 1700000000123
 
 func parse(p *Parser, body, encoding string) (rows []string, result protoparser.Result, err error) {
-	result, err = p.Parse(&protoparser.Request{Body: strings.NewReader(body), Encoding: encoding, DefaultTimestamp: now, Sink: func(b *model.Batch) error {
-		for i := range b.Len() {
-			for _, s := range b.Samples(i) {
-				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
-			}
-		}
-		return nil
-	}})
-	return rows, result, err
+	return parsertest.Parse(p.Parse, protoparser.Request{Encoding: encoding, DefaultTimestamp: now}, body)
 }
 
 func TestLines(t *testing.T) {

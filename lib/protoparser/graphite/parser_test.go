@@ -1,44 +1,28 @@
 package graphite
 
 import (
-	"flag"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
-	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/parsertest"
 )
 
 func newParser(t testing.TB, args ...string) (*Parser, *metrics.Set) {
 	t.Helper()
-	var limits protoparser.Config
 	var c Config
-	fs := flag.NewFlagSet("test", flag.ContinueOnError)
-	limits.RegisterFlags(fs)
-	c.RegisterFlags(fs)
-	if err := fs.Parse(args); err != nil {
-		t.Fatal(err)
-	}
-	set := metrics.NewSet()
-	return New(protoparser.New(protoparser.Options{Config: &limits, Logger: logger.Discard(), Metrics: set}), c), set
+	in, set := parsertest.NewIntake(t, args, c.RegisterFlags)
+	return New(in, c), set
 }
 
 const now = 1700000000123
 
 func parse(p *Parser, body string) (rows []string, result protoparser.Result, err error) {
-	result, err = p.Parse(&protoparser.Request{Body: strings.NewReader(body), DefaultTimestamp: now, Sink: func(b *model.Batch) error {
-		for i := range b.Len() {
-			for _, s := range b.Samples(i) {
-				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
-			}
-		}
-		return nil
-	}})
-	return rows, result, err
+	return parsertest.Parse(p.Parse, protoparser.Request{DefaultTimestamp: now}, body)
 }
 
 // TestLines writes each line between two others, the second time as a series which is known.

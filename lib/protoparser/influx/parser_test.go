@@ -3,7 +3,6 @@ package influx
 import (
 	"bytes"
 	"compress/gzip"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,40 +12,24 @@ import (
 	"time"
 
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/parsertest"
 )
 
 func newParser(t testing.TB, args ...string) (*Parser, *metrics.Set) {
 	t.Helper()
-	var limits protoparser.Config
 	var c Config
-	fs := flag.NewFlagSet("test", flag.ContinueOnError)
-	limits.RegisterFlags(fs)
-	c.RegisterFlags(fs)
-	if err := fs.Parse(args); err != nil {
-		t.Fatal(err)
-	}
-	set := metrics.NewSet()
-	return New(protoparser.New(protoparser.Options{Config: &limits, Logger: logger.Discard(), Metrics: set}), c), set
+	in, set := parsertest.NewIntake(t, args, c.RegisterFlags)
+	return New(in, c), set
 }
 
 const now = 1700000000123
 
 func parse(p *Parser, req protoparser.Request, body string) (rows []string, result protoparser.Result, err error) {
-	req.Body, req.DefaultTimestamp = strings.NewReader(body), now
-	req.Sink = func(b *model.Batch) error {
-		for i := range b.Len() {
-			for _, s := range b.Samples(i) {
-				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
-			}
-		}
-		return nil
-	}
-	result, err = p.Parse(&req)
-	return rows, result, err
+	req.DefaultTimestamp = now
+	return parsertest.Parse(p.Parse, req, body)
 }
 
 // TestLines checks each line twice with the same parser, the second time as a series which is known, in both modes.

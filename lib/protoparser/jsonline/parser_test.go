@@ -1,41 +1,26 @@
 package jsonline
 
 import (
-	"flag"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/parsertest"
 )
 
 func newParser(t testing.TB, args ...string) (*Parser, *metrics.Set) {
 	t.Helper()
-	var c protoparser.Config
-	fs := flag.NewFlagSet("test", flag.ContinueOnError)
-	c.RegisterFlags(fs)
-	if err := fs.Parse(args); err != nil {
-		t.Fatal(err)
-	}
-	set := metrics.NewSet()
-	return New(protoparser.New(protoparser.Options{Config: &c, Logger: logger.Discard(), Metrics: set})), set
+	in, set := parsertest.NewIntake(t, args)
+	return New(in), set
 }
 
 func parse(p *Parser, body, encoding string) (rows []string, result protoparser.Result, err error) {
-	result, err = p.Parse(&protoparser.Request{Body: strings.NewReader(body), Encoding: encoding, Sink: func(b *model.Batch) error {
-		for i := range b.Len() {
-			for _, s := range b.Samples(i) {
-				rows = append(rows, fmt.Sprintf("%s@%d=%v", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, s.Value))
-			}
-		}
-		return nil
-	}})
-	return rows, result, err
+	return parsertest.Parse(p.Parse, protoparser.Request{Encoding: encoding}, body)
 }
 
 func TestLines(t *testing.T) {

@@ -3,7 +3,6 @@ package otlp
 import (
 	"bytes"
 	"encoding/base64"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -14,24 +13,17 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"vmcluster/lib/errkind"
-	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/parsertest"
 )
 
 func newParser(t testing.TB, args ...string) (*Parser, *metrics.Set) {
 	t.Helper()
-	var c protoparser.Config
-	var own Config
-	fs := flag.NewFlagSet("test", flag.ContinueOnError)
-	c.RegisterFlags(fs)
-	own.RegisterFlags(fs)
-	if err := fs.Parse(args); err != nil {
-		t.Fatal(err)
-	}
-	set := metrics.NewSet()
-	return New(protoparser.New(protoparser.Options{Config: &c, Logger: logger.Discard(), Metrics: set}), own), set
+	var c Config
+	in, set := parsertest.NewIntake(t, args, c.RegisterFlags)
+	return New(in, c), set
 }
 
 func parse(p *Parser, body []byte, format string) (rows []string, metadata []model.Metadata, result protoparser.Result, err error) {

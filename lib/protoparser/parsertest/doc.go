@@ -1,0 +1,2 @@
+// Package parsertest is what the tests of the parsers share.
+package parsertest
