@@ -71,6 +71,8 @@ func startGrowing(t *testing.T, nodes int, insertArgs, selectArgs func(n []*stor
 		g.selects[i] = start(t, spec{name: fmt.Sprintf("vmselect-%d", i+1), binary: "vmselect", args: append([]string{"-httpListenAddr=" + g.addrs[2+i]}, selectArgs(g.storage)...)})
 	}
 	for i := range g.inserts {
+		g.inserts[i].httpAddr()
+		g.selects[i].httpAddr()
 		for _, n := range g.storage {
 			g.inserts[i].waitLog(dialed(n.insert))
 			g.selects[i].waitLog(dialed(n.sel))

@@ -156,7 +156,7 @@ func (o *oracle) missing(a *answer, m moment, r model.TimeRange, wanted func(key
 		from, until := o.wholeRange(key, m)
 		for ts, events := range samples {
 			best, ok := o.bestAcked(key, events, m)
-			if !ok || ts < from || ts <= until || !r.Contains(ts) || o.deduplicated(got, ts) {
+			if !ok || ts < from || ts <= until || !r.Contains(ts) || o.deduplicated(got, ts) || o.losesTo(key, ts, r, m) {
 				continue
 			}
 			i, found := slices.BinarySearchFunc(got, ts, func(x smp, ts int64) int { return compareInt(x.ts, ts) })

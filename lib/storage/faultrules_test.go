@@ -77,6 +77,23 @@ func (o *oracle) deduplicated(got []smp, ts int64) bool {
 	return found // a copy of the sample in another part may be there all the same, and lose in the end
 }
 
+// losesTo reports whether a sample that was not asked for, behind the end of the range, may stand for the one at ts.
+func (o *oracle) losesTo(key string, ts int64, r model.TimeRange, m moment) bool {
+	if o.dedup <= 1 {
+		return false
+	}
+	end := (ts + o.dedup - 1) / o.dedup * o.dedup
+	if end <= r.Max {
+		return false
+	}
+	for other, events := range o.series[key] {
+		if other > r.Max && other <= end && slices.ContainsFunc(events, func(e event) bool { return e.sentAt <= m.sent && !o.gone(key, &e, m) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // rule returns a rule about the series with a metric; none about all.
 func (w *world) rule(metric string) storage.SeriesRule {
 	if metric == "" {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -120,19 +121,21 @@ func start(t testing.TB, single bool, args ...string) *servers {
 	return s
 }
 
-// freeAddr returns an address whose port is free for TCP and UDP.
+// freeAddr returns an address whose port is free for TCP and UDP. It is below those which the system gives to connections, of which other
+// tests make many.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	for range 20 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 30_000+rand.IntN(2500))
+		tcp, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		udp, err := net.ListenPacket("udp", addr)
 		_ = tcp.Close()
 		if err == nil {
 			_ = udp.Close()
-			return tcp.Addr().String()
+			return addr
 		}
 	}
 	t.Fatal("no port is free for TCP and UDP")
