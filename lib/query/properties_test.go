@@ -332,7 +332,8 @@ func choosesByOrder(e metricsql.Expr) bool {
 		case *metricsql.StringExpr:
 			look(x.Value) // in aggr_over_time
 		case *metricsql.BinaryExpr:
-			chooses = chooses || isComparison(x.Op) || x.Op == "%"
+			// Of series which the matched labels do not tell apart the later one wins where both have a point.
+			chooses = chooses || isComparison(x.Op) || x.Op == "%" || len(x.MatchLabels) > 0 || x.Match == metricsql.MatchOn
 		}
 		return !chooses
 	})
