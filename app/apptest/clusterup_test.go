@@ -35,7 +35,7 @@ func freeOffset(t *testing.T, others ...int) int {
 			return offset
 		}
 	}
-	t.Skip("no free ports at the distances the local cluster needs")
+	t.Fatal("no free ports at the distances the local cluster needs")
 	return 0
 }
 

@@ -77,12 +77,7 @@ func newCluster(t *testing.T, dir string) cluster {
 // TestGuideRuns runs the manifests of a guide for the system we replace, where only the name of the image is another, with
 // the Prometheus which that guide configures.
 func TestGuideRuns(t *testing.T) {
-	if _, err := exec.LookPath("prometheus"); err != nil {
-		if os.Getenv("VMCLUSTER_REQUIRE_PEERS") != "" {
-			t.Fatalf("prometheus is not installed, and VMCLUSTER_REQUIRE_PEERS demands it: %s", err)
-		}
-		t.Skip("prometheus is not installed; install it, for example with `apt-get install prometheus`, to run this test")
-	}
+	units.Demand(t, "prometheus")
 	t.Parallel()
 	var all []runtime.Object
 	files, err := filepath.Glob("testdata/guide/*.yaml")
@@ -184,9 +179,7 @@ func find(t *testing.T, read, query string, value int) {
 // certificates are the Secrets of the overlay tls, made as its users make them.
 func certificates(t *testing.T) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("openssl is not installed; install it to run this test")
-	}
+	units.Demand(t, "openssl")
 	command := exec.Command("../kubernetes/components/tls/certificates.sh", t.TempDir(), "IP:127.0.0.1")
 	var stderr strings.Builder
 	command.Stderr = &stderr

@@ -146,14 +146,9 @@ func (a *API) parseOpenTSDBPath(path string) (t target, ok bool) {
 	t.format = openTSDBHTTP
 	segments := strings.FieldsFunc(path, func(c rune) bool { return c == '/' })
 	if a.style == Cluster {
-		if len(segments) == 0 || segments[0] != "insert" {
-			return t, false
-		}
-		segments = segments[1:]
-		if len(segments) > 0 && !isSuffixStart(segments[0]) {
-			t.tenant, segments = segments[0], segments[1:]
-		}
+		suffix, ok := t.cutTenant(segments)
+		return t, ok && suffix == "opentsdb/api/put"
 	}
 	suffix := strings.Join(segments, "/")
-	return t, suffix == "opentsdb/api/put" || suffix == "api/put" && a.style == SingleNode
+	return t, suffix == "opentsdb/api/put" || suffix == "api/put"
 }

@@ -73,14 +73,10 @@ func parsePath(style PathStyle, path string) (t target, ok bool, err error) {
 		ok, err = t.parseSuffix(suffix)
 		return t, ok, err
 	}
-	if len(segments) == 0 || segments[0] != "insert" {
+	suffix, ok := t.cutTenant(segments)
+	if !ok {
 		return t, false, nil
 	}
-	segments = segments[1:]
-	if len(segments) > 0 && !isSuffixStart(segments[0]) {
-		t.tenant, segments = segments[0], segments[1:]
-	}
-	suffix := strings.Join(segments, "/")
 	if suffix == "prometheus" {
 		return t, true, nil
 	}
@@ -89,6 +85,18 @@ func parsePath(style PathStyle, path string) (t target, ok bool, err error) {
 		err = unsupported(path, t.tenant, suffix)
 	}
 	return t, ok, err
+}
+
+// cutTenant takes the tenant from a path of the cluster, and returns what follows; false when it is not below /insert.
+func (t *target) cutTenant(segments []string) (suffix string, ok bool) {
+	if len(segments) == 0 || segments[0] != "insert" {
+		return "", false
+	}
+	segments = segments[1:]
+	if len(segments) > 0 && !isSuffixStart(segments[0]) {
+		t.tenant, segments = segments[0], segments[1:]
+	}
+	return strings.Join(segments, "/"), true
 }
 
 // isSuffixStart reports whether a segment after /insert begins the suffix, so that the path names no tenant.

@@ -105,8 +105,8 @@ func (w *World) program(u *Unit) (string, bool) {
 	}
 	other, ok := others()[objects.Binary(u.Image)]
 	path, err := exec.LookPath(other.program)
-	if ok && err != nil && os.Getenv("VMCLUSTER_REQUIRE_PEERS") != "" && other.program == "prometheus" {
-		w.t.Fatalf("prometheus is not installed, and VMCLUSTER_REQUIRE_PEERS demands it: %s", err)
+	if ok && err != nil && os.Getenv("VMCLUSTER_REQUIRE_PEERS") != "" {
+		w.t.Fatalf("%s is not installed, and VMCLUSTER_REQUIRE_PEERS demands it: %s", other.program, err)
 	}
 	if !ok || err != nil {
 		w.t.Logf("%s is not run: there is no %s here", u.Name, objects.Binary(u.Image))
