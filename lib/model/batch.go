@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -32,8 +33,11 @@ type Batch struct {
 	samples []Sample
 	keys    []byte
 	labels  []Label // scratch of AddSeries
-	space   *Space
-	keyer   Keyer
+	// histograms are in the order of their series, which few have.
+	histograms []batchHistogram
+	payloads   []byte
+	space      *Space
+	keyer      Keyer
 }
 
 type batchSeries struct {
@@ -48,6 +52,20 @@ type batchSeries struct {
 
 const batchSeriesBytes = 32
 
+// Histogram is a native histogram, measured at one time.
+type Histogram struct {
+	Timestamp int64  // Unix time in milliseconds
+	Payload   []byte // in the form of package nativehistogram
+}
+
+type batchHistogram struct {
+	timestamp  int64
+	series     uint32
+	start, end uint32 // of the payload
+}
+
+const batchHistogramBytes = 24
+
 // span returns start and end of keys or samples as they are kept. A batch is far smaller than 4 GiB.
 func span(start, end int) uint64 {
 	invariants.Check(uint64(end) <= math.MaxUint32, "batch of more than 4 GiB of keys")
@@ -59,18 +77,22 @@ func (b *Batch) Reset() {
 	b.series, b.samples, b.keys = b.series[:0], b.samples[:0], b.keys[:0]
 	clear(b.labels)
 	b.labels = b.labels[:0]
+	b.histograms, b.payloads = b.histograms[:0], b.payloads[:0]
 	b.space, b.keyer = nil, nil
 }
 
 // Len returns the number of series.
 func (b *Batch) Len() int { return len(b.series) }
 
-// Rows returns the number of samples of all series.
-func (b *Batch) Rows() int { return len(b.samples) }
+// Rows returns the number of samples of all series, native histograms among them.
+func (b *Batch) Rows() int { return len(b.samples) + len(b.histograms) }
+
+// HistogramRows returns the number of native histograms of all series.
+func (b *Batch) HistogramRows() int { return len(b.histograms) }
 
 // Size returns the bytes of memory the batch's arrays hold, used or not.
 func (b *Batch) Size() int {
-	return cap(b.series)*batchSeriesBytes + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32
+	return cap(b.series)*batchSeriesBytes + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32 + cap(b.histograms)*batchHistogramBytes + cap(b.payloads)
 }
 
 // SetSpace sets the space of the numbers that AddNumbered gets, and who makes the keys. The batch is empty. The keyer is
@@ -126,6 +148,33 @@ func (b *Batch) AddSample(timestamp int64, value float64) {
 	b.series[len(b.series)-1].samplesEnd++
 }
 
+// AddHistogram adds a copy of a native histogram to the series added last. A series may have both samples and histograms.
+func (b *Batch) AddHistogram(timestamp int64, payload []byte) {
+	invariants.Check(len(b.series) > 0, "histogram added to a batch without series")
+	start := len(b.payloads)
+	b.payloads = append(b.payloads, payload...)
+	s := span(start, len(b.payloads))
+	b.histograms = append(b.histograms, batchHistogram{timestamp: timestamp, series: uint32(len(b.series) - 1), start: uint32(s >> 32), end: uint32(s)})
+}
+
+// AppendHistograms appends the native histograms of series i in the order they were added, which need not be that of time. Payloads alias the
+// batch. Hardly any batch has some: look at HistogramRows first.
+func (b *Batch) AppendHistograms(dst []Histogram, i int) []Histogram {
+	at, _ := slices.BinarySearchFunc(b.histograms, uint32(i), func(h batchHistogram, series uint32) int { return cmp.Compare(h.series, series) })
+	for ; at < len(b.histograms) && b.histograms[at].series == uint32(i); at++ {
+		h := &b.histograms[at]
+		dst = append(dst, Histogram{Timestamp: h.timestamp, Payload: b.payloads[h.start:h.end:h.end]})
+	}
+	return dst
+}
+
+// copyHistograms adds those of series i of src to the series added last.
+func (b *Batch) copyHistograms(src *Batch, i int) {
+	for _, h := range src.AppendHistograms(nil, i) {
+		b.AddHistogram(h.Timestamp, h.Payload)
+	}
+}
+
 // Append adds series i of src with all its samples. While b is empty it takes over the space of src; series of another
 // space lose their numbers.
 func (b *Batch) Append(src *Batch, i int) {
@@ -144,6 +193,9 @@ func (b *Batch) Append(src *Batch, i int) {
 	}
 	b.samples = append(b.samples, src.Samples(i)...)
 	b.series[len(b.series)-1].samplesEnd = uint32(len(b.samples))
+	if len(src.histograms) > 0 {
+		b.copyHistograms(src, i)
+	}
 }
 
 // AppendSome adds the series of src with the given indexes and all their samples, as Append does.
@@ -151,7 +203,7 @@ func (b *Batch) AppendSome(src *Batch, indexes []uint32) {
 	if len(b.series) == 0 && len(indexes) > 0 {
 		b.space, b.keyer = src.space, src.keyer
 	}
-	if b.space != src.space || b.keyer != src.keyer {
+	if b.space != src.space || b.keyer != src.keyer || len(src.histograms) > 0 {
 		for _, i := range indexes {
 			b.Append(src, int(i))
 		}

@@ -88,6 +88,18 @@ const (
 	NewestKind Detail = 2
 )
 
+// Histograms is whether a search wants native histograms besides samples.
+type Histograms uint8
+
+// The choices. Their numbers are part of the select protocol.
+const (
+	NoHistograms   Histograms = 0 // samples only
+	WithHistograms Histograms = 1 // the native histograms of the series which the filters select
+	// HistogramParts is WithHistograms, and besides the native histograms which the filters select by the name of one of their parts: as if the metric x
+	// were called x_bucket, x_count and x_sum as well, and had any value of the label vmrange.
+	HistogramParts Histograms = 2
+)
+
 // SearchQuery selects series, and their samples, of one tenant. A series is
 // selected when it has a sample within Range and passes all filters of at
 // least one set in Filters. Storage decides by block headers, so series whose
@@ -107,6 +119,8 @@ type SearchQuery struct {
 	KeysOnly bool
 	// Aspect is what is wanted of downsampled samples.
 	Aspect Aspect
+	// Histograms is whether blocks of native histograms are part of the answer.
+	Histograms Histograms
 	// AllTenants asks for the series of all tenants, whatever Tenant is. They have the labels AccountLabel and ProjectLabel besides
 	// their own, which filters may name, and come tenant by tenant. Only package multitenant answers it.
 	AllTenants bool
