@@ -2,7 +2,9 @@ package protoparser
 
 import (
 	"bytes"
+	"encoding/json"
 
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/invariants"
 )
 
@@ -29,12 +31,26 @@ func (s *JSONScanner) Member() (key, value []byte) {
 	return key, s.Value()
 }
 
-// UnquoteNumber takes the quotes off a text without escapes, as numbers are.
+// UnquoteNumber takes the quotes off a text without escapes, as numbers are; other values stay as they are.
 func UnquoteNumber(b []byte) []byte {
 	if len(b) >= 2 && b[0] == '"' {
 		return b[1 : len(b)-1]
 	}
 	return b
+}
+
+// JSONText returns the text of a JSON string, which may be a part of it; false when the value is none.
+func JSONText(value []byte) (text []byte, ok bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return nil, false
+	}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1], true
+	}
+	var s string
+	err := json.Unmarshal(value, &s)
+	invariants.Check(err == nil, "a part of valid JSON is not valid: %v", err)
+	return bytesutil.Bytes(s), true
 }
 
 // Next skips spaces and returns the byte behind them, 0 at the end.
@@ -97,16 +113,7 @@ func (s *JSONScanner) Value() []byte {
 
 // endOfString returns where the string which begins at b[i] has its closing quote.
 func endOfString(b []byte, i int) int {
-	for start := i + 1; ; start = i + 1 {
-		n := bytes.IndexByte(b[start:], '"')
-		invariants.Check(n >= 0, "valid JSON has a string which does not end")
-		i = start + n
-		slashes := 0
-		for b[i-1-slashes] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return i
-		}
-	}
+	i = closingQuote(b, i)
+	invariants.Check(i >= 0, "valid JSON has a string which does not end")
+	return i
 }

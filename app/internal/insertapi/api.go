@@ -19,6 +19,7 @@ import (
 	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/protoparser/csvimport"
+	"vmcluster/lib/protoparser/datadog"
 	"vmcluster/lib/protoparser/exposition"
 	"vmcluster/lib/protoparser/graphite"
 	"vmcluster/lib/protoparser/influx"
@@ -29,6 +30,7 @@ import (
 	"vmcluster/lib/protoparser/opentsdbhttp"
 	"vmcluster/lib/protoparser/otlp"
 	"vmcluster/lib/protoparser/remotewrite"
+	"vmcluster/lib/protoparser/zabbix"
 	"vmcluster/lib/relabel"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/tenantstat"
@@ -109,6 +111,11 @@ func New(o Options) *API {
 	a.addRoute(o.Metrics, openTSDBHTTP, opentsdbhttp.Format, opentsdbhttp.New(in, o.Config.OpenTSDBHTTP).Parse)
 	a.addRoute(o.Metrics, otlpMetrics, otlp.Format, otlp.New(in, o.Config.OTLP).Parse)
 	a.addRoute(o.Metrics, newRelicEvents, newrelic.Format, newrelic.New(in, o.Config.NewRelic).Parse)
+	a.addRoute(o.Metrics, zabbixHistory, zabbix.Format, zabbix.New(in, o.Config.Zabbix).Parse)
+	agent := datadog.New(in, o.Config.Datadog)
+	a.addRoute(o.Metrics, datadogV1, datadog.V1, agent.ParseV1)
+	a.addRoute(o.Metrics, datadogV2, datadog.V2, agent.ParseV2)
+	a.addRoute(o.Metrics, datadogSketches, datadog.Sketches, agent.ParseSketches)
 	a.influxMaxLine = int(o.Config.Influx.MaxLineSize)
 	a.addHelpers(o.Metrics, o.Config.InfluxDatabases)
 	return a
@@ -176,11 +183,27 @@ func metricLabels(style PathStyle, f format) (path, protocol string) {
 		path, protocol = "/newrelic", newrelic.Format
 	case newRelicInventory:
 		path, protocol = "/newrelic/inventory/deltas", newrelic.Format
+	case datadogV1:
+		path, protocol = "/datadog/api/v1/series", "datadog"
+	case datadogV2:
+		path, protocol = "/datadog/api/v2/series", "datadog"
+	case datadogSketches:
+		path, protocol = "/datadog/api/beta/sketches", "datadog"
+	case datadogValidate:
+		path, protocol = "/datadog/api/v1/validate", "datadog"
+	case datadogCheckRun:
+		path, protocol = "/datadog/api/v1/check_run", "datadog"
+	case datadogIntake:
+		path, protocol = "/datadog/intake", "datadog"
+	case datadogMetadata:
+		path, protocol = "/datadog/api/v1/metadata", "datadog"
+	case zabbixHistory:
+		path, protocol = "/zabbixconnector/api/v1/history", zabbix.Format
 	}
 	if style == SingleNode {
 		return path, protocol
 	}
-	if protocol == influx.Format || protocol == newrelic.Format || protocol == otlp.Format {
+	if f > nativeImport {
 		return "/insert/{}" + path, protocol
 	}
 	if f == remoteWrite {
@@ -249,10 +272,12 @@ func (a *API) handleWrite(w http.ResponseWriter, r *http.Request, t *target) {
 	switch {
 	case t.format == otlpMetrics:
 		acceptOTLP(w, r)
-	case t.pushgateway:
+	case t.pushgateway, t.format == zabbixHistory:
 		w.WriteHeader(http.StatusOK)
-	case t.format == newRelicEvents:
+	case t.format == newRelicEvents, t.format == datadogV1, t.format == datadogV2:
 		(&helper{http.StatusAccepted, "application/json", statusOK}).write(w)
+	case t.format == datadogSketches:
+		w.WriteHeader(http.StatusAccepted)
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -367,6 +392,10 @@ func (a *API) readArgs(r *http.Request, t *target, req *protoparser.Request) (er
 		readInfluxArgs(r, args, req)
 	case otlpMetrics:
 		req.Format = otlpFormat(r.Header)
+	case datadogV2:
+		if mediaType(r.Header) == "application/x-protobuf" {
+			req.Format = datadog.Protobuf
+		}
 	}
 	if req.ValueBits, err = valueBits(args.Get("values")); err != nil {
 		return err

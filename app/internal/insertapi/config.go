@@ -7,12 +7,14 @@ import (
 
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/protoparser"
+	"vmcluster/lib/protoparser/datadog"
 	"vmcluster/lib/protoparser/graphite"
 	"vmcluster/lib/protoparser/influx"
 	"vmcluster/lib/protoparser/newrelic"
 	"vmcluster/lib/protoparser/opentsdb"
 	"vmcluster/lib/protoparser/opentsdbhttp"
 	"vmcluster/lib/protoparser/otlp"
+	"vmcluster/lib/protoparser/zabbix"
 )
 
 // Config holds the flags of the write routes.
@@ -30,6 +32,8 @@ type Config struct {
 	OpenTSDBHTTP         opentsdbhttp.Config
 	OTLP                 otlp.Config
 	NewRelic             newrelic.Config
+	Datadog              datadog.Config
+	Zabbix               zabbix.Config
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -50,6 +54,8 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.OpenTSDBHTTP.RegisterFlags(fs)
 	c.OTLP.RegisterFlags(fs)
 	c.NewRelic.RegisterFlags(fs)
+	c.Datadog.RegisterFlags(fs)
+	c.Zabbix.RegisterFlags(fs)
 	fs.BoolVar(&c.TenantHeaders, "enableMultitenancyViaHeaders", true,
 		"Take the tenant of /insert/<suffix> paths, which name none, from the headers AccountID and ProjectID; cluster only")
 }

@@ -27,6 +27,10 @@ func (a *API) addHelpers(set *metrics.Set, databases []string) {
 	a.helpers[influxPing] = helper{status: http.StatusNoContent}
 	a.helpers[newRelicRoot] = helper{http.StatusAccepted, json, statusOK}
 	a.helpers[newRelicInventory] = helper{http.StatusAccepted, json, `{"payload":{"version": 1, "state": {}, "reset": "false"}}`}
+	a.helpers[datadogValidate] = helper{http.StatusOK, json, `{"valid":true}`}
+	a.helpers[datadogCheckRun] = helper{http.StatusAccepted, json, statusOK}
+	a.helpers[datadogIntake] = helper{http.StatusOK, json, `{}`}
+	a.helpers[datadogMetadata] = helper{http.StatusOK, json, `{}`}
 	for f, h := range a.helpers {
 		if h.status != 0 {
 			requests, errors := requestCounters(a.style, format(f))
@@ -35,7 +39,7 @@ func (a *API) addHelpers(set *metrics.Set, databases []string) {
 	}
 }
 
-// statusOK is the body that agents of New Relic want to see.
+// statusOK is the body that agents of New Relic and Datadog want to see.
 const statusOK = `{"status":"ok"}`
 
 // influxDatabases returns the answer to SHOW DATABASES.

@@ -15,10 +15,19 @@ func otlpFormat(h http.Header) string {
 			return "firehose"
 		}
 	}
-	if t, _, err := mime.ParseMediaType(h.Get("Content-Type")); err == nil && t == "application/json" {
+	if mediaType(h) == "application/json" {
 		return "json"
 	}
 	return ""
+}
+
+// mediaType returns the Content-Type without its parameters; empty when it cannot be understood.
+func mediaType(h http.Header) string {
+	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return t
 }
 
 // acceptOTLP answers an OTLP request which has succeeded, in the encoding it came in. Firehose wants its own number back.

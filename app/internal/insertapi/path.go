@@ -40,6 +40,14 @@ const (
 	newRelicEvents
 	newRelicRoot
 	newRelicInventory
+	datadogV1
+	datadogV2
+	datadogSketches
+	datadogValidate
+	datadogCheckRun
+	datadogIntake
+	datadogMetadata
+	zabbixHistory
 
 	formatCount
 )
@@ -110,45 +118,66 @@ func isSuffixStart(s string) bool {
 
 // parseSuffix understands what follows the optional prometheus/.
 func (t *target) parseSuffix(suffix string) (ok bool, err error) {
-	const pushgateway = "api/v1/import/prometheus/metrics/"
+	if t.format, ok = formatOf(suffix); ok {
+		return true, nil
+	}
+	rest, found := strings.CutPrefix(suffix, "api/v1/import/prometheus/metrics/")
+	if !found {
+		return false, nil
+	}
+	t.format = textImport
+	t.pushgateway = strings.HasPrefix(rest, "job/")
+	t.labels, err = pushgatewayLabels(rest)
+	return err == nil, err
+}
+
+// formatOf returns what is at a path.
+func formatOf(suffix string) (f format, ok bool) {
 	switch suffix {
 	case "api/v1/write", "api/v1/push":
-		t.format = remoteWrite
+		return remoteWrite, true
 	case "api/v1/import/prometheus":
-		t.format = textImport
+		return textImport, true
 	case "api/v1/import":
-		t.format = jsonImport
+		return jsonImport, true
 	case "api/v1/import/csv":
-		t.format = csvImport
+		return csvImport, true
 	case "api/v1/import/native":
-		t.format = nativeImport
+		return nativeImport, true
 	case "opentelemetry/v1/metrics", "opentelemetry/api/v1/push":
-		t.format = otlpMetrics
+		return otlpMetrics, true
 	case "influx/write", "influx/api/v2/write":
-		t.format = influxWrite
+		return influxWrite, true
 	case "influx/query":
-		t.format = influxQuery
+		return influxQuery, true
 	case "influx/health":
-		t.format = influxHealth
+		return influxHealth, true
 	case "influx/ping":
-		t.format = influxPing
+		return influxPing, true
 	case "newrelic/infra/v2/metrics/events/bulk":
-		t.format = newRelicEvents
+		return newRelicEvents, true
 	case "newrelic":
-		t.format = newRelicRoot
+		return newRelicRoot, true
 	case "newrelic/inventory/deltas":
-		t.format = newRelicInventory
-	default:
-		rest, found := strings.CutPrefix(suffix, pushgateway)
-		if !found {
-			return false, nil
-		}
-		t.format = textImport
-		t.pushgateway = strings.HasPrefix(rest, "job/")
-		t.labels, err = pushgatewayLabels(rest)
-		return err == nil, err
+		return newRelicInventory, true
+	case "datadog/api/v1/series":
+		return datadogV1, true
+	case "datadog/api/v2/series":
+		return datadogV2, true
+	case "datadog/api/beta/sketches":
+		return datadogSketches, true
+	case "datadog/api/v1/validate":
+		return datadogValidate, true
+	case "datadog/api/v1/check_run":
+		return datadogCheckRun, true
+	case "datadog/intake":
+		return datadogIntake, true
+	case "datadog/api/v1/metadata":
+		return datadogMetadata, true
+	case "zabbixconnector/api/v1/history":
+		return zabbixHistory, true
 	}
-	return true, nil
+	return 0, false
 }
 
 // unsupported is the error of a path below /insert that leads nowhere.

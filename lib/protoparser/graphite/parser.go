@@ -3,7 +3,6 @@ package graphite
 import (
 	"bytes"
 	"flag"
-	"sync"
 	"time"
 
 	"vmcluster/lib/bytesutil"
@@ -39,7 +38,7 @@ type Parser struct {
 	counters *protoparser.Counters
 	config   Config
 	trimMs   int64
-	rows     sync.Pool // *row
+	rows     protoparser.Pool[row]
 }
 
 // New returns a parser which counts in the intake's metrics.
@@ -57,7 +56,7 @@ type row struct {
 // body cannot be read, or come from the sink.
 func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	p.counters.ReadCalls.Inc()
-	r := p.getRow()
+	r := p.rows.Get()
 	defer p.putRow(r)
 	return p.intake.StoreLines(req, &protoparser.LineOptions{
 		Format: p, Counters: p.counters, MaxLen: MaxLineLen, LimitName: "the limit",
@@ -140,13 +139,6 @@ func (p *Parser) clean(r *row, name []byte) string {
 	return bytesutil.String(r.scratch[start:])
 }
 
-func (p *Parser) getRow() *row {
-	if r, ok := p.rows.Get().(*row); ok {
-		return r
-	}
-	return &row{}
-}
-
 func (p *Parser) putRow(r *row) {
 	clear(r.labels[:cap(r.labels)])
 	p.rows.Put(r)
@@ -157,7 +149,7 @@ func (p *Parser) Name() string { return Format }
 
 // UseLabels implements protoparser.Format.
 func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
-	r := p.getRow()
+	r := p.rows.Get()
 	defer p.putRow(r)
 	fault := p.parse(r, raw)
 	invariants.Check(fault == "", "labels of a known series: %s", fault)

@@ -1,8 +1,6 @@
 package influx
 
 import (
-	"sync"
-
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
@@ -18,7 +16,7 @@ type Parser struct {
 	counters *protoparser.Counters
 	config   Config
 	trimMs   int64
-	rows     sync.Pool // *row
+	rows     protoparser.Pool[row]
 }
 
 // New returns a parser which counts in the intake's metrics.
@@ -30,7 +28,7 @@ func New(in *protoparser.Intake, c Config) *Parser {
 // or TooLarge when the body cannot be read or parsed, or come from the sink.
 func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	p.counters.ReadCalls.Inc()
-	l := &lines{Parser: p, req: *req, row: p.getRow()}
+	l := &lines{Parser: p, req: *req, row: p.rows.Get()}
 	defer p.putRow(l.row)
 	if !req.Stream && !p.config.ForceStream {
 		return l.storeWhole()
@@ -38,13 +36,6 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	return p.intake.StoreLines(req, &protoparser.LineOptions{
 		Format: l, Counters: p.counters, MaxLen: int(p.config.MaxLineSize), LimitName: "-influx.maxLineSize", Store: l.store,
 	})
-}
-
-func (p *Parser) getRow() *row {
-	if r, ok := p.rows.Get().(*row); ok {
-		return r
-	}
-	return &row{}
 }
 
 func (p *Parser) putRow(r *row) {
@@ -68,7 +59,7 @@ func (l *lines) Name() string { return Format + "/" + l.req.Database }
 
 // UseLabels implements protoparser.Format.
 func (l *lines) UseLabels(raw []byte, use func([]model.Label)) {
-	r := l.getRow()
+	r := l.rows.Get()
 	defer l.putRow(r)
 	fault := r.parseLabels(raw, &l.config, l.req.Database)
 	invariants.Check(fault == "", "labels of a known series: %s", fault)
@@ -152,7 +143,7 @@ func (l *lines) checkRest() error {
 	if l.sure {
 		return nil
 	}
-	r := l.getRow()
+	r := l.rows.Get()
 	defer l.putRow(r)
 	line, rest := cutLine(l.rest)
 	for ; len(line) > 0; line, rest = cutLine(rest) {

@@ -351,17 +351,7 @@ func BenchmarkParse(b *testing.B) {
 func benchmark(b *testing.B, fields int, stream bool) {
 	p, _ := newParser(b)
 	body, samples := hosts(fields)
-	r := strings.NewReader(body)
-	req := &protoparser.Request{Body: r, Stream: stream, Sink: func(*model.Batch) error { return nil }}
-	b.ReportAllocs()
-	b.SetBytes(int64(len(body)))
-	for b.Loop() {
-		r.Reset(body)
-		if result, err := p.Parse(req); err != nil || result.Rows != samples {
-			b.Fatal(result, err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(samples), "ns/sample")
+	parsertest.Benchmark(b, p.Parse, protoparser.Request{Stream: stream}, body, samples)
 }
 
 // BenchmarkFloor finds the lines of the same body, and does nothing with them.

@@ -3,12 +3,10 @@ package newrelic
 import (
 	"flag"
 	"fmt"
-	"sync"
 
 	"github.com/valyala/fastjson"
 
 	"vmcluster/lib/bytesutil"
-	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
@@ -33,37 +31,31 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 type Parser struct {
 	intake   *protoparser.Intake
 	counters *protoparser.Counters
-	maxSize  int64
-	events   sync.Pool // *event
+	body     protoparser.BodyOptions
+	events   protoparser.Pool[event]
 }
 
 // New returns a parser which counts in the intake's metrics.
 func New(in *protoparser.Intake, c Config) *Parser {
-	return &Parser{intake: in, counters: in.NewCounters(Format), maxSize: int64(c.MaxRequestSize)}
+	counters := in.NewCounters(Format)
+	return &Parser{intake: in, counters: counters, body: protoparser.BodyOptions{
+		Counters: counters, MaxSize: int64(c.MaxRequestSize), LimitName: "-newrelic.maxInsertRequestSize", What: "events of New Relic", Opening: '[',
+	}}
 }
 
 // Parse stores the samples of all events which are as they should be, and counts the others. Errors are of kind BadRequest or
 // TooLarge when the body cannot be read or is not JSON, or come from the sink.
 func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
-	p.counters.ReadCalls.Inc()
-	body, err := p.intake.Bodies.ReadAll(req.Body, req.Encoding, p.maxSize, "-newrelic.maxInsertRequestSize")
+	body, err := p.intake.ReadJSON(req, &p.body)
 	if err != nil {
-		p.counters.ReadErrors.Inc()
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(body)
-	err = fastjson.ValidateBytes(body.B)
 	s := protoparser.NewJSONScanner(body.B)
-	if err == nil && s.Next() != '[' {
-		err = fmt.Errorf("it is no array")
-	}
-	if err != nil {
-		p.counters.UnmarshalErrors.Inc()
-		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse events of New Relic as JSON: %.300s; nothing of them is stored", err)
-	}
+	s.Next()
 	c := p.intake.CollectRaw(req, p, nil)
 	defer c.Release()
-	e := p.getEvent()
+	e := p.events.Get()
 	defer p.putEvent(e)
 	e.defaultMs = req.DefaultTimestamp / 1000 * 1000
 	for s.Enter(); s.More(']') && c.Err() == nil; {
@@ -117,13 +109,6 @@ func (p *Parser) store(c *protoparser.Collector, e *event, s *protoparser.JSONSc
 	}
 }
 
-func (p *Parser) getEvent() *event {
-	if e, ok := p.events.Get().(*event); ok {
-		return e
-	}
-	return &event{}
-}
-
 // maxPooledLabels bounds what is kept of events: the JSON parser keeps some fifty times as much memory as the longest text it has seen.
 const maxPooledLabels = 64 << 10
 
@@ -141,7 +126,7 @@ func (p *Parser) Name() string { return Format }
 
 // UseLabels implements protoparser.Format.
 func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
-	e := p.getEvent()
+	e := p.events.Get()
 	defer p.putEvent(e)
 	e.parseLabels(raw)
 	use(e.labels)

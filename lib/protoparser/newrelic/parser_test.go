@@ -8,7 +8,6 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metrics"
-	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/protoparser/parsertest"
 )
@@ -72,19 +71,7 @@ func TestBodies(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	p, _ := newParser(f)
-	for _, s := range []string{`[{"Events":[{"a":1,"t":"x","timestamp":5}]}]`, `[{"Events":[{"\"":1,"":"\\"},{}]},{}]`, `[[],{"Events":[[1],{"a":{"b":"]"},"c":-0}]}]`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, body string) {
-		var before []string
-		for range 2 { // the second time series are known
-			rows, result, err := parse(p, body)
-			if err != nil && errkind.Of(err) != errkind.BadRequest || len(rows) != result.Rows || before != nil && !slices.Equal(rows, before) {
-				t.Fatalf("rows %q, before %q, %+v, error %v", rows, before, result, err)
-			}
-			before = rows
-		}
-	})
+	parsertest.Fuzz(f, p.Parse, protoparser.Request{DefaultTimestamp: now}, `[{"Events":[{"a":1,"t":"x","timestamp":5}]}]`, `[{"Events":[{"\"":1,"":"\\"},{}]},{}]`, `[[],{"Events":[[1],{"a":{"b":"]"},"c":-0}]}]`)
 }
 
 func BenchmarkParse(b *testing.B) {
@@ -95,16 +82,5 @@ func BenchmarkParse(b *testing.B) {
 		fmt.Fprintf(&text, `%c{"Events":[{"eventType":"SystemSample","timestamp":1717200000,"entityKey":"host-%d.example.com","cpuPercent":%d.5,"loadAverage":1.25,"memoryUsed":%d,"swapUsed":0,"diskFree":12345678}]}`, "[,"[min(i, 1)], i, i, i)
 	}
 	text.WriteString("]")
-	body := text.String()
-	r := strings.NewReader(body)
-	req := &protoparser.Request{Body: r, Sink: func(*model.Batch) error { return nil }}
-	b.ReportAllocs()
-	b.SetBytes(int64(len(body)))
-	for b.Loop() {
-		r.Reset(body)
-		if result, err := p.Parse(req); err != nil || result.Rows != lines {
-			b.Fatal(result, err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/lines, "ns/sample")
+	parsertest.Benchmark(b, p.Parse, protoparser.Request{}, text.String(), lines)
 }

@@ -3,7 +3,6 @@ package opentsdb
 import (
 	"bytes"
 	"flag"
-	"sync"
 	"time"
 
 	"vmcluster/lib/bytesutil"
@@ -35,7 +34,7 @@ type Parser struct {
 	intake   *protoparser.Intake
 	counters *protoparser.Counters
 	trimMs   int64
-	rows     sync.Pool // *row
+	rows     protoparser.Pool[row]
 }
 
 // New returns a parser which counts in the intake's metrics.
@@ -53,7 +52,7 @@ type row struct {
 // body cannot be read, or come from the sink.
 func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	p.counters.ReadCalls.Inc()
-	r := p.getRow()
+	r := p.rows.Get()
 	defer p.putRow(r)
 	return p.intake.StoreLines(req, &protoparser.LineOptions{
 		Format: p, Counters: p.counters, MaxLen: MaxLineLen, LimitName: "the limit",
@@ -106,13 +105,6 @@ func (r *row) parse(raw []byte) (fault string) {
 	return ""
 }
 
-func (p *Parser) getRow() *row {
-	if r, ok := p.rows.Get().(*row); ok {
-		return r
-	}
-	return &row{}
-}
-
 func (p *Parser) putRow(r *row) {
 	clear(r.labels[:cap(r.labels)])
 	p.rows.Put(r)
@@ -123,7 +115,7 @@ func (p *Parser) Name() string { return Format }
 
 // UseLabels implements protoparser.Format.
 func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
-	r := p.getRow()
+	r := p.rows.Get()
 	defer p.putRow(r)
 	fault := r.parse(raw)
 	invariants.Check(fault == "", "labels of a known series: %s", fault)

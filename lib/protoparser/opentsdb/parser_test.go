@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/metrics"
-	"vmcluster/lib/model"
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/protoparser/parsertest"
 )
@@ -45,15 +45,12 @@ func TestLines(t *testing.T) {
 		"version":                                 "",
 	} {
 		p, set := newParser(t, "-opentsdbTrimTimestamp=1ms")
-		for range 2 {
-			rows, result, err := parse(p, "put first 1717200000 1\n"+line+"\r\n\nput last 1717200000 2")
-			all := []string{"first@1717200000000=1", want, "last@1717200000000=2"}
-			if want == "" {
-				all = slices.Delete(all, 1, 2)
-			}
-			if err != nil || !slices.Equal(rows, all) || (result.Invalid == 1) != (want == "") || (result.Reason != "") != (want == "") {
-				t.Errorf("%s: rows %q, %+v, error %v; want %q", line, rows, result, err, all)
-			}
+		all := strings.Join(strings.Fields("first@1717200000000=1 "+want+" last@1717200000000=2"), " ")
+		if want == "" {
+			all += " !1"
+		}
+		if kind := parsertest.CheckTwice(t, p.Parse, protoparser.Request{DefaultTimestamp: now}, "put first 1717200000 1\n"+line+"\r\n\nput last 1717200000 2", all); kind != errkind.OK {
+			t.Errorf("%s: an error of kind %v", line, kind)
 		}
 		if n := set.Counter(`vm_rows_invalid_total{type="opentsdb"}`).Get(); (n == 2) != (want == "") {
 			t.Errorf("%s: %d invalid lines counted", line, n)
@@ -71,19 +68,7 @@ func TestLongLine(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	p, _ := newParser(f, "-opentsdbTrimTimestamp=1ms")
-	for _, s := range []string{"put m 1717200000 1 a=b", "put", "put a 1 2 c= d=e", "put m 1 1 a=b a=c"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, body string) {
-		var before []string
-		for range 2 { // the second time series are known
-			rows, result, err := parse(p, body)
-			if err != nil || len(rows) != result.Rows || before != nil && !slices.Equal(rows, before) {
-				t.Fatalf("rows %q, before %q, %+v, error %v", rows, before, result, err)
-			}
-			before = rows
-		}
-	})
+	parsertest.Fuzz(f, p.Parse, protoparser.Request{DefaultTimestamp: now}, "put m 1717200000 1 a=b", "put", "put a 1 2 c= d=e", "put m 1 1 a=b a=c")
 }
 
 func TestTrim(t *testing.T) {
@@ -100,16 +85,5 @@ func BenchmarkParse(b *testing.B) {
 	for i := range lines {
 		fmt.Fprintf(&text, "put sys.cpu.nice 1717200000 %d.5 host=web%d.example.com dc=lga cpu=%d\n", i, i, i%64)
 	}
-	body := text.String()
-	r := strings.NewReader(body)
-	req := &protoparser.Request{Body: r, Sink: func(*model.Batch) error { return nil }}
-	b.ReportAllocs()
-	b.SetBytes(int64(len(body)))
-	for b.Loop() {
-		r.Reset(body)
-		if result, err := p.Parse(req); err != nil || result.Rows != lines {
-			b.Fatal(result, err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/lines, "ns/sample")
+	parsertest.Benchmark(b, p.Parse, protoparser.Request{}, text.String(), lines)
 }

@@ -56,7 +56,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(body)
-	if err := fastjson.ValidateBytes(body.B); err != nil {
+	if err := protoparser.ValidateJSON(body.B); err != nil {
 		p.counters.UnmarshalErrors.Inc()
 		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse body of OpenTSDB's /api/put as JSON: %.300s; nothing of it is stored", err)
 	}

@@ -1,0 +1,28 @@
+package protoparser
+
+import (
+	"slices"
+	"strings"
+
+	"vmcluster/lib/model"
+)
+
+// MergeNames sorts labels and makes one of those with the same name. It has the last value, or with a separator all of them.
+func MergeNames(labels []model.Label, separator string) []model.Label {
+	slices.SortStableFunc(labels, func(a, b model.Label) int { return strings.Compare(a.Name, b.Name) })
+	merged := labels[:0]
+	for start, end := 0, 0; start < len(labels); start = end {
+		for end = start + 1; end < len(labels) && labels[end].Name == labels[start].Name; end++ {
+		}
+		l := labels[end-1]
+		if separator != "" && end > start+1 {
+			values := make([]string, 0, end-start)
+			for _, same := range labels[start:end] {
+				values = append(values, same.Value)
+			}
+			l.Value = strings.Join(values, separator)
+		}
+		merged = append(merged, l)
+	}
+	return merged
+}
