@@ -43,6 +43,7 @@ type Client struct {
 	pending   atomic.Int64 // rows
 	sending   busyClock
 	groups    groups
+	warn      *logger.Throttle
 
 	mu struct {
 		sync.Mutex
@@ -60,6 +61,7 @@ type clientMetrics struct {
 	names      []string
 	rowsPushed *metrics.Counter
 	rowsSent   *metrics.Counter
+	converted  *metrics.Counter // native histograms
 	resets     *metrics.Counter
 }
 
@@ -74,7 +76,10 @@ func NewClient(o ClientOptions) *Client {
 	if o.Config.JoinDelay <= 0 {
 		o.Config.JoinDelay = defaultJoinDelay
 	}
-	c := &Client{}
+	if o.Logger == nil {
+		o.Logger = logger.Discard()
+	}
+	c := &Client{warn: logger.NewThrottle(o.Logger, time.Minute)}
 	c.groups.delay, c.groups.launch = o.Config.JoinDelay, c.launch
 	c.mu.dict = newSenderDict(o.Config.MaxDictSeries, o.Budget)
 	own := func(format, metric string) string {
@@ -90,13 +95,15 @@ func NewClient(o ClientOptions) *Client {
 	c.metrics.set = set
 	c.metrics.rowsPushed = set.Counter(name("vm_rpc_rows_pushed_total"))
 	c.metrics.rowsSent = set.Counter(name("vm_rpc_rows_sent_total"))
+	c.metrics.converted = set.Counter(name("vm_rpc_native_histograms_converted_total"))
 	c.metrics.resets = set.Counter(name("vm_rpc_dictionary_resets_total"))
 	c.transport = transport.NewClient(transport.ClientOptions{
-		Addr:   o.Addr,
-		Role:   transport.RoleInsert,
-		Dial:   o.Dial,
-		Config: o.Config.Transport,
-		Logger: o.Logger,
+		Addr:         o.Addr,
+		Role:         transport.RoleInsert,
+		Capabilities: transport.CapabilityHistograms,
+		Dial:         o.Dial,
+		Config:       o.Config.Transport,
+		Logger:       o.Logger,
 		Metrics: transport.ClientMetrics{
 			DialErrors:       set.Counter(name("vm_rpc_dial_errors_total")),
 			HandshakeErrors:  set.Counter(name("vm_rpc_handshake_errors_total")),
@@ -197,6 +204,12 @@ type request struct {
 // AppendRequest is called in the order of sending.
 func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 	c := r.client
+	flags := byte(0)
+	if r.start.histograms {
+		if flags = flagHistograms; c.transport.Lacks(transport.CapabilityHistograms) {
+			return dst, errkind.New(errkind.Unsupported, "cannot send native histograms to storage node %q: it does not know them", c.Addr())
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	reset := c.mu.conn != conn || c.mu.wantReset || c.mu.dict.full()
@@ -209,7 +222,7 @@ func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 		}
 		r.epoch = c.mu.epoch
 		e := encoder{dict: c.mu.dict, dst: dst}
-		e.begin(reset)
+		e.begin(reset, flags)
 		if err := r.encodeLocked(&e); err != nil {
 			c.mu.wantReset = true
 			return dst, err
@@ -223,18 +236,23 @@ func (r *request) AppendRequest(dst []byte, conn uint64) ([]byte, error) {
 	}
 }
 
-// encodeLocked appends the samples from start on until a limit, and notes where that is.
+// encodeLocked appends the samples or native histograms from start on until a limit, and notes where that is.
 func (r *request) encodeLocked(e *encoder) (err error) {
-	for r.end = r.start; r.end.part < len(r.parts); r.end = (place{part: r.end.part + 1}) {
+	for r.end = r.start; r.end.part < len(r.parts); r.end = r.end.nextPart() {
 		p := r.parts[r.end.part]
 		e.space, e.announced = p.space.idLocked(), 0
-		if r.end.position, err = e.appendEntries(p.batch, r.end.position); err != nil {
+		if r.end.histograms {
+			r.end.sample, err = e.appendHistograms(p.batch, r.end.sample)
+		} else {
+			r.end.position, err = e.appendEntries(p.batch, r.end.position)
+		}
+		if err != nil {
 			return err
 		}
 		if e.space != 0 {
 			p.space.noteLocked(e.announced)
 		}
-		if !atEnd(p.batch, r.end.position) {
+		if !r.end.passed(p.batch) {
 			return nil
 		}
 	}

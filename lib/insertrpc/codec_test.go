@@ -243,6 +243,7 @@ func TestDecodeRejects(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	requests := goldenRequests(f)
+	f.Add(histogramRequest(f))
 	for _, r := range requests {
 		f.Add(r)
 	}
@@ -376,6 +377,6 @@ func benchmarkCodec(b *testing.B, encode, decode bool) {
 
 // appendBody appends a whole body of one batch.
 func appendBody(e *encoder, b *model.Batch, p position, reset bool) (position, error) {
-	e.begin(reset)
+	e.begin(reset, 0)
 	return e.appendEntries(b, p)
 }

@@ -7,14 +7,16 @@ import (
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
 )
 
 // decoder reads the bodies of the requests of one connection, in order.
 type decoder struct {
-	dict   receiverDict
-	labels []model.Label // scratch
-	key    []byte        // scratch: the key announced last
-	state  decodeState
+	dict      receiverDict
+	labels    []model.Label             // scratch
+	histogram nativehistogram.Histogram // scratch
+	key       []byte                    // scratch: the key announced last
+	state     decodeState
 }
 
 // decodeState is what the entries of one request share.
@@ -30,7 +32,7 @@ func (d *decoder) decode(src []byte, r *received) error {
 	if len(src) == 0 {
 		return errkind.New(errkind.Corrupt, "cannot decode insert request: it is empty")
 	}
-	if src[0]&^flagReset != 0 {
+	if src[0]&^(flagReset|flagHistograms) != 0 {
 		return errkind.New(errkind.Corrupt, "cannot decode insert request with unknown flags %#x", src[0])
 	}
 	if src[0]&flagReset != 0 {
@@ -39,6 +41,7 @@ func (d *decoder) decode(src []byte, r *received) error {
 	d.state, d.key = decodeState{}, d.key[:0]
 	space := d.dict.begin()
 	r.batch.SetSpace(space.space, &r.series)
+	histograms := src[0]&flagHistograms != 0
 	src = src[1:]
 	for len(src) > 0 {
 		ref, count, tail, err := d.decodeHead(src)
@@ -51,7 +54,12 @@ func (d *decoder) decode(src []byte, r *received) error {
 		e := &d.dict.series.entries[ref]
 		r.keyBytes += e.keyBytes()
 		r.batch.AddNumbered(ref, e.hash, 0)
-		if src, err = d.decodeSamples(tail, ref, count, &r.batch); err != nil {
+		if histograms {
+			src, err = d.decodeHistogram(tail, count, &r.batch)
+		} else {
+			src, err = d.decodeSamples(tail, ref, count, &r.batch)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@
 //
 // The server keeps keys packed: hardly anybody asks for them once the storage knows the series.
 //
+// Native histograms travel in requests of their own. A node without transport.CapabilityHistograms gets the samples which others convert them to.
+//
 // A request is answered once the server's Ingester has returned. A request which was
 // not answered may have been applied; applying it again is harmless.
 //
@@ -29,5 +31,6 @@
 //  5. The memory for a request is bounded whatever it holds: by its size, its samples, and the keys handed on at once.
 //  6. A batch is not read any more when Ingest returns, however it ends.
 //  7. What is wrong with one batch of a group harms no other: when the node refuses a group for good, each is sent again alone.
-//  8. Locks of spaces are taken before the lock of a client.
+//  8. Every payload of a native histogram which the server takes can be parsed.
+//  9. Locks of spaces are taken before the lock of a client.
 package insertrpc

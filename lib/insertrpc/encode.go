@@ -45,8 +45,7 @@ type encoder struct {
 }
 
 // begin appends the flags.
-func (e *encoder) begin(reset bool) {
-	flags := byte(0)
+func (e *encoder) begin(reset bool, flags byte) {
 	if reset {
 		flags |= flagReset
 	}
@@ -74,7 +73,23 @@ func (e *encoder) appendEntries(b *model.Batch, p position) (position, error) {
 
 // appendEntry appends samples of one series; false when the dictionary is full, or on an error.
 func (e *encoder) appendEntry(b *model.Batch, series int, samples []model.Sample) (bool, error) {
-	var ref uint32
+	many := uint64(0)
+	if len(samples) > 1 {
+		many = 1 << 1
+	}
+	ref, more, err := e.appendHead(b, series, many)
+	if !more {
+		return false, err
+	}
+	if many != 0 {
+		e.dst = codec.AppendUvarint(e.dst, uint64(len(samples)))
+	}
+	e.appendSamples(&e.dict.entries[ref].last, samples)
+	return true, nil
+}
+
+// appendHead appends which series an entry is about; false when the dictionary is full, or on an error.
+func (e *encoder) appendHead(b *model.Batch, series int, many uint64) (ref uint32, more bool, err error) {
 	var isNew, ok bool
 	if number := b.Number(series); number != model.NoNumber && e.space != 0 {
 		ref, isNew, ok = e.dict.lookupOrigin(e.space<<32 | uint64(number))
@@ -82,15 +97,11 @@ func (e *encoder) appendEntry(b *model.Batch, series int, samples []model.Sample
 		ref, isNew, ok = e.dict.lookupKey(b.Hash(series), b.Key(series))
 	}
 	if !ok {
-		return false, nil
-	}
-	many := uint64(0)
-	if len(samples) > 1 {
-		many = 1 << 1
+		return 0, false, nil
 	}
 	if isNew {
 		if err := e.announce(b.Key(series), many); err != nil {
-			return false, err
+			return 0, false, err
 		}
 	} else if distance := int64(ref) - e.nextRef; distance == 0 {
 		e.dst = append(e.dst, byte(many))
@@ -98,11 +109,7 @@ func (e *encoder) appendEntry(b *model.Batch, series int, samples []model.Sample
 		e.dst = codec.AppendUvarint(e.dst, codec.ZigZag(distance)<<2|many)
 	}
 	e.nextRef = int64(ref) + 1
-	if many != 0 {
-		e.dst = codec.AppendUvarint(e.dst, uint64(len(samples)))
-	}
-	e.appendSamples(&e.dict.entries[ref].last, samples)
-	return true, nil
+	return ref, true, nil
 }
 
 // announce appends the head of an entry with a key.

@@ -167,6 +167,13 @@ func (c *Client) Ingest(ctx context.Context, batch *model.Batch) error {
 	if err := ctx.Err(); err != nil || batch.Rows() == 0 {
 		return err
 	}
+	if batch.HistogramRows() > 0 {
+		return c.ingestHistograms(ctx, batch)
+	}
+	return c.ingest(ctx, batch)
+}
+
+func (c *Client) ingest(ctx context.Context, batch *model.Batch) error {
 	p := &part{batch: batch, space: c.spaceOf(batch)}
 	rows := batch.Rows()
 	c.metrics.rowsPushed.Add(rows)
@@ -213,7 +220,7 @@ func (c *Client) exchange(ctx context.Context, parts []*part, sent func()) error
 			r.stream.Close()
 		}
 	}()
-	for at := (place{}); !at.atEnd(parts); {
+	for at, more := (place{}).next(parts); more; {
 		if len(calls) == maxPipelined {
 			if err := c.wait(ctx, calls[0]); err != nil {
 				sent()
@@ -227,7 +234,7 @@ func (c *Client) exchange(ctx context.Context, parts []*part, sent func()) error
 			return err
 		}
 		calls = append(calls, r)
-		at = r.end
+		at, more = r.end.next(parts)
 	}
 	sent()
 	for len(calls) > 0 {
@@ -239,16 +246,30 @@ func (c *Client) exchange(ctx context.Context, parts []*part, sent func()) error
 	return nil
 }
 
-// place is a place in a list of parts.
+// place is a place in a list of parts, of which first the samples are sent, then the native histograms.
 type place struct {
 	part int
 	position
+	histograms bool // the position has the number of one of them
 }
 
-// atEnd reports whether no samples follow.
-func (p place) atEnd(parts []*part) bool {
-	for p.part < len(parts) && atEnd(parts[p.part].batch, p.position) {
-		p = place{part: p.part + 1}
+func (p place) nextPart() place { return place{part: p.part + 1, histograms: p.histograms} }
+
+// next returns the place of what is to be sent from p on; false when there is nothing.
+func (p place) next(parts []*part) (place, bool) {
+	for p.part < len(parts) && p.passed(parts[p.part].batch) {
+		p = p.nextPart()
 	}
-	return p.part >= len(parts)
+	if p.part >= len(parts) && !p.histograms {
+		return place{histograms: true}.next(parts)
+	}
+	return p, p.part < len(parts)
+}
+
+// passed reports whether nothing more of its part is to be sent.
+func (p place) passed(b *model.Batch) bool {
+	if p.histograms {
+		return p.sample >= b.HistogramRows()
+	}
+	return atEnd(b, p.position)
 }

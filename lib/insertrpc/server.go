@@ -103,10 +103,11 @@ func NewServer(o ServerOptions) *Server {
 	}
 	name := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert", addr=%q}`, metric, o.Addr) }
 	s.transport = transport.NewServer(transport.ServerOptions{
-		Role:       transport.RoleInsert,
-		NewSession: s.newSession,
-		Config:     o.Config.Transport,
-		Logger:     o.Logger,
+		Role:         transport.RoleInsert,
+		Capabilities: transport.CapabilityHistograms,
+		NewSession:   s.newSession,
+		Config:       o.Config.Transport,
+		Logger:       o.Logger,
 		Metrics: transport.ServerMetrics{
 			Accepts:         set.Counter(name("vm_tcplistener_accepts_total")),
 			ReadBytes:       set.Counter(name("vm_tcplistener_read_bytes_total")),

@@ -90,6 +90,26 @@ func (b *Batch) Rows() int { return len(b.samples) + len(b.histograms) }
 // HistogramRows returns the number of native histograms of all series.
 func (b *Batch) HistogramRows() int { return len(b.histograms) }
 
+// RowsOf returns the number of samples of series i, native histograms among them.
+func (b *Batch) RowsOf(i int) int {
+	s := &b.series[i]
+	n := int(s.samplesEnd - s.sampleStart)
+	if len(b.histograms) > 0 {
+		n += b.histogramsOf(i)
+	}
+	return n
+}
+
+func (b *Batch) histogramsOf(i int) (n int) {
+	for at := b.firstHistogram(i); at < len(b.histograms) && b.histograms[at].series == uint32(i); at++ {
+		n++
+	}
+	return n
+}
+
+// HistogramBytes returns what the native histograms of all series take.
+func (b *Batch) HistogramBytes() int { return len(b.histograms)*batchHistogramBytes + len(b.payloads) }
+
 // Size returns the bytes of memory the batch's arrays hold, used or not.
 func (b *Batch) Size() int {
 	return cap(b.series)*batchSeriesBytes + cap(b.samples)*16 + cap(b.keys) + cap(b.labels)*32 + cap(b.histograms)*batchHistogramBytes + cap(b.payloads)
@@ -160,12 +180,23 @@ func (b *Batch) AddHistogram(timestamp int64, payload []byte) {
 // AppendHistograms appends the native histograms of series i in the order they were added, which need not be that of time. Payloads alias the
 // batch. Hardly any batch has some: look at HistogramRows first.
 func (b *Batch) AppendHistograms(dst []Histogram, i int) []Histogram {
-	at, _ := slices.BinarySearchFunc(b.histograms, uint32(i), func(h batchHistogram, series uint32) int { return cmp.Compare(h.series, series) })
-	for ; at < len(b.histograms) && b.histograms[at].series == uint32(i); at++ {
-		h := &b.histograms[at]
-		dst = append(dst, Histogram{Timestamp: h.timestamp, Payload: b.payloads[h.start:h.end:h.end]})
+	for at := b.firstHistogram(i); at < len(b.histograms) && b.histograms[at].series == uint32(i); at++ {
+		_, h := b.HistogramAt(at)
+		dst = append(dst, h)
 	}
 	return dst
+}
+
+// firstHistogram returns the place of the first one of series i, or of a later series.
+func (b *Batch) firstHistogram(i int) int {
+	at, _ := slices.BinarySearchFunc(b.histograms, uint32(i), func(h batchHistogram, series uint32) int { return cmp.Compare(h.series, series) })
+	return at
+}
+
+// HistogramAt returns one of all native histograms, which are in the order of their series, and the index of its series. The payload aliases the batch.
+func (b *Batch) HistogramAt(at int) (series int, h Histogram) {
+	x := &b.histograms[at]
+	return int(x.series), Histogram{Timestamp: x.timestamp, Payload: b.payloads[x.start:x.end:x.end]}
 }
 
 // copyHistograms adds those of series i of src to the series added last.

@@ -1,5 +1,7 @@
 package nativehistogram
 
+import "math"
+
 // ResetHint is what the sender says of the histogram before this one. The numbers are part of the payload and those of Prometheus' protocols.
 type ResetHint uint8
 
@@ -42,3 +44,18 @@ type Histogram struct {
 	Negative      Buckets
 	CustomValues  []float64 // ascending upper bounds, without +Inf; for CustomBuckets
 }
+
+// Reset empties the histogram and keeps its memory.
+func (h *Histogram) Reset() {
+	*h = Histogram{Positive: h.Positive.empty(), Negative: h.Negative.empty(), CustomValues: h.CustomValues[:0]}
+}
+
+func (b *Buckets) empty() Buckets {
+	return Buckets{Spans: b.Spans[:0], Counts: b.Counts[:0], Floats: b.Floats[:0]}
+}
+
+// staleBits are those of the value which ends a series.
+const staleBits = 0x7ff0000000000002
+
+// Stale reports whether the histogram says that its series has ended, as a sample does that is a staleness marker.
+func (h *Histogram) Stale() bool { return math.Float64bits(h.Sum) == staleBits }

@@ -23,11 +23,10 @@ type TimeSeries[L ~struct{ Name, Value string }] struct {
 	Samples []Sample
 }
 
-// Skipped counts what a request held besides labels and samples.
+// Skipped counts what a request held besides labels, samples and native histograms.
 type Skipped struct {
-	Metadata   int
-	Exemplars  int
-	Histograms int
+	Metadata  int
+	Exemplars int
 	// V2 counts fields which only remote write 2.0 requests have. A request with
 	// some of them and without series was sent in the wrong version.
 	V2 int
@@ -55,6 +54,8 @@ type Decoder[L ~struct{ Name, Value string }] struct {
 	skipped  Skipped
 	metadata []span // of the messages passed so far
 	err      error
+
+	histograms []span // of the messages of the series
 }
 
 // span is a part of the body.
@@ -77,6 +78,9 @@ func (d *Decoder[L]) Reset(body []byte) {
 	d.metadata = d.metadata[:0]
 	if cap(d.metadata) > keptLabels {
 		d.metadata = nil
+	}
+	if d.histograms = d.histograms[:0]; cap(d.histograms) > keptSamples {
+		d.histograms = nil
 	}
 }
 
@@ -136,10 +140,11 @@ const (
 // readSeries reads one TimeSeries message into d.series; faults go to outer.
 func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 	labels, samples := d.series.Labels[:0], d.series.Samples[:0]
+	d.histograms = d.histograms[:0]
 	mostSamples := freeSamples + (r.end-r.pos)/minSampleBytes
 	raw := span{r.pos, r.pos}
 	for r.pos < r.end {
-		if len(labels) > maxLabels || len(samples) > mostSamples {
+		if len(labels) > maxLabels || len(samples)+len(d.histograms) > mostSamples {
 			r.fail(r.pos, "the series has too many labels, or samples without time and value")
 			break
 		}
@@ -166,8 +171,7 @@ func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 			r.skip(field, wire)
 			d.skipped.Exemplars++
 		case 4:
-			r.skip(field, wire)
-			d.skipped.Histograms++
+			d.histograms = r.appendHistogram(d.histograms, wire)
 		default:
 			r.skip(field, wire)
 		}

@@ -2,19 +2,19 @@
 // per series.
 //
 //	message WriteRequest   { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
-//	message TimeSeries     { repeated Label labels = 1; repeated Sample samples = 2; exemplars = 3; histograms = 4; }
+//	message TimeSeries     { repeated Label labels = 1; repeated Sample samples = 2; exemplars = 3; repeated Histogram histograms = 4; }
 //	message Label          { string name = 1; string value = 2; }
 //	message Sample         { double value = 1; int64 timestamp = 2; }
 //
 // and for 2.0
 //
 //	message Request        { repeated string symbols = 4; repeated TimeSeries timeseries = 5; }
-//	message TimeSeries     { repeated uint32 labels_refs = 1; repeated Sample samples = 2; histograms = 3; exemplars = 4; Metadata metadata = 5; }
+//	message TimeSeries     { repeated uint32 labels_refs = 1; repeated Sample samples = 2; repeated Histogram histograms = 3; exemplars = 4; Metadata metadata = 5; }
 //	message Sample         { double value = 1; int64 timestamp = 2; int64 start_timestamp = 3; }
 //	message Metadata       { MetricType type = 1; uint32 help_ref = 3; uint32 unit_ref = 4; }
 //
 // The decoder is generic over the label type, so that callers get labels of
-// their own type without a copy. Exemplars and native histograms are counted and skipped, start timestamps and unknown
+// their own type without a copy. Native histograms are found by the walk and decoded when they are asked for. Exemplars are counted and skipped, start timestamps and unknown
 // fields are skipped. Compression, limits and tenants are the caller's business.
 //
 // Ownership: labels and samples of the current series are overwritten by Next;

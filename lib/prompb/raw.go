@@ -40,6 +40,7 @@ func (d *Decoder[L]) NextGuess() bool {
 	d.before, d.pos, d.start, d.lazy, d.guessed = d.pos, end, start, true, true
 	d.raw = span{start, end - tail}
 	d.series.Labels, d.series.Samples = d.series.Labels[:0], append(d.series.Samples[:0], s)
+	d.histograms = d.histograms[:0]
 	return true
 }
 
@@ -79,8 +80,8 @@ func shortLength(b []byte) (size, n int) {
 	return 0, -1
 }
 
-// walk reads a series which is label fields, then plain samples; false when it is anything else, and then
-// nothing has changed but the scratch of samples.
+// walk reads a series which is label fields, then plain samples and native histograms; false when it is anything else, and then
+// nothing has changed but the scratch of samples and histograms.
 func (d *Decoder[L]) walk(start, end int) bool {
 	b := d.body[:end]
 	p := start
@@ -101,13 +102,23 @@ func (d *Decoder[L]) walk(start, end int) bool {
 	}
 	raw := span{start, p}
 	samples := d.series.Samples[:0]
+	d.histograms = d.histograms[:0]
 	for p < len(b) {
 		s, n := plainSample(b[p:])
-		if n == 0 {
+		switch {
+		case n > 0:
+			samples = append(samples, s)
+			p += n
+		case b[p] == 4<<3|wireBytes:
+			size, n := shortLength(b[p+1:])
+			at := p + 1 + size
+			if p = at + n; n < 0 || p > len(b) || len(d.histograms) >= freeSamples {
+				return false
+			}
+			d.histograms = append(d.histograms, span{at, p})
+		default:
 			return false
 		}
-		samples = append(samples, s)
-		p += n
 	}
 	d.raw, d.series.Samples = raw, samples
 	return true

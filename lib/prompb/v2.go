@@ -33,6 +33,8 @@ type DecoderV2 struct {
 	metadata span
 	skipped  Skipped
 	err      error
+
+	histograms []span // of the messages of the series
 }
 
 // symbol is where a text is in the body.
@@ -58,7 +60,10 @@ func (d *DecoderV2) Reset(body []byte) {
 	if cap(d.samples) > keptSamples {
 		d.samples = nil
 	}
-	*d = DecoderV2{body: body, symbols: d.symbols[:0], refs: d.refs[:0], samples: d.samples[:0]}
+	if cap(d.histograms) > keptSamples {
+		d.histograms = nil
+	}
+	*d = DecoderV2{body: body, symbols: d.symbols[:0], refs: d.refs[:0], samples: d.samples[:0], histograms: d.histograms[:0]}
 	d.readSymbols()
 }
 
@@ -188,6 +193,7 @@ func (d *DecoderV2) nextPlain() bool {
 		metadata = span{d.pos + p + 2, d.pos + end}
 	}
 	d.pos, d.raw, d.lazy, d.metadata, d.samples = d.pos+end, raw, true, metadata, append(d.samples[:0], sample)
+	d.histograms = d.histograms[:0]
 	return true
 }
 
@@ -202,10 +208,11 @@ func (d *DecoderV2) finish(r *reader, pos int) {
 // readSeries reads one TimeSeries message.
 func (d *DecoderV2) readSeries(r *reader) {
 	d.refs, d.samples, d.raw, d.metadata, d.lazy = d.refs[:0], d.samples[:0], span{}, span{}, false
+	d.histograms = d.histograms[:0]
 	mostSamples := freeSamples + (r.end-r.pos)/minSampleBytes
 	fields := 0 // of references
 	for r.pos < r.end {
-		if len(d.samples) > mostSamples {
+		if len(d.samples)+len(d.histograms) > mostSamples {
 			r.fail(r.pos, "the series has samples without time and value")
 			break
 		}
@@ -217,8 +224,7 @@ func (d *DecoderV2) readSeries(r *reader) {
 		case 2:
 			d.samples = append(d.samples, r.sample(wire))
 		case 3:
-			r.skip(field, wire)
-			d.skipped.Histograms++
+			d.histograms = r.appendHistogram(d.histograms, wire)
 		case 4:
 			r.skip(field, wire)
 			d.skipped.Exemplars++

@@ -20,7 +20,9 @@ func describeV2(d *DecoderV2, body []byte) (lines []string, err error) {
 	for i := range d.Symbols() {
 		lines = append(lines, fmt.Sprintf("symbol %q", d.Symbol(uint32(i))))
 	}
+	histograms := 0
 	for d.Next() {
+		histograms += d.Histograms()
 		start, end := d.Raw()
 		var raw []uint32
 		for p := 0; p < end-start; {
@@ -43,7 +45,7 @@ func describeV2(d *DecoderV2, body []byte) (lines []string, err error) {
 		lines = append(lines, line)
 	}
 	skipped := d.Skipped()
-	return append(lines, fmt.Sprint(skipped.Histograms, skipped.Exemplars)), d.Err()
+	return append(lines, fmt.Sprint(histograms, skipped.Exemplars)), d.Err()
 }
 
 // oracleV2 renders a body as Prometheus' own decoder sees it.

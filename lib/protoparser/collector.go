@@ -12,6 +12,8 @@ import (
 const (
 	maxBatchRows       = 10_000
 	maxBatchLabelBytes = 4 << 20
+	// or this many of native histograms.
+	maxBatchHistogramBytes = 4 << 20
 	// A batch which has grown beyond this many bytes is not kept for reuse.
 	maxPooledBatch = 16 << 20
 	// Storage takes no longer series keys, whatever the configured limits are. One that is too long must not
@@ -151,7 +153,8 @@ func (c *Collector) warnOddTenant(labels []model.Label) {
 
 // makeRoom gets the batch ready for one more series; false when the sink has failed.
 func (c *Collector) makeRoom() bool {
-	if c.batch.Rows() >= maxBatchRows || c.batch.Len() >= maxBatchRows || c.labelBytes >= maxBatchLabelBytes || len(c.raw.text) >= maxBatchLabelBytes {
+	if c.batch.Rows() >= maxBatchRows || c.batch.Len() >= maxBatchRows || c.labelBytes >= maxBatchLabelBytes || len(c.raw.text) >= maxBatchLabelBytes ||
+		c.batch.HistogramBytes() >= maxBatchHistogramBytes {
 		c.flush()
 	}
 	if c.err == nil && c.batch.Len() == 0 {
@@ -172,6 +175,19 @@ func (c *Collector) Sample(timestamp int64, value float64) {
 		c.batch.AddSample(timestamp, value)
 	}
 }
+
+// Histogram adds a copy of the payload of a native histogram to the series begun last.
+func (c *Collector) Histogram(timestamp int64, payload []byte) {
+	if c.batch.Rows() >= maxBatchRows || c.batch.HistogramBytes() >= maxBatchHistogramBytes {
+		c.splitSeries()
+	}
+	if c.err == nil {
+		c.batch.AddHistogram(timestamp, payload)
+	}
+}
+
+// Converted notes a native histogram which is stored as samples.
+func (c *Collector) Converted() { c.result.Converted++ }
 
 // splitSeries flushes in the middle of a series and goes on with the same one.
 func (c *Collector) splitSeries() {
@@ -194,6 +210,7 @@ func (c *Collector) flush() {
 		c.err = c.req.Sink(&c.batch)
 		if c.err == nil {
 			c.result.Rows += rows
+			c.result.Histograms += c.batch.HistogramRows()
 		}
 	}
 	c.batch.Reset()

@@ -3,6 +3,7 @@ package protoparser
 import (
 	"flag"
 
+	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
 )
 
@@ -14,6 +15,7 @@ type Config struct {
 	MaxInsertRequestSize flagvalue.Bytes // of a remote write body, before and after decompression
 	MaxImportLineLen     flagvalue.Bytes
 	PromNaming           bool
+	NativeHistograms     HistogramMode
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -28,6 +30,37 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.MaxInsertRequestSize, "maxInsertRequestSize", "The largest size of a remote write request in bytes, before and after decompression")
 	fs.BoolVar(&c.PromNaming, "usePromCompatibleNaming", false,
 		"Replace characters which Prometheus does not allow in names of metrics and labels by underscores, so that foo.bar{a.b=\"c\"} becomes foo_bar{a_b=\"c\"}")
+	fs.Var(&c.NativeHistograms, "nativeHistograms",
+		"What becomes of native histograms which come by Prometheus remote write: store keeps them as they are; vmrange stores their buckets as samples of "+
+			"<name>_bucket with the label vmrange, and <name>_count and <name>_sum; drop leaves them out and counts them in vm_rows_ignored_total{reason=\"native_histogram\"}")
 	c.MaxImportLineLen = 10 << 20
 	fs.Var(&c.MaxImportLineLen, "import.maxLineLen", "The largest length of a line in bytes at /api/v1/import; longer lines are skipped and counted in vm_rows_invalid_total")
+}
+
+// HistogramMode says what becomes of native histograms.
+type HistogramMode uint8
+
+// The modes.
+const (
+	StoreHistograms HistogramMode = iota
+	RangeHistograms               // as samples of buckets with vmrange
+	DropHistograms
+
+	histogramModes = 3
+)
+
+// String returns the mode as a flag has it.
+func (m *HistogramMode) String() string {
+	return [histogramModes]string{"store", "vmrange", "drop"}[*m]
+}
+
+// Set implements flag.Value.
+func (m *HistogramMode) Set(s string) error {
+	for *m = range histogramModes {
+		if m.String() == s {
+			return nil
+		}
+	}
+	*m = StoreHistograms
+	return errkind.New(errkind.BadRequest, "cannot parse %q: want store, vmrange or drop", s)
 }

@@ -44,9 +44,11 @@ type Request struct {
 
 // Result tells what became of a request.
 type Result struct {
-	Rows    int // samples stored
-	Dropped int // samples left out for their labels or values
-	Invalid int // lines or series which could not be parsed
+	Rows       int // samples stored, native histograms among them
+	Histograms int // native histograms stored as they are
+	Converted  int // native histograms collected as samples
+	Dropped    int // samples left out for their labels or values
+	Invalid    int // lines, series or native histograms which could not be parsed
 	// Reason tells why the first of Dropped and Invalid was left out; empty when none was.
 	Reason string
 }
@@ -105,6 +107,9 @@ func (in *Intake) SetRelabeling(f Relabeling) { in.numbers.setRelabeling(f) }
 
 // MaxImportLineLen returns the limit on lines of JSON in bytes.
 func (in *Intake) MaxImportLineLen() int { return int(in.config.MaxImportLineLen) }
+
+// NativeHistograms returns what becomes of native histograms.
+func (in *Intake) NativeHistograms() HistogramMode { return in.config.NativeHistograms }
 
 // Warnf logs a fault of the input; the log is throttled.
 func (in *Intake) Warnf(format string, args ...any) { in.warn.Warnf(format, args...) }

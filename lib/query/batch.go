@@ -182,6 +182,11 @@ func (r *rollupRun) read(s *selection) error {
 
 // add takes a copy of a series.
 func (r *rollupRun) add(s *EncodedSeries) error {
+	if s.Derived {
+		if err := r.spoil("samples depend on the range"); err != nil {
+			return err
+		}
+	}
 	b := r.current
 	b.add(s)
 	if n := int64(len(b.data)); n > freeBatchBytes && n > b.held {

@@ -213,7 +213,7 @@ func (l *leaf) fill() ([]*vector.Series, bool, error) {
 	case partial:
 		l.note("not kept: the answer is partial")
 	case seam.spoiled.Load():
-		l.giveUp("samples are downsampled")
+		l.giveUp("samples are downsampled, or depend on the range")
 	case run.hides():
 		l.giveUp("infinite values cancel out")
 	case seam.full.Load():

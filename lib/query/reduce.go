@@ -127,8 +127,8 @@ func (ev *evaluation) reduceExcluded(c *rollupCall, p rollup.Params, r model.Tim
 // freeFragmentBytes is how large the groups of a fragment may be, whatever its samples take.
 const freeFragmentBytes = 128 << 10
 
-// errNotWorthIt ends the evaluation of a fragment that comes to about as much as its samples.
-var errNotWorthIt = errors.New("the fragment is not worth it")
+// ErrNotWorthIt ends the evaluation of a fragment that comes to about as much as its samples. A Source says so that the samples must be read elsewhere.
+var ErrNotWorthIt = errors.New("the fragment is not worth it")
 
 // fragmentFunc returns the rollup of a fragment, which has come from elsewhere.
 func fragmentFunc(f *fragment.Fragment, o *vector.AggregateOptions) (*rollup.Func, error) {
@@ -164,7 +164,7 @@ func (e *Engine) Reduce(ctx context.Context, f *fragment.Fragment) (res *fragmen
 	res = &fragment.Result{}
 	err = ev.readFragment(f, res, run)
 	switch err = cmp.Or(run.wait(), err); {
-	case errors.Is(err, errNotWorthIt):
+	case errors.Is(err, ErrNotWorthIt):
 		return nil, ev.partial, nil
 	case err != nil:
 		return nil, false, err
@@ -196,7 +196,7 @@ func (ev *evaluation) readFragment(f *fragment.Fragment, res *fragment.Result, r
 			}
 			res.Fingerprints = append(res.Fingerprints, fingerprint)
 			if len(res.Fingerprints)%run.size == 0 && run.groups()*f.Points()*sampleBytes > max(bytes, freeFragmentBytes) {
-				return errNotWorthIt
+				return ErrNotWorthIt
 			}
 			return run.add(s)
 		}

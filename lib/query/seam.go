@@ -137,9 +137,17 @@ func (r *rollupRun) encodedSeam(blocks []tsblock.Block) error {
 	if r.seam == nil || !isDownsampled(blocks) {
 		return nil
 	}
+	return r.spoil("samples are downsampled")
+}
+
+// spoil takes note of samples for which points cannot be kept.
+func (r *rollupRun) spoil(why string) error {
+	if r.seam == nil {
+		return nil
+	}
 	r.seam.spoiled.Store(true)
 	if r.seam.old != nil {
-		return brokenSeam("samples are downsampled")
+		return brokenSeam("%s", why)
 	}
 	return nil
 }

@@ -44,6 +44,8 @@ type SeriesIterator interface {
 type EncodedSeries struct {
 	Key    []byte          // canonical series key
 	Blocks []tsblock.Block // in any order; they may overlap each other, and reach beyond the range asked for
+	// Derived is set when the series is made as it is read, and another range gives it other samples where both have some.
+	Derived bool
 }
 
 // RawSeries is a series with its samples within the range asked for.

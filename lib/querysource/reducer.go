@@ -9,6 +9,7 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
+	"vmcluster/lib/model"
 	"vmcluster/lib/query"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/trace"
@@ -32,7 +33,7 @@ var _ storageapi.Reducer = (*Reducer)(nil)
 
 // NewReducer returns a Reducer.
 func NewReducer(o ReducerOptions) *Reducer {
-	engine := query.New(&query.Config{}, query.Options{Source: &source{searcher: o.Searcher}, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
+	engine := query.New(&query.Config{}, query.Options{Source: &wholeSource{o.Searcher}, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
 	return &Reducer{engine: engine, declined: o.Metrics.Counter("vm_query_fragments_declined_total")}
 }
 
@@ -64,4 +65,56 @@ func outcome(res *fragment.Result, err error) string {
 		return ": not worth it here, the series are to be read"
 	}
 	return fmt.Sprintf(": %d groups of %d series with %d samples, %d series handed over as they are", len(res.Groups), res.SeriesRead, res.SamplesRead, len(res.Excluded))
+}
+
+// wholeSource is a store as a source of series without native histograms. Where there are some, a fragment is not evaluated but its series are read.
+type wholeSource struct{ searcher storageapi.Searcher }
+
+// Select starts a search. It fails with query.ErrNotWorthIt at the first native histogram.
+func (s *wholeSource) Select(ctx context.Context, q *model.SearchQuery) (query.SeriesIterator, error) {
+	asked := *q
+	asked.Histograms = model.HistogramParts
+	it, err := s.searcher.Search(ctx, &asked)
+	if err != nil {
+		return nil, err
+	}
+	return &wholeSeries{SeriesIterator: it}, nil
+}
+
+// Reading returns which samples count, which fragments say themselves.
+func (*wholeSource) Reading() query.Reading { return query.Reading{} }
+
+// wholeSeries ends with an error at the first native histogram.
+type wholeSeries struct {
+	storageapi.SeriesIterator
+	series query.EncodedSeries
+	err    error
+}
+
+// Next moves to the next series.
+func (w *wholeSeries) Next() bool {
+	if w.err != nil || !w.SeriesIterator.Next() {
+		return false
+	}
+	s := w.SeriesIterator.At()
+	if hasHistograms(s.Blocks) {
+		w.err = query.ErrNotWorthIt
+		return false
+	}
+	w.series = query.EncodedSeries{Key: s.Key, Blocks: s.Blocks}
+	return true
+}
+
+// At returns the current series, valid until the next call of Next.
+func (w *wholeSeries) At() *query.EncodedSeries { return &w.series }
+
+// Partial reports whether data may be missing; final after the last Next.
+func (w *wholeSeries) Partial() bool { return w.Coverage().Partial }
+
+// Err returns what ended the search.
+func (w *wholeSeries) Err() error {
+	if w.err != nil {
+		return w.err
+	}
+	return w.SeriesIterator.Err()
 }

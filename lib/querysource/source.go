@@ -11,9 +11,13 @@ import (
 	"vmcluster/lib/storageapi"
 )
 
-// New returns the query engine's view of a Searcher. With a reducer, whose stores are those of the Searcher, the source is a query.Reducer; it may be nil.
+// New returns the query engine's view of a Searcher, in which native histograms show as their parts. It may be a *Parts already. With a reducer, whose stores are those of the Searcher, the source is a query.Reducer; it may be nil.
 func New(s storageapi.Searcher, reducer storageapi.Reducer, reading query.Reading) query.Source {
-	src := source{searcher: s, reading: reading}
+	parts, ok := s.(*Parts)
+	if !ok {
+		parts = NewParts(s, nil)
+	}
+	src := source{parts: parts, reading: reading}
 	if reducer != nil {
 		return &reducingSource{source: src, reducer: reducer}
 	}
@@ -21,17 +25,17 @@ func New(s storageapi.Searcher, reducer storageapi.Reducer, reading query.Readin
 }
 
 type source struct {
-	searcher storageapi.Searcher
-	reading  query.Reading
+	parts   *Parts
+	reading query.Reading
 }
 
 // Select starts a search.
 func (s *source) Select(ctx context.Context, q *model.SearchQuery) (query.SeriesIterator, error) {
-	it, err := s.searcher.Search(ctx, q)
+	it, err := s.parts.search(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	return &found{SeriesIterator: it, failures: failuresOf(ctx)}, nil
+	return &found{partsIterator: it, failures: failuresOf(ctx)}, nil
 }
 
 // Reading returns which samples count.
@@ -39,15 +43,15 @@ func (s *source) Reading() query.Reading { return s.reading }
 
 // found hands the answer of a search to the query engine.
 type found struct {
-	storageapi.SeriesIterator
+	*partsIterator
 	failures *Failures // nil: nobody asks
 	series   query.EncodedSeries
 }
 
 // At returns the current series, valid until the next call of Next.
 func (f *found) At() *query.EncodedSeries {
-	s := f.SeriesIterator.At()
-	f.series = query.EncodedSeries{Key: s.Key, Blocks: s.Blocks}
+	s := f.current
+	f.series = query.EncodedSeries{Key: s.Key, Blocks: s.Blocks, Derived: f.derived}
 	return &f.series
 }
 
@@ -57,7 +61,7 @@ func (f *found) Partial() bool { return f.Coverage().Partial }
 // Close ends the search.
 func (f *found) Close() error {
 	f.failures.Add(f.Coverage().Failed)
-	return f.SeriesIterator.Close()
+	return f.partsIterator.Close()
 }
 
 // reducingSource is a source whose stores evaluate parts of queries.

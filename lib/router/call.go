@@ -142,12 +142,16 @@ const (
 	sampleBytes = 16
 )
 
+func batchBytes(b *model.Batch) int64 {
+	return int64(b.Len()*seriesBytes + (b.Rows()-b.HistogramRows())*sampleBytes + b.HistogramBytes())
+}
+
 // reserve reserves memory for the copies of the batch.
 func (c *call) reserve() error {
 	if c.r.budget == nil {
 		return nil
 	}
-	n := int64(c.plan.copies) * int64(c.batch.Len()*seriesBytes+c.batch.Rows()*sampleBytes)
+	n := int64(c.plan.copies) * batchBytes(c.batch)
 	if err := c.r.budget.Reserve(n, "rows on their way to storage nodes"); err != nil {
 		return errkind.New(errkind.Overloaded, "cannot store %d rows: %w", c.batch.Rows(), err).WithRetryAfter(time.Second)
 	}
@@ -184,7 +188,7 @@ func (c *call) take(pieces []*piece) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
 	for _, p := range pieces {
-		p.since, p.bytes = now, int64(p.batch.Len()*seriesBytes+p.batch.Rows()*sampleBytes)
+		p.since, p.bytes = now, batchBytes(p.batch)
 		p.ctx, p.cancel = c.ctx, func() {}
 		if len(c.set.nodes) > 1 {
 			p.ctx, p.cancel = context.WithTimeout(c.ctx, c.patience)

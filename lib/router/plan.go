@@ -116,7 +116,7 @@ func (p *plan) spread(to lists) {
 	}
 	batch, ring, v, drop := p.batch, p.ring, p.view, p.drop
 	for i := range batch.Len() {
-		rows := len(batch.Samples(i))
+		rows := batch.RowsOf(i)
 		if rows == 0 {
 			continue
 		}
@@ -136,7 +136,7 @@ func (p *plan) spreadCopies(to lists) {
 	batch, ring, usable := p.batch, p.ring, p.view.usable
 	whole := p.view.healthy == len(p.all)
 	for i := range batch.Len() {
-		rows, hash := len(batch.Samples(i)), batch.Hash(i)
+		rows, hash := batch.RowsOf(i), batch.Hash(i)
 		if rows == 0 {
 			continue
 		}
@@ -192,7 +192,7 @@ func (p *plan) fail(node int, list []uint32, to lists) {
 		if list != nil {
 			i = list[k]
 		}
-		if rows := len(p.batch.Samples(int(i))); rows > 0 {
+		if rows := p.batch.RowsOf(int(i)); rows > 0 {
 			p.replace(node, i, rows, to)
 		}
 	}
@@ -239,7 +239,7 @@ func (p *plan) refill(failed int, i uint32, to lists) bool {
 		}
 		h[free] = uint16(node + 1)
 		to[node] = append(to[node], i)
-		p.detour(failed, int(node), len(p.batch.Samples(int(i))))
+		p.detour(failed, int(node), p.batch.RowsOf(int(i)))
 	}
 	return slices.ContainsFunc(h, func(node uint16) bool { return node > 0 })
 }
@@ -253,7 +253,7 @@ func (p *plan) track() {
 	p.holders = make([]uint16, p.batch.Len()*p.copies)
 	for i := range p.batch.Len() {
 		hash := p.batch.Hash(i)
-		if len(p.batch.Samples(i)) == 0 || p.drop != nil && p.drop[p.ring.First(hash)] {
+		if p.batch.RowsOf(i) == 0 || p.drop != nil && p.drop[p.ring.First(hash)] {
 			continue
 		}
 		h := p.holdersOf(uint32(i))
@@ -277,7 +277,7 @@ func (p *plan) incomplete() int {
 			}
 		}
 		if n > 0 && n < p.copies {
-			rows += len(p.batch.Samples(i))
+			rows += p.batch.RowsOf(i)
 		}
 	}
 	return rows

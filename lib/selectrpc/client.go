@@ -61,7 +61,7 @@ func NewClient(o ClientOptions) *Client {
 		Addr: o.Addr,
 		Role: transport.RoleSelect,
 
-		Capabilities: transport.CapabilityTrace | transport.CapabilityResults | transport.CapabilityLevel,
+		Capabilities: transport.CapabilityTrace | transport.CapabilityResults | transport.CapabilityLevel | transport.CapabilityHistograms,
 
 		Dial:   o.Dial,
 		Config: o.Config,
@@ -132,7 +132,7 @@ func (c *Client) failed(m method, err error) {
 func (c *Client) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
 	request := &query{method: methodSearch, search: *q}
 	step := c.beginTrace(ctx, request)
-	s, err := c.start(ctx, request)
+	s, err := c.startSearch(ctx, request, q.Histograms)
 	if err != nil {
 		endTrace(step, 0, err)
 		return nil, err
@@ -140,6 +140,23 @@ func (c *Client) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 	it := &iterator{client: c, ctx: ctx, stream: s, in: seriesReader{first: true}, step: step}
 	it.coverage.Open = s.Capabilities()&transport.CapabilityLevel != 0 // until the last frame
 	return it, nil
+}
+
+// startSearch starts a search for native histograms if the node knows them; one that does not has none. What it knows is certain only once the request is
+// on a connection, so that a search is started again when it turns out that something else had been expected.
+func (c *Client) startSearch(ctx context.Context, q *query, wanted model.Histograms) (*transport.ClientStream, error) {
+	for capabilities := c.transport.Capabilities(); ; {
+		q.search.Histograms = model.NoHistograms
+		if capabilities&transport.CapabilityHistograms != 0 {
+			q.search.Histograms = wanted
+		}
+		s, err := c.start(ctx, q)
+		if err != nil || wanted == model.NoHistograms || (s.Capabilities()^capabilities)&transport.CapabilityHistograms == 0 {
+			return s, err
+		}
+		capabilities = s.Capabilities()
+		c.finish(s)
+	}
 }
 
 // call sends a request and hands each frame but the last to f.

@@ -84,11 +84,11 @@ type query struct {
 }
 
 const (
-	flagKeysOnly = 1 << 0
-	detailShift  = 1 // two bits
-	aspectShift  = 3 // three bits
-	flagTraced   = 1 << 7
-	flagsMask    = flagKeysOnly | 3<<detailShift | 7<<aspectShift | flagTraced
+	flagKeysOnly   = 1 << 0
+	detailShift    = 1      // two bits
+	aspectShift    = 3      // three bits
+	flagHistograms = 1 << 6 // a byte with model.Histograms follows; only for nodes with CapabilityHistograms
+	flagTraced     = 1 << 7
 )
 
 // appendTo appends all fields; those a method does not need are zero and short.
@@ -108,7 +108,11 @@ func (q *query) appendTo(dst []byte) []byte {
 		flags |= flagTraced
 	}
 	flags |= byte(s.Detail)<<detailShift | byte(s.Aspect)<<aspectShift
-	dst = append(dst, flags)
+	if s.Histograms != model.NoHistograms {
+		dst = append(dst, flags|flagHistograms, byte(s.Histograms))
+	} else {
+		dst = append(dst, flags)
+	}
 	dst = codec.AppendUvarint(dst, uint64(max(0, q.limit)))
 	dst = appendText(dst, q.text)
 	dst = codec.AppendUvarint(dst, uint64(len(s.Filters)))
@@ -226,6 +230,9 @@ func parseQuery(src []byte) (*query, error) {
 	flags := r.byte()
 	s.KeysOnly, q.traced = flags&flagKeysOnly != 0, flags&flagTraced != 0
 	s.Detail, s.Aspect = model.Detail(flags>>detailShift&3), model.Aspect(flags>>aspectShift&7)
+	if flags&flagHistograms != 0 {
+		s.Histograms = model.Histograms(r.byte())
+	}
 	q.limit = r.number()
 	q.text = string(r.bytes())
 	for range r.count(1) {
@@ -248,7 +255,7 @@ func parseQuery(src []byte) (*query, error) {
 	if err := r.end("query"); err != nil {
 		return nil, err
 	}
-	if flags&^flagsMask != 0 || s.Detail > model.NewestKind || s.Aspect > model.AspectMean || q.method == 0 || q.method >= methods {
+	if s.Detail > model.NewestKind || s.Aspect > model.AspectMean || s.Histograms > model.HistogramParts || q.method == 0 || q.method >= methods {
 		return nil, errkind.New(errkind.Unsupported, "cannot answer request %d with flags %#x: this node is older than the one asking", q.method, flags)
 	}
 	return q, nil

@@ -113,6 +113,7 @@ func TestQueryRoundTrip(t *testing.T) {
 		{method: methodSearch, search: model.SearchQuery{Range: model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64}, MaxSeries: math.MaxInt32}},
 		{method: methodTenants},
 		{method: methodSearch, traced: true},
+		{method: methodSearch, search: model.SearchQuery{Histograms: model.HistogramParts, Aspect: model.AspectMean}},
 		{method: methodMerge, text: "2026_11"},
 	} {
 		got, err := parseQuery(q.appendTo(nil))
@@ -131,6 +132,9 @@ func TestQueryRoundTrip(t *testing.T) {
 	newer := &query{method: methodSearch, search: model.SearchQuery{Filters: [][]model.TagFilter{{{Name: "a", Op: 9}}}}}
 	if _, err := parseQuery(newer.appendTo(nil)); errkind.Of(err) != errkind.Unsupported {
 		t.Errorf("an unknown operator gives %v", err)
+	}
+	if _, err := parseQuery((&query{method: methodSearch, search: model.SearchQuery{Histograms: 3}}).appendTo(nil)); errkind.Of(err) != errkind.Unsupported {
+		t.Errorf("an unknown choice of histograms gives %v", err)
 	}
 	if _, err := parseQuery((&query{method: 99}).appendTo(nil)); errkind.Of(err) != errkind.Unsupported {
 		t.Errorf("an unknown method gives %v", err)

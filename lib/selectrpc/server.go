@@ -112,7 +112,7 @@ func NewServer(o ServerOptions) *Server {
 		s.limiter.Register(set, "vm_vmselect_concurrent_requests", addr)
 	}
 	name := func(metric string) string { return fmt.Sprintf(`%s{name="vmselect",addr=%q}`, metric, o.Addr) }
-	capabilities := transport.CapabilityTrace | transport.CapabilityResults
+	capabilities := transport.CapabilityTrace | transport.CapabilityResults | transport.CapabilityHistograms
 	if o.Config.DenyQueryTracing {
 		capabilities &^= transport.CapabilityTrace
 	}

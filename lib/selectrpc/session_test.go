@@ -82,6 +82,9 @@ func converse(ctx context.Context, c *Client, result func(text string)) {
 	search(q)
 	search(everything())
 	search(&model.SearchQuery{MaxSeries: 1})
+	if c.transport.Capabilities()&transport.CapabilityHistograms != 0 { // else the node is asked for what it knows, which older recordings do not have twice
+		search(&model.SearchQuery{Histograms: model.HistogramParts})
+	}
 	names, err := c.LabelNames(ctx, q, 10)
 	tell("label names", names, err)
 	values, err := c.LabelValues(ctx, everything(), "job", 0)
@@ -131,7 +134,9 @@ func steps(n trace.Node) string {
 // TestOldAndNew plays recorded clients to the present server and recorded servers to the present client. Recordings are never changed; what nodes say
 // once they can do more is added.
 func TestOldAndNew(t *testing.T) {
-	for name, capabilities := range map[string]uint64{"session-v1-oldest": 0, "session-v1-trace": transport.CapabilityTrace} {
+	for name, capabilities := range map[string]uint64{
+		"session-v1-oldest": 0, "session-v1-trace": transport.CapabilityTrace,
+		"session-v1-histograms": transport.CapabilityTrace | transport.CapabilityHistograms} {
 		replay.Pair[*Client]{
 			Name:         name,
 			Capabilities: capabilities,

@@ -114,9 +114,9 @@ func TestOpenOnFailingDisk(t *testing.T) {
 	s := openTest(t, testConfig(), testOptions(fsys))
 	for i := range 30 {
 		b := g.batch(t)
-		n.send(b)
+		n.send(t, b)
 		ingest(t, s, b)
-		n.acknowledge(b)
+		n.acknowledge(t, b)
 		if i%12 == 2 {
 			if err := s.Flush(context.Background()); err != nil {
 				t.Fatal(err)

@@ -71,7 +71,7 @@ func (c *crashRun) step(s *Storage) {
 	switch r := c.rng.IntN(40); {
 	case r < 34:
 		b := c.g.batch(c.t)
-		c.n.send(b)
+		c.n.send(c.t, b)
 		err = s.Ingest(ctx, b)
 		for errkind.Of(err) == errkind.Overloaded {
 			if err = s.Flush(ctx); err == nil {
@@ -79,7 +79,7 @@ func (c *crashRun) step(s *Storage) {
 			}
 		}
 		if err == nil && !c.crashes.Load() {
-			c.n.acknowledge(b)
+			c.n.acknowledge(c.t, b)
 		}
 	case r < 37:
 		err = s.Flush(ctx)
@@ -178,10 +178,10 @@ func failingStep(t *testing.T, rng *rand.Rand, s *Storage, g *generator, n *naiv
 	switch r := rng.IntN(20); {
 	case r < 17:
 		b := g.batch(t)
-		n.send(b)
+		n.send(t, b)
 		err := s.Ingest(ctx, b)
 		if err == nil {
-			n.acknowledge(b)
+			n.acknowledge(t, b)
 		} else if !errkind.Of(err).TryElsewhere() && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("unexpected error of kind %s: %s", errkind.Of(err), err)
 		}

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"testing"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
+	"vmcluster/lib/storage"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/tsblock"
 )
@@ -23,6 +26,7 @@ type event struct {
 
 // oracle is the naive model: everything that was ever sent and accepted, and when.
 type oracle struct {
+	t         testing.TB
 	series    map[string]map[int64][]event // by key and timestamp
 	deletions []*deletion
 	keep      func(key string) int64 // retention of a series of its own in ms; 0 for none
@@ -31,8 +35,9 @@ type oracle struct {
 	done      *tally
 }
 
-func newOracle() *oracle {
+func newOracle(t testing.TB) *oracle {
 	return &oracle{
+		t:       t,
 		series:  map[string]map[int64][]event{},
 		keep:    func(string) int64 { return 0 },
 		reduced: func(string) (int64, int64) { return 0, 0 },
@@ -49,32 +54,27 @@ type moment struct {
 
 // send notes the samples of b inside of the accepted range.
 func (o *oracle) send(b *model.Batch, at int, now int64, accepted model.TimeRange) {
-	for i := range b.Len() {
-		for _, x := range b.Samples(i) {
-			if !accepted.Contains(x.Timestamp) {
-				continue
-			}
-			key := string(b.Key(i))
-			if o.series[key] == nil {
-				o.series[key] = map[int64][]event{}
-			}
-			o.series[key][x.Timestamp] = append(o.series[key][x.Timestamp], event{bits: math.Float64bits(x.Value), sentAt: at, now: now})
+	storage.ModelSamples(o.t, b, func(key string, timestamp int64, bits uint64) {
+		if !accepted.Contains(timestamp) {
+			return
 		}
-	}
+		if o.series[key] == nil {
+			o.series[key] = map[int64][]event{}
+		}
+		o.series[key][timestamp] = append(o.series[key][timestamp], event{bits: bits, sentAt: at, now: now})
+	})
 }
 
 // acknowledge notes that what was sent at a moment was acknowledged at another.
 func (o *oracle) acknowledge(b *model.Batch, sentAt, at int) {
-	for i := range b.Len() {
-		samples := o.series[string(b.Key(i))]
-		for _, x := range b.Samples(i) {
-			for j, e := range samples[x.Timestamp] {
-				if e.sentAt == sentAt {
-					samples[x.Timestamp][j].ackedAt = at
-				}
+	storage.ModelSamples(o.t, b, func(key string, timestamp int64, _ uint64) {
+		events := o.series[key][timestamp]
+		for j, e := range events {
+			if e.sentAt == sentAt {
+				events[j].ackedAt = at
 			}
 		}
-	}
+	})
 }
 
 // smp is a sample that was read.
@@ -97,8 +97,49 @@ func search(s storageapi.Searcher, q *model.SearchQuery) (*answer, error) {
 		return nil, err
 	}
 	a := &answer{series: map[string][]smp{}}
-	err = a.readAll(it, q)
-	return a, errors.Join(err, it.Close())
+	if err = errors.Join(a.readAll(it, q), it.Close()); err != nil {
+		return a, err
+	}
+	with := *q
+	with.Histograms = model.WithHistograms
+	if it, err = s.Search(context.Background(), &with); err != nil {
+		return nil, err
+	}
+	return a, errors.Join(a.readHistograms(it, q.Range), it.Close())
+}
+
+func (a *answer) readHistograms(it storageapi.SeriesIterator, r model.TimeRange) error {
+	var scratch tsblock.Scratch
+	for it.Next() {
+		var list tsblock.HistogramSamples
+		if err := tsblock.ReadHistograms(&list, it.At().Blocks, r, 0, &scratch); err != nil {
+			a.partial = true
+			continue
+		}
+		if list.Len() == 0 {
+			continue
+		}
+		key := string(it.At().Key) + storage.HistogramsMark
+		for i, ts := range list.Timestamps {
+			bits, err := histogramtest.Bits(list.Payloads[i])
+			if err != nil {
+				return err
+			}
+			a.series[key] = append(a.series[key], smp{ts, bits})
+		}
+		a.order = append(a.order, key)
+	}
+	a.partial = a.partial || it.Coverage().Partial
+	return it.Err()
+}
+
+// keyText renders a key of the model.
+func keyText(key string) string {
+	text := model.SeriesKeyString([]byte(storage.SeriesOf(key)))
+	if storage.IsMarked(key) {
+		text += ", histograms"
+	}
+	return text
 }
 
 func (a *answer) readAll(it storageapi.SeriesIterator, q *model.SearchQuery) error {
@@ -140,7 +181,7 @@ func (a *answer) equal(b *answer) error {
 	}
 	for key, list := range a.series {
 		if !slices.Equal(list, b.series[key]) {
-			return fmt.Errorf("two answers for %s: %d and %d samples", model.SeriesKeyString([]byte(key)), len(list), len(b.series[key]))
+			return fmt.Errorf("two answers for %s: %d and %d samples", keyText(key), len(list), len(b.series[key]))
 		}
 	}
 	return nil
@@ -161,10 +202,10 @@ func (o *oracle) missing(a *answer, m moment, r model.TimeRange, wanted func(key
 			}
 			i, found := slices.BinarySearchFunc(got, ts, func(x smp, ts int64) int { return compareInt(x.ts, ts) })
 			if !found {
-				return fmt.Errorf("the acknowledged sample at %d of %s is missing; the answer has %d samples of the series", ts, model.SeriesKeyString([]byte(key)), len(got))
+				return fmt.Errorf("the acknowledged sample at %d of %s is missing; the answer has %d samples of the series", ts, keyText(key), len(got))
 			}
-			if have := got[i].bits; have != best && !tsblock.Better(math.Float64frombits(have), math.Float64frombits(best)) {
-				return fmt.Errorf("the sample at %d of %s has bits %x, which lose against the acknowledged %x; sent %+v; reduced up to %d at %+v", ts, model.SeriesKeyString([]byte(key)), have, best, events, until, m)
+			if have := got[i].bits; have != best && !storage.BetterBits(key, have, best) {
+				return fmt.Errorf("the sample at %d of %s has bits %x, which lose against the acknowledged %x; sent %+v; reduced up to %d at %+v", ts, keyText(key), have, best, events, until, m)
 			}
 		}
 	}
@@ -175,19 +216,19 @@ func (o *oracle) missing(a *answer, m moment, r model.TimeRange, wanted func(key
 func (o *oracle) foreign(a *answer, m moment, r model.TimeRange, wanted func(key string) bool) error {
 	for key, list := range a.series {
 		if !wanted(key) {
-			return fmt.Errorf("series %s does not match", model.SeriesKeyString([]byte(key)))
+			return fmt.Errorf("series %s does not match", keyText(key))
 		}
 		from, _ := o.wholeRange(key, m)
 		for i, x := range list {
 			if x.ts < from {
-				return fmt.Errorf("the sample at %d of %s is older than the limit %d of its retention", x.ts, model.SeriesKeyString([]byte(key)), from)
+				return fmt.Errorf("the sample at %d of %s is older than the limit %d of its retention", x.ts, keyText(key), from)
 			}
 			if i > 0 && list[i-1].ts >= x.ts {
-				return fmt.Errorf("sample at %d of %s after that at %d", x.ts, model.SeriesKeyString([]byte(key)), list[i-1].ts)
+				return fmt.Errorf("sample at %d of %s after that at %d", x.ts, keyText(key), list[i-1].ts)
 			}
 			sent := slices.ContainsFunc(o.series[key][x.ts], func(e event) bool { return e.bits == x.bits && e.sentAt <= m.sent && !o.gone(key, &e, m) })
 			if !sent || !r.Contains(x.ts) {
-				return fmt.Errorf("the sample at %d of %s with bits %x was never sent, or was not asked for", x.ts, model.SeriesKeyString([]byte(key)), x.bits)
+				return fmt.Errorf("the sample at %d of %s with bits %x was never sent, or was not asked for", x.ts, keyText(key), x.bits)
 			}
 		}
 	}
@@ -201,7 +242,7 @@ func (o *oracle) bestAcked(key string, events []event, m moment) (bits uint64, o
 		if e.ackedAt == 0 || e.ackedAt > m.acked || o.deletedBy(key, e, m) != nil {
 			continue
 		}
-		if !ok || tsblock.Better(math.Float64frombits(e.bits), math.Float64frombits(bits)) {
+		if !ok || storage.BetterBits(key, e.bits, bits) {
 			bits, ok = e.bits, true
 		}
 	}
@@ -233,7 +274,7 @@ func (o *oracle) keysIn(t model.TenantID, r model.TimeRange, m moment, acked boo
 			may := slices.ContainsFunc(events, func(e event) bool { return e.sentAt <= m.sent && !o.gone(key, &e, m) })
 			from, until := o.wholeRange(key, m)
 			if acked && ok && ts >= from && ts > until || !acked && may {
-				keys[key] = true
+				keys[storage.SeriesOf(key)] = true
 				break
 			}
 		}

@@ -104,7 +104,7 @@ func (w *world) rule(metric string) storage.SeriesRule {
 
 // metricOf returns the name of the metric of a key.
 func (w *world) metricOf(key string) string {
-	_, labels, err := model.ParseSeriesKey(nil, []byte(key))
+	_, labels, err := model.ParseSeriesKey(nil, []byte(storage.SeriesOf(key)))
 	if err != nil {
 		w.fatalf("bad key %q: %s", key, err)
 	}
@@ -394,7 +394,7 @@ func (w *world) checkAggregates(s *storage.Storage, m moment) error {
 			}
 		}
 		for key, samples := range w.o.series {
-			if model.SeriesKeyTenant([]byte(key)) != feedTenant(i) {
+			if model.SeriesKeyTenant([]byte(key)) != feedTenant(i) || storage.IsMarked(key) {
 				continue
 			}
 			if err := w.o.compareNumbers(key, samples, got[key], m); err != nil {

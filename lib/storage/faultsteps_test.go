@@ -12,6 +12,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
+	"vmcluster/lib/storage"
 	"vmcluster/lib/vfs/faultfs"
 )
 
@@ -112,7 +113,7 @@ func (w *world) matching(t model.TenantID, filters []model.TagFilter) func(key s
 		if ok, done := known[key]; done {
 			return ok
 		}
-		tenant, labels, err := model.ParseSeriesKey(nil, []byte(key))
+		tenant, labels, err := model.ParseSeriesKey(nil, []byte(storage.SeriesOf(key)))
 		if err != nil {
 			w.fatalf("bad key %q: %s", key, err)
 		}
@@ -312,7 +313,7 @@ func (w *world) retention() {
 		}
 		for key, list := range a.series {
 			if len(list) > 0 {
-				w.fatalf("%s has a sample at %d, before the limit %d of retention, after a merge", model.SeriesKeyString([]byte(key)), list[0].ts, limit)
+				w.fatalf("%s has a sample at %d, before the limit %d of retention, after a merge", keyText(key), list[0].ts, limit)
 			}
 		}
 	}

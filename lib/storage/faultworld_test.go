@@ -21,6 +21,7 @@ import (
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
 	"vmcluster/lib/storage"
 	"vmcluster/lib/vfs/faultfs"
 	"vmcluster/lib/vfs/memfs"
@@ -98,7 +99,7 @@ func (l *textLog) String() string {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), o: newOracle(), mem: memfs.New(memfs.Options{})}
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), o: newOracle(t), mem: memfs.New(memfs.Options{})}
 	w.crashes.rng = rand.New(rand.NewPCG(seed, 2))
 	w.o.done = &w.done
 	w.extra = rand.New(rand.NewPCG(seed, 3))
@@ -109,6 +110,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	})
 	w.now.Store(time.Date(2026, 3, 10, 8, 0, 0, 0, time.UTC).UnixMilli() + w.rng.Int64N(60*worldDayMs))
 	w.g = newFeed(w.rng, &w.now)
+	w.g.histograms = rand.New(rand.NewPCG(seed, 4))
 	w.cfg = storage.DefaultConfig(worldPath)
 	w.cfg.RetentionPeriod = flagvalue.NewRetention(fmt.Sprintf("%dd", worldRetention))
 	w.cfg.MinFreeDiskSpaceBytes = worldMinFree
@@ -322,6 +324,8 @@ type feed struct {
 	live   []int // numbers of the series that are scraped
 	cursor map[int]int64
 	last   int
+
+	histograms *rand.Rand // of their own, so that older seeds still do what they did
 }
 
 func newFeed(rng *rand.Rand, now *atomic.Int64) *feed {
@@ -408,6 +412,21 @@ func (f *feed) series(t testing.TB, b *model.Batch, i int) {
 	}
 }
 
+// sample adds a sample to series i, the last one of b. Some series have native histograms as well, few only these.
+func (f *feed) sample(b *model.Batch, i int, timestamp int64, value float64) {
+	if i%3 > 0 {
+		b.AddSample(timestamp, value)
+		return
+	}
+	only := i%12 == 0
+	if !only {
+		b.AddSample(timestamp, value)
+	}
+	if only || f.histograms.IntN(3) == 0 {
+		b.AddHistogram(timestamp, histogramtest.OfBits(f.histograms.Uint64()>>f.histograms.IntN(50)))
+	}
+}
+
 // scrape has one sample of many series, all at one time.
 func (f *feed) scrape(t testing.TB, b *model.Batch) {
 	ts := f.now.Load() - f.rng.Int64N(60_000)
@@ -416,7 +435,7 @@ func (f *feed) scrape(t testing.TB, b *model.Batch) {
 			continue
 		}
 		f.series(t, b, i)
-		b.AddSample(ts, f.value())
+		f.sample(b, i, ts, f.value())
 		f.cursor[i] = max(f.cursor[i], ts)
 	}
 }
@@ -427,7 +446,7 @@ func (f *feed) mixture(t testing.TB, b *model.Batch) {
 		i := f.live[f.rng.IntN(len(f.live))]
 		f.series(t, b, i)
 		for range 1 + f.rng.IntN(6) {
-			b.AddSample(f.timestamp(i), f.value())
+			f.sample(b, i, f.timestamp(i), f.value())
 		}
 	}
 }
@@ -456,7 +475,7 @@ func (f *feed) backfill(t testing.TB, b *model.Batch) {
 		ts := f.now.Load() - f.rng.Int64N(worldRetention*worldDayMs)
 		step := 60_000 + f.rng.Int64N(worldDayMs)
 		for range 1 + f.rng.IntN(40) {
-			b.AddSample(ts, f.value())
+			f.sample(b, i, ts, f.value())
 			ts += step
 		}
 	}
@@ -468,6 +487,6 @@ func (f *feed) longRun(t testing.TB, b *model.Batch) {
 	f.series(t, b, i)
 	for range 100 + f.rng.IntN(400) {
 		f.cursor[i] += 1 + f.rng.Int64N(1000)
-		b.AddSample(min(f.cursor[i], f.now.Load()+worldDayMs), f.value())
+		f.sample(b, i, min(f.cursor[i], f.now.Load()+worldDayMs), f.value())
 	}
 }

@@ -95,6 +95,7 @@ type writer struct {
 	s       *Storage
 	slots   *slots // of the batch's space; nil when it has none
 	runs    []run
+	samples int      // so many runs are of samples, the others of native histograms
 	missing []search // runs whose series is known neither by its slot nor to the hot table
 	stale   []search // runs whose series is in the hot table from the previous period
 	labels  []model.Label
@@ -104,6 +105,8 @@ type writer struct {
 	month   partition.Month // of the sample before
 	inMonth model.TimeRange
 	oldest  int64 // timestamp of the batch
+
+	histograms []model.Histogram // of the batch
 }
 
 // write puts the batch into the log and the heads, and returns the position up to which the log must
@@ -115,6 +118,8 @@ func (w *writer) write(b *model.Batch) (wal.Position, error) {
 	defer s.flushLock.RUnlock()
 	w.slots = s.slotsOf(b)
 	w.split(b)
+	w.samples = len(w.runs)
+	w.splitHistograms(b)
 	w.lookUp(b)
 	position, err := w.registerMissing(b)
 	if err != nil {
@@ -160,11 +165,16 @@ func (w *writer) split(b *model.Batch) {
 			w.runs = append(w.runs, run{series: i, start: j, end: j + 1, month: w.month})
 			open = true
 		}
-		if w.s.limits != nil && len(w.runs) > first && !w.s.limits.pass(b, i, w.runs[first:]) {
-			w.runs = w.runs[:first]
-		}
-		w.identify(b, i, first)
+		w.admit(b, i, first)
 	}
+}
+
+// admit asks the limits whether the runs of series i, which begin at the given index, may come in, and identifies them.
+func (w *writer) admit(b *model.Batch, i, first int) {
+	if w.s.limits != nil && len(w.runs) > first && !w.s.limits.pass(b, i, w.runs[first:]) {
+		w.runs = w.runs[:first]
+	}
+	w.identify(b, i, first)
 }
 
 // identify gives the runs of series i, which begin at the given index, their ids from the slot of the series, or the
@@ -395,10 +405,10 @@ func (w *writer) appendFrame() (wal.Position, error) {
 	return position, err
 }
 
-// logSamples puts all samples into the log.
+// logSamples puts all samples and native histograms into the log.
 func (w *writer) logSamples(b *model.Batch) (position wal.Position, err error) {
 	w.frame.Reset()
-	for i := range w.runs {
+	for i := range w.runs[:w.samples] {
 		r := &w.runs[i]
 		for start := r.start; start < r.end; start += frameStep {
 			for _, x := range b.Samples(r.series)[start:min(r.end, start+frameStep)] {
@@ -412,36 +422,50 @@ func (w *writer) logSamples(b *model.Batch) (position wal.Position, err error) {
 			}
 		}
 	}
-	if w.frame.Len() == 0 {
-		return position, nil
+	if position, err = w.logHistograms(position); err != nil || w.frame.Len() == 0 {
+		return position, err
 	}
 	return w.appendFrame()
 }
 
-// append puts all samples into the heads.
+// append puts all samples and native histograms into the heads.
 func (w *writer) append(b *model.Batch) error {
-	rows := 0
-	for start := 0; start < len(w.runs); {
-		p, err := w.s.partitionOf(w.runs[start].month)
+	samples, err := w.appendRuns(b, w.runs[:w.samples], false)
+	if err != nil {
+		return err
+	}
+	histograms, err := w.appendRuns(b, w.runs[w.samples:], true)
+	w.s.m.rowsAdded.Add(samples + histograms)
+	w.s.m.rowsHistograms.Add(histograms)
+	return err
+}
+
+// appendRuns puts runs of samples or of native histograms into the heads, month by month, and returns how many rows they have.
+func (w *writer) appendRuns(b *model.Batch, runs []run, histograms bool) (rows int, err error) {
+	for start := 0; start < len(runs); {
+		p, err := w.s.partitionOf(runs[start].month)
 		if err != nil {
-			return err
+			return rows, err
 		}
 		end := start
 		w.delta.Reset()
 		h := p.Head()
-		for ; end < len(w.runs) && w.runs[end].month == w.runs[start].month; end++ {
-			r := &w.runs[end]
+		for ; end < len(runs) && runs[end].month == runs[start].month; end++ {
+			r := &runs[end]
 			if r.start == r.end {
 				continue
 			}
-			h.Append(r.id, b.Samples(r.series)[r.start:r.end], &w.delta)
+			if histograms {
+				h.AppendHistograms(r.id, w.histograms[r.start:r.end], &w.delta)
+			} else {
+				h.Append(r.id, b.Samples(r.series)[r.start:r.end], &w.delta)
+			}
 			rows += r.end - r.start
 		}
 		w.s.account(p, h, &w.delta)
 		start = end
 	}
-	w.s.m.rowsAdded.Add(rows)
-	return nil
+	return rows, nil
 }
 
 // account adds what a run of appends did to the sums, and marks the days of the series.

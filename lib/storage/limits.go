@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,8 +12,6 @@ import (
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
-	"vmcluster/lib/storage/internal/head"
-	"vmcluster/lib/tsblock"
 )
 
 // seriesLimits are -storage.maxHourlySeries and -storage.maxDailySeries; nil when neither is set.
@@ -157,9 +154,8 @@ func (s *Storage) countReplayed() error {
 	now := s.o.Now().Unix()
 	for _, n := range s.limits.limits {
 		start := now - now%n.seconds
-		r := model.TimeRange{Min: start * 1000, Max: allTime().Max}
 		for _, p := range s.table.Load().sorted {
-			err := p.Index().Keys(context.Background(), idsWithin(p.Head(), r), func(_ uint32, key []byte) bool {
+			err := p.Index().Keys(context.Background(), roaring.BitmapOf(p.Head().Active(start*1000)...), func(_ uint32, key []byte) bool {
 				n.pass(now, model.HashSeriesKey(key))
 				return true
 			})
@@ -169,24 +165,6 @@ func (s *Storage) countReplayed() error {
 		}
 	}
 	return nil
-}
-
-// idsWithin returns the series of a head with a sample in a range that does not end.
-func idsWithin(h *head.Head, r model.TimeRange) *roaring.Bitmap {
-	found := roaring.New()
-	if h.SeriesCount() == 0 || h.TimeRange().Max < r.Min {
-		return found
-	}
-	var blocks []tsblock.Block
-	var buf []byte
-	for _, id := range h.IDs() {
-		buf = buf[:0]
-		blocks = h.AppendBlocks(blocks[:0], &buf, id, r)
-		if slices.ContainsFunc(blocks, func(b tsblock.Block) bool { return b.MaxTimestamp >= r.Min }) {
-			found.Add(id)
-		}
-	}
-	return found
 }
 
 // free gives the memory back.

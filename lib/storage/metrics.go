@@ -18,6 +18,8 @@ type storageMetrics struct {
 	ignoredSmall   *metrics.Counter
 	ignoredBig     *metrics.Counter
 	ignoredInvalid *metrics.Counter
+	ignoredLarge   *metrics.Counter // native histograms
+	rowsHistograms *metrics.Counter
 	flushes        *metrics.Counter
 	flushErrors    *metrics.Counter
 	mergeErrors    *metrics.Counter
@@ -37,6 +39,8 @@ func newStorageMetrics(set *metrics.Set) *storageMetrics {
 		ignoredSmall:   set.Counter(`vm_rows_ignored_total{reason="small_timestamp"}`),
 		ignoredBig:     set.Counter(`vm_rows_ignored_total{reason="big_timestamp"}`),
 		ignoredInvalid: set.Counter(`vm_rows_ignored_total{reason="invalid_raw_metric_name"}`),
+		ignoredLarge:   set.Counter(`vm_rows_ignored_total{reason="too_large_histogram"}`),
+		rowsHistograms: set.Counter("vm_native_histograms_added_to_storage_total"),
 		flushes:        set.Counter("vm_storage_flushes_total"),
 		flushErrors:    set.Counter("vm_storage_flush_errors_total"),
 		mergeErrors:    set.Counter("vm_storage_merge_errors_total"),
@@ -142,6 +146,7 @@ func (s *Storage) collect(w *metrics.Writer) {
 	w.Gauge(`vm_last_partition_parts{type="storage/big"}`, float64(t.last.Big.Parts))
 	w.Gauge(`vm_pending_rows{type="storage"}`, float64(t.FrozenRows))
 	w.Gauge(`vm_pending_rows{type="indexdb"}`, float64(t.Index.HeadSeries))
+	w.Gauge("vm_native_histograms", float64(t.Histograms))
 	w.Gauge(`vm_active_merges{type="storage/inmemory"}`, 0)
 	w.Gauge(`vm_active_merges{type="storage/small"}`, float64(s.m.partitions.Small.Active.Load()))
 	w.Gauge(`vm_active_merges{type="storage/big"}`, float64(s.m.partitions.Big.Active.Load()))

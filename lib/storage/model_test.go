@@ -24,31 +24,26 @@ func newNaive() *naive {
 	return &naive{sent: map[string]map[int64][]uint64{}, kept: map[string]map[int64]uint64{}}
 }
 
-func (n *naive) send(b *model.Batch) {
-	for i := range b.Len() {
-		key := string(b.Key(i))
+func (n *naive) send(t testing.TB, b *model.Batch) {
+	t.Helper()
+	ModelSamples(t, b, func(key string, timestamp int64, bits uint64) {
 		if n.sent[key] == nil {
 			n.sent[key] = map[int64][]uint64{}
 		}
-		for _, x := range b.Samples(i) {
-			n.sent[key][x.Timestamp] = append(n.sent[key][x.Timestamp], math.Float64bits(x.Value))
-		}
-	}
+		n.sent[key][timestamp] = append(n.sent[key][timestamp], bits)
+	})
 }
 
-func (n *naive) acknowledge(b *model.Batch) {
-	for i := range b.Len() {
-		key := string(b.Key(i))
+func (n *naive) acknowledge(t testing.TB, b *model.Batch) {
+	t.Helper()
+	ModelSamples(t, b, func(key string, timestamp int64, bits uint64) {
 		if n.kept[key] == nil {
 			n.kept[key] = map[int64]uint64{}
 		}
-		for _, x := range b.Samples(i) {
-			old, ok := n.kept[key][x.Timestamp]
-			if !ok || tsblock.Better(x.Value, math.Float64frombits(old)) {
-				n.kept[key][x.Timestamp] = math.Float64bits(x.Value)
-			}
+		if old, ok := n.kept[key][timestamp]; !ok || BetterBits(key, bits, old) {
+			n.kept[key][timestamp] = bits
 		}
-	}
+	})
 }
 
 // readAll returns the samples in r of all series of the tenants that the generator uses.
@@ -96,6 +91,8 @@ func readCovered(t *testing.T, s storageapi.Searcher, r model.TimeRange) (map[st
 		if err := it.Close(); err != nil {
 			t.Fatal(err)
 		}
+		q := &model.SearchQuery{Tenant: model.TenantID{AccountID: account}, Range: r, Histograms: model.WithHistograms}
+		cov.Partial = readHistograms(t, s, q, got).Partial || cov.Partial
 	}
 	return got, cov
 }
@@ -111,20 +108,20 @@ func (n *naive) check(t *testing.T, s storageapi.Searcher, r model.TimeRange) {
 			}
 			have, ok := got[key][ts]
 			if !ok {
-				t.Fatalf("acknowledged sample at %d of %s is missing", ts, model.SeriesKeyString([]byte(key)))
+				t.Fatalf("acknowledged sample at %d of %s is missing; histogram: %t", ts, model.SeriesKeyString([]byte(SeriesOf(key))), IsMarked(key))
 			}
 			if have != bits && !slices.Contains(n.sent[key][ts], have) {
-				t.Fatalf("sample at %d of %s has bits %x; want %x", ts, model.SeriesKeyString([]byte(key)), have, bits)
+				t.Fatalf("sample at %d of %s has bits %x; want %x", ts, model.SeriesKeyString([]byte(SeriesOf(key))), have, bits)
 			}
-			if have != bits && !tsblock.Better(math.Float64frombits(have), math.Float64frombits(bits)) {
-				t.Fatalf("sample at %d of %s has bits %x, which lose against %x", ts, model.SeriesKeyString([]byte(key)), have, bits)
+			if have != bits && !BetterBits(key, have, bits) {
+				t.Fatalf("sample at %d of %s has bits %x, which lose against %x", ts, model.SeriesKeyString([]byte(SeriesOf(key))), have, bits)
 			}
 		}
 	}
 	for key, samples := range got {
 		for ts, bits := range samples {
 			if !slices.Contains(n.sent[key][ts], bits) {
-				t.Fatalf("sample at %d of %s with bits %x was never sent", ts, model.SeriesKeyString([]byte(key)), bits)
+				t.Fatalf("sample at %d of %s with bits %x was never sent", ts, model.SeriesKeyString([]byte(SeriesOf(key))), bits)
 			}
 		}
 	}
@@ -176,6 +173,12 @@ func (g *generator) batch(t *testing.T) *model.Batch {
 		if err := b.AddSeries(tenant, labels); err != nil {
 			t.Fatal(err)
 		}
+		if i%3 == 0 && g.rng.IntN(2) == 0 {
+			g.addHistograms(b, i)
+		}
+		if i%9 == 0 { // has no samples ever
+			continue
+		}
 		for range 1 + g.rng.IntN(6) {
 			ts := g.cursor[i] + 15_000
 			switch g.rng.IntN(10) {
@@ -221,9 +224,9 @@ func runAgainstModel(t *testing.T, steps int, deletions bool) {
 		switch r := rng.IntN(200); {
 		case r < 150:
 			b := g.batch(t)
-			n.send(b)
+			n.send(t, b)
 			if err = s.Ingest(ctx, b); err == nil {
-				n.acknowledge(b)
+				n.acknowledge(t, b)
 			}
 		case r < 156:
 			err = s.Flush(ctx)

@@ -12,6 +12,7 @@ import (
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/head"
 	"vmcluster/lib/storage/internal/partition"
+	"vmcluster/lib/tsblock"
 	"vmcluster/lib/wal"
 )
 
@@ -198,12 +199,39 @@ func (r *replayer) Series(month, id uint32, key []byte) error {
 }
 
 // Samples implements wal.FrameVisitor.
-func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float64) (err error) {
-	if err := r.enter(month); r.partition == nil || err != nil {
+func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float64) error {
+	if wanted, err := r.wants(month, id, timestamps); !wanted {
 		return err
 	}
+	r.samples = r.samples[:0]
+	for i, t := range timestamps {
+		r.samples = append(r.samples, model.Sample{Timestamp: t, Value: values[i]})
+	}
+	r.partition.Head().Append(id, r.samples, &r.delta)
+	r.rows += len(timestamps)
+	return nil
+}
+
+// Histogram implements wal.FrameVisitor.
+func (r *replayer) Histogram(month, id uint32, timestamp int64, payload []byte) error {
+	if wanted, err := r.wants(month, id, []int64{timestamp}); !wanted {
+		return err
+	}
+	if len(payload) > tsblock.MaxHistogramBytes {
+		return errkind.New(errkind.Corrupt, "native histogram of %d bytes", len(payload))
+	}
+	r.partition.Head().AppendHistograms(id, []model.Histogram{{Timestamp: timestamp, Payload: payload}}, &r.delta)
+	r.rows++
+	return nil
+}
+
+// wants makes a month current and reports whether samples of a series at these times go to its head. It counts those that are lost.
+func (r *replayer) wants(month, id uint32, timestamps []int64) (ok bool, err error) {
+	if err := r.enter(month); r.partition == nil || err != nil {
+		return false, err
+	}
 	if r.deleted != nil && r.deleted.Contains(id) {
-		return nil
+		return false, nil
 	}
 	times := model.TimeRange{Min: slices.Min(timestamps), Max: slices.Max(timestamps)}
 	r.inFrame.add(times)
@@ -213,19 +241,14 @@ func (r *replayer) Samples(month, id uint32, timestamps []int64, values []float6
 		}
 		r.lost += len(timestamps)
 		r.lostSpan.add(times)
-		return err
+		return false, err
 	}
-	h := r.partition.Head()
-	r.samples = r.samples[:0]
-	for i, t := range timestamps {
+	for _, t := range [2]int64{times.Min, times.Max} {
 		if !r.inMonth.Contains(t) {
-			return errkind.New(errkind.Corrupt, "timestamp %d in partition %s", t, r.partition.Month())
+			return false, errkind.New(errkind.Corrupt, "timestamp %d in partition %s", t, r.partition.Month())
 		}
-		r.samples = append(r.samples, model.Sample{Timestamp: t, Value: values[i]})
 	}
-	h.Append(id, r.samples, &r.delta)
-	r.rows += len(timestamps)
-	return nil
+	return true, nil
 }
 
 // known reports whether the series of a sample is known. The id of one which is not must never be given to another:

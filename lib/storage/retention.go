@@ -30,6 +30,10 @@ func (it *iterator) cutBlocks(all []tsblock.Block, n int, from int64) []tsblock.
 			blocks = append(blocks, b)
 			continue
 		}
+		if isHistograms(b) {
+			blocks = it.cutHistograms(blocks, &b, from)
+			continue
+		}
 		it.cut.Reset()
 		one := [1]tsblock.Block{b}
 		if err := tsblock.ReadRange(&it.cut, one[:], model.TimeRange{Min: from, Max: b.MaxTimestamp}, 0, &it.scratch); err != nil {

@@ -226,15 +226,22 @@ func (it *iterator) readableFrom(f *found) int64 {
 	return from
 }
 
-// selectAspect removes the blocks of the current series which are not asked for.
-func (it *iterator) selectAspect() {
-	it.blocks = slices.DeleteFunc(it.blocks, func(b tsblock.Block) bool { return !b.Content().Serves(it.aspect) })
+// selectAsked removes the blocks which are not asked for, from the nth on.
+func (it *iterator) selectAsked(blocks []tsblock.Block, n int) []tsblock.Block {
+	unasked := func(b tsblock.Block) bool {
+		c := b.Content()
+		return !c.Serves(it.aspect) && (c != tsblock.Histograms || it.histograms == model.NoHistograms)
+	}
+	return blocks[:n+len(slices.DeleteFunc(blocks[n:], unasked))]
 }
 
-// checkAspect refuses what is not known: an older node must not give samples of another kind.
-func checkAspect(a model.Aspect) error {
-	if a > model.AspectMean {
-		return errkind.New(errkind.Unsupported, "cannot search for aspect %d of samples: this release knows aspects up to %d; use a newer release", a, model.AspectMean)
+// checkWish refuses what is not known: an older node must not give samples of another kind.
+func checkWish(q *model.SearchQuery) error {
+	if q.Aspect > model.AspectMean {
+		return errkind.New(errkind.Unsupported, "cannot search for aspect %d of samples: this release knows aspects up to %d; use a newer release", q.Aspect, model.AspectMean)
+	}
+	if q.Histograms > model.HistogramParts {
+		return errkind.New(errkind.Unsupported, "cannot search for native histograms in form %d: this release knows forms up to %d; use a newer release", q.Histograms, model.HistogramParts)
 	}
 	return nil
 }

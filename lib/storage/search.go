@@ -9,6 +9,8 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/storage/internal/index"
@@ -33,10 +35,15 @@ func (s *Storage) Search(ctx context.Context, q *model.SearchQuery) (storageapi.
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAspect(q.Aspect); err != nil {
+	if err := checkWish(q); err != nil {
 		return nil, err
 	}
-	it := &iterator{s: s, ctx: ctx, r: readable, keysOnly: q.KeysOnly, aspect: q.Aspect, detail: q.Detail, cutting: readable != q.Range, next: -1}
+	it := &iterator{
+		s: s, ctx: ctx, r: readable, keysOnly: q.KeysOnly, aspect: q.Aspect, detail: q.Detail, histograms: q.Histograms, cutting: readable != q.Range, next: -1,
+	}
+	if q.Histograms == model.HistogramParts && !q.KeysOnly {
+		it.baseFilters = baseFilters(q.Filters)
+	}
 	if q.Detail != model.AllSamples {
 		it.newest = s.takeNewest(readable)
 	}
@@ -91,6 +98,10 @@ type iterator struct {
 	detail   model.Detail
 	newest   *newest // nil when all samples are wanted
 
+	histograms  model.Histograms
+	baseFilters [][]model.TagFilter       // see addBases
+	bases       map[int32]*roaring.Bitmap // by view; nil for none
+
 	shorter  map[int][]shorter // by view; nil unless -retentionFilter cuts some series
 	keys     []byte
 	found    []found // by key, then by month
@@ -106,6 +117,7 @@ type iterator struct {
 	times    []int64
 	cutting  bool // samples outside of retention are asked for
 	cut      tsblock.Samples
+	cutOff   tsblock.HistogramSamples
 	encoder  tsblock.Encoder
 	scratch  tsblock.Scratch
 	err      error
@@ -142,6 +154,9 @@ func (it *iterator) findIn(partitions []*partition.Partition, q *model.SearchQue
 			return it.err
 		}
 		ids, err := p.Index().Search(it.ctx, iq)
+		if err == nil {
+			ids, err = it.addBases(p, iq, ids)
+		}
 		if it.note(err); it.err != nil {
 			return it.err
 		}
@@ -239,6 +254,7 @@ func (it *iterator) Next() bool {
 // collect makes the series at it.next current and moves on; false when it has no sample in the range.
 func (it *iterator) collect() bool {
 	it.series.Key = it.key(it.next)
+	base := it.isBase(&it.found[it.next])
 	it.blocks, it.buf, it.pinned = it.blocks[:0], it.buf[:0], it.pinned[:0]
 	for ; it.next < len(it.found) && bytes.Equal(it.key(it.next), it.series.Key); it.next++ {
 		if it.keysOnly {
@@ -255,7 +271,9 @@ func (it *iterator) collect() bool {
 		it.series.Blocks = nil
 		return true
 	}
-	it.selectAspect()
+	if base && !slices.ContainsFunc(it.blocks, isHistograms) {
+		return false
+	}
 	if it.cutting {
 		it.blocks = it.cutBlocks(it.blocks, 0, it.r.Min)
 	}
@@ -268,7 +286,7 @@ func (it *iterator) collect() bool {
 		return false
 	}
 	if it.newest != nil {
-		it.series.Blocks = it.newest.reduce(it.blocks, it.detail == model.NewestKind)
+		it.reduceToNewest()
 	}
 	return true
 }
@@ -287,7 +305,8 @@ func (it *iterator) read(f *found) (blocks []tsblock.Block, err error) {
 		return blocks, nil
 	}
 	n := len(blocks)
-	blocks, err = it.views[f.view].AppendBlocks(blocks, &it.buf, f.id, r)
+	blocks, err = it.views[f.view].AppendBlocks(blocks, &it.buf, f.id, r, it.histograms != model.NoHistograms)
+	blocks = it.selectAsked(blocks, n)
 	if r.Min > it.r.Min {
 		blocks = it.cutBlocks(blocks, n, r.Min)
 	}

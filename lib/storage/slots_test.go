@@ -58,6 +58,9 @@ func (n *numbering) number(b *model.Batch, rng *rand.Rand) *model.Batch {
 		for _, x := range b.Samples(i) {
 			out.AddSample(x.Timestamp, x.Value)
 		}
+		for _, x := range b.AppendHistograms(nil, i) {
+			out.AddHistogram(x.Timestamp, x.Payload)
+		}
 	}
 	return out
 }
@@ -115,9 +118,9 @@ func TestNumbersAgainstModel(t *testing.T) {
 		switch r := rng.IntN(200); {
 		case r < 170:
 			b := g.batch(t)
-			n.send(b)
+			n.send(t, b)
 			if err = x.Ingest(ctx, b); err == nil {
-				n.acknowledge(b)
+				n.acknowledge(t, b)
 			}
 		case r < 180:
 			err = x.Flush(ctx)

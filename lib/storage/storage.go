@@ -44,6 +44,7 @@ type Storage struct {
 	m          *storageMetrics
 	smallWarn  *logger.Throttle // samples too old
 	bigWarn    *logger.Throttle // samples too far in the future
+	largeWarn  *logger.Throttle // native histograms too large
 	damageWarn *logger.Throttle // reads of damaged parts
 	seed       maphash.Seed     // of the second hash of series
 	dataDir    string
@@ -144,6 +145,7 @@ func newStorage(cfg Config, o Options) *Storage {
 		cfg: cfg, o: o, fs: o.FS, logger: o.Logger,
 		smallWarn:  logger.NewThrottle(o.Logger, 5*time.Second),
 		bigWarn:    logger.NewThrottle(o.Logger, 5*time.Second),
+		largeWarn:  logger.NewThrottle(o.Logger, 5*time.Second),
 		damageWarn: logger.NewThrottle(o.Logger, 5*time.Second),
 		seed:       maphash.MakeSeed(),
 		dataDir:    filepath.Join(cfg.DataPath, dataName),

@@ -104,9 +104,10 @@ func (w *writer) noteLate(b *model.Batch) {
 	for i := range w.runs {
 		r := &w.runs[i]
 		key := tenantHour{hour: math.MaxInt64}
-		for _, x := range b.Samples(r.series)[r.start:r.end] {
-			hour := hourOf(x.Timestamp)
-			if x.Timestamp >= promised || hour == key.hour {
+		for j := r.start; j < r.end; j++ {
+			t := w.timeOf(b, i, j)
+			hour := hourOf(t)
+			if t >= promised || hour == key.hour {
 				continue
 			}
 			key = tenantHour{tenant: model.SeriesKeyTenant(b.Key(r.series)), hour: hour}
@@ -117,6 +118,14 @@ func (w *writer) noteLate(b *model.Batch) {
 		v.mu.all = v.mu.sequence
 		clear(v.mu.hours)
 	}
+}
+
+// timeOf returns the timestamp of what is at a place of a run.
+func (w *writer) timeOf(b *model.Batch, run, place int) int64 {
+	if run < w.samples {
+		return b.Samples(w.runs[run].series)[place].Timestamp
+	}
+	return w.histograms[place].Timestamp
 }
 
 // Versions implements storageapi.Versioner.

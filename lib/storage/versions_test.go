@@ -130,7 +130,7 @@ func TestVersionsAreBounded(t *testing.T) {
 	for i := range int64(maxLateHours + 1) {
 		b.AddSample(now-(i+100)*hourMs, 1)
 	}
-	w.runs = []run{{end: maxLateHours + 1}}
+	w.runs, w.samples = []run{{end: maxLateHours + 1}}, 1
 	w.noteLate(&b)
 	if len(v.mu.hours) > maxLateHours {
 		t.Errorf("%d hours are told apart", len(v.mu.hours))

@@ -187,6 +187,13 @@ func (c *Client) Capabilities() uint64 {
 	return c.mu.conn.capabilities
 }
 
+// Lacks reports whether there is a connection, and not both of its sides can do this.
+func (c *Client) Lacks(capability uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.conn != nil && c.mu.conn.capabilities&capability == 0
+}
+
 // PendingBytes returns the bytes of requests which wait to be written to the network.
 func (c *Client) PendingBytes() int {
 	c.mu.Lock()

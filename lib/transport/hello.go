@@ -44,6 +44,8 @@ const (
 	CapabilityResults uint64 = 1 << 5
 	// CapabilityLevel, of role select: the server answers out of nodes of its own, of which some may be missing.
 	CapabilityLevel uint64 = 1 << 6
+	// CapabilityHistograms: requests may carry native histograms, or ask for them.
+	CapabilityHistograms uint64 = 1 << 7
 )
 
 const (

@@ -19,7 +19,9 @@ const (
 	Sum   Content = 4
 	Count Content = 5
 
-	contents = 6
+	contents = 6 // those of numbers
+
+	Histograms Content = 6 // native histograms instead of values
 )
 
 // contentMark is set in the first byte of a column of values which is not Raw. That byte has the content in its low bits, and
@@ -46,7 +48,7 @@ func (b *Block) column() []byte {
 }
 
 // Serves reports whether blocks of this content are part of the answer to a search for the aspect. Raw samples
-// serve all aspects: each is the lowest, highest and sum of itself.
+// serve all aspects: each is the lowest, highest and sum of itself. Native histograms serve none.
 func (c Content) Serves(a model.Aspect) bool {
 	if c == Raw {
 		return true

@@ -5,6 +5,7 @@ import (
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/invariants"
+	"vmcluster/lib/nativehistogram"
 )
 
 // Encoder encodes blocks. It keeps scratch memory, and columns of timestamps
@@ -13,6 +14,8 @@ import (
 type Encoder struct {
 	codec   codec.Encoder
 	columns columnCache
+
+	histograms nativehistogram.Encoder
 }
 
 // AppendEncode appends the columns of s, which holds 1 to MaxSamplesPerBlock
@@ -22,18 +25,36 @@ func (e *Encoder) AppendEncode(dst []byte, s *Samples) ([]byte, Block) {
 	s.checkBlock()
 	b := Block{MinTimestamp: s.Timestamps[0], MaxTimestamp: s.Timestamps[s.Len()-1], Count: s.Len()}
 	start := len(dst)
-	c := e.columns.slot(&b)
-	if bytesutil.EqualInts(c.timestamps, s.Timestamps) {
-		dst = append(dst, c.encoded...)
-	} else {
-		dst = e.codec.AppendTimestamps(dst, s.Timestamps)
-		c.timestamps = append(c.timestamps[:0], s.Timestamps...)
-		c.encoded = append(c.encoded[:0], dst[start:]...)
-	}
+	dst = e.appendTimestamps(dst, &b, s.Timestamps)
 	middle := len(dst)
 	dst = e.codec.AppendValues(dst, s.Values)
 	b.Timestamps, b.Values = dst[start:middle:middle], dst[middle:len(dst):len(dst)]
 	return dst, b
+}
+
+// appendTimestamps appends the column of timestamps of b, which has its header.
+func (e *Encoder) appendTimestamps(dst []byte, b *Block, timestamps []int64) []byte {
+	c := e.columns.slot(b)
+	if bytesutil.EqualInts(c.timestamps, timestamps) {
+		return append(dst, c.encoded...)
+	}
+	start := len(dst)
+	dst = e.codec.AppendTimestamps(dst, timestamps)
+	c.timestamps = append(c.timestamps[:0], timestamps...)
+	c.encoded = append(c.encoded[:0], dst[start:]...)
+	return dst
+}
+
+// AppendBlocks encodes samples, sorted by timestamp, into as many blocks as they take, which it appends to blocks.
+func (e *Encoder) AppendBlocks(blocks []Block, dst []byte, s *Samples) ([]Block, []byte) {
+	for start := 0; start < s.Len(); start += MaxSamplesPerBlock {
+		end := min(s.Len(), start+MaxSamplesPerBlock)
+		run := Samples{Timestamps: s.Timestamps[start:end], Values: s.Values[start:end]}
+		var b Block
+		dst, b = e.AppendEncode(dst, &run)
+		blocks = append(blocks, b)
+	}
+	return blocks, dst
 }
 
 // AppendEncode is Encoder.AppendEncode for occasional use.

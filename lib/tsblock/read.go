@@ -22,7 +22,7 @@ type Scratch struct {
 	removed int   // samples that gave way to newer ones of their intervals
 }
 
-// TakeDeduplicated returns how many samples ReadRange has left out for an interval since the last call; without an interval none
+// TakeDeduplicated returns how many samples ReadRange and ReadHistograms have left out for an interval since the last call; without an interval none
 // are counted.
 func (s *Scratch) TakeDeduplicated() int {
 	n := s.removed
@@ -49,7 +49,7 @@ func (s *Scratch) Facts() Facts { return s.facts }
 // ReadRange appends the samples of the blocks which lie within r to dst, in the
 // order of time, deduplicated as by Merge. Samples outside of r take no part
 // in that, so the answer does not depend on how samples are cut into blocks.
-// Blocks may come in any order and may overlap. A damaged block is an error of
+// Blocks may come in any order and may overlap; those of native histograms are left out. A damaged block is an error of
 // kind Corrupt, and dst is then unchanged.
 func ReadRange(dst *Samples, blocks []Block, r model.TimeRange, minIntervalMs int64, scratch *Scratch) error {
 	start := dst.Len()
@@ -69,7 +69,7 @@ func ReadRange(dst *Samples, blocks []Block, r model.TimeRange, minIntervalMs in
 }
 
 func (s *Scratch) read(dst *Samples, blocks []Block, r model.TimeRange) error {
-	blocks = s.inRange(blocks, r)
+	blocks = s.inRange(blocks, r, false)
 	defer func() { clear(s.blocks) }()
 	for len(blocks) > 0 {
 		n := OverlapLen(blocks)
@@ -102,13 +102,14 @@ func (s *Scratch) addFacts(values []float64, start int, facts Facts) {
 	}
 }
 
-// inRange returns the blocks that overlap r, sorted by MinTimestamp. Of equal blocks, as replicas on several nodes often are, one is returned.
-func (s *Scratch) inRange(blocks []Block, r model.TimeRange) []Block {
+// inRange returns the blocks of samples, or those of native histograms, that overlap r, sorted by MinTimestamp. Of equal blocks, as replicas on
+// several nodes often are, one is returned.
+func (s *Scratch) inRange(blocks []Block, r model.TimeRange, histograms bool) []Block {
 	s.blocks = s.blocks[:0]
 	sorted := true
 	for i := range blocks {
 		b := &blocks[i]
-		if b.MinTimestamp > r.Max || b.MaxTimestamp < r.Min {
+		if b.MinTimestamp > r.Max || b.MaxTimestamp < r.Min || (b.Content() == Histograms) != histograms {
 			continue
 		}
 		if n := len(s.blocks); n > 0 {

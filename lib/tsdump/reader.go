@@ -65,18 +65,19 @@ func (r *Reader) Next() bool {
 
 // readHeader reports whether a dump begins; there may be none left.
 func (r *Reader) readHeader() bool {
-	b, err := r.in.Peek(len(header))
+	b, err := r.in.Peek(len(magic) + 1)
+	ours := len(b) > len(magic) && string(b[:len(magic)]) == magic
 	switch {
 	case len(b) == 0 && errors.Is(err, io.EOF):
 		return false
-	case string(b) == header:
-		_, _ = r.in.Discard(len(header)) // it has been read
-		r.inside, r.records, r.sum = true, 0, codec.Checksum([]byte(header))
+	case ours && b[len(magic)] >= plainVersion && b[len(magic)] <= histogramVersion:
+		r.inside, r.records, r.sum = true, 0, codec.Checksum(b)
+		_, _ = r.in.Discard(len(b)) // it has been read
 		return true
 	case err != nil && !errors.Is(err, io.EOF):
 		r.err = err
-	case len(b) == len(header) && string(b[:len(header)-1]) == header[:len(header)-1]:
-		r.err = bad("it has version %d, and this version reads version %d; export it again with the same version, or use JSON lines", b[len(header)-1], header[len(header)-1])
+	case ours:
+		r.err = bad("it has version %d, and this version reads versions up to %d; export it again with the same version, or use JSON lines", b[len(magic)], histogramVersion)
 	default:
 		r.err = bad("it does not start as a dump does; take what /api/v1/export/native of this system answers, or use JSON lines between different systems")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
 	"vmcluster/lib/tsblock"
 )
 
@@ -27,6 +28,16 @@ func text(dump []byte) (string, error) {
 		s := r.At()
 		b.WriteString(model.LabelsString(s.Labels))
 		for i := range s.Blocks {
+			if s.Blocks[i].Content() == tsblock.Histograms {
+				var found tsblock.HistogramSamples
+				if err := s.Blocks[i].DecodeHistograms(&found); err != nil {
+					return b.String(), err
+				}
+				for j, ts := range found.Timestamps {
+					fmt.Fprintf(&b, " %d=%x", ts, found.Payloads[j])
+				}
+				continue
+			}
 			var samples tsblock.Samples
 			if err := s.Blocks[i].Decode(&samples); err != nil {
 				return b.String(), err
@@ -59,17 +70,47 @@ func sample() []byte {
 	return w.AppendEnd(b)
 }
 
-func TestGolden(t *testing.T) {
-	const path = "testdata/dump.hex"
-	got := hex.EncodeToString(sample()) + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
+// withHistograms is a dump of a series without native histograms and one with some, then one without again.
+func withHistograms() []byte {
+	var found tsblock.HistogramSamples
+	for i := range uint64(3) {
+		h := nativehistogram.Histogram{Count: i, Sum: 1, Positive: nativehistogram.Buckets{Spans: []nativehistogram.Span{{Offset: -2, Length: 1}}, Counts: []uint64{i}}}
+		found.Append(int64(i)*1000, h.Append(nil))
 	}
-	want, err := os.ReadFile(path)
-	if err != nil || got != string(want) {
-		t.Errorf("got  %swant %s%v", got, want, err)
+	_, histograms := (&tsblock.Encoder{}).AppendHistograms(nil, &found)
+	var w Writer
+	b := w.AppendHeader(nil)
+	b = w.AppendSeries(b, []model.Label{{Name: "__name__", Value: "a"}}, []tsblock.Block{block(1000, 1)})
+	b = w.AppendSeries(b, []model.Label{{Name: "__name__", Value: "b"}}, []tsblock.Block{histograms, block(9000, 2)})
+	b = w.AppendSeries(b, []model.Label{{Name: "__name__", Value: "c"}}, []tsblock.Block{block(1000, 3)})
+	return w.AppendEnd(b)
+}
+
+// TestHistograms: native histograms are in a dump of the second version behind one of the first, so that older readers take what they know and refuse the rest.
+func TestHistograms(t *testing.T) {
+	dump := withHistograms()
+	got, err := text(dump)
+	if lines := strings.Split(got, "\n"); err != nil || len(lines) != 4 || lines[0] != "a 1000=3ff0000000000000" || strings.Count(lines[1], "=") != 4 || lines[2] != "c 1000=4008000000000000" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if n := bytes.Count(dump, []byte(magic)); n != 2 || dump[len(magic)] != plainVersion || dump[bytes.LastIndex(dump, []byte(magic))+len(magic)] != histogramVersion {
+		t.Errorf("%d headers, or other versions: %q", n, dump)
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for path, got := range map[string]string{
+		"testdata/dump.hex": hex.EncodeToString(sample()) + "\n", "testdata/histograms.hex": hex.EncodeToString(withHistograms()) + "\n",
+	} {
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil || got != string(want) {
+			t.Errorf("got  %swant %s%v", got, want, err)
+		}
 	}
 	rendered, err := text(sample())
 	const wantText = "up{job=\"ü\"} 1717200000000=3ff0000000000000 1717200001000=4004000000000000 1717200002000=7ff0000000000000 " +

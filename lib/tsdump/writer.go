@@ -2,6 +2,7 @@ package tsdump
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"vmcluster/lib/codec"
 	"vmcluster/lib/model"
@@ -9,7 +10,10 @@ import (
 )
 
 const (
-	header = "tsdump\n\x01" // the last byte is the version
+	magic = "tsdump\n" // a byte with the version follows
+	// Dumps of the second version may have native histograms.
+	plainVersion     = 1
+	histogramVersion = 2
 
 	kindEnd    = 0
 	kindSeries = 1
@@ -21,20 +25,34 @@ const (
 )
 
 // Writer makes a dump: the header, any number of series, the end. It belongs to one goroutine; the zero value is ready to use.
+//
+// At the first native histogram it ends the dump and goes on with one of the second version, which readers of the first refuse.
 type Writer struct {
 	payload []byte // scratch
 	sum     uint32 // of the record before
 	records uint64
+	version byte
 }
 
 // AppendHeader begins a dump.
-func (w *Writer) AppendHeader(dst []byte) []byte {
-	w.sum, w.records = codec.Checksum([]byte(header)), 0
-	return append(dst, header...)
+func (w *Writer) AppendHeader(dst []byte) []byte { return w.begin(dst, plainVersion) }
+
+func (w *Writer) begin(dst []byte, version byte) []byte {
+	start := len(dst)
+	dst = append(append(dst, magic...), version)
+	w.sum, w.records, w.version = codec.Checksum(dst[start:]), 0, version
+	return dst
+}
+
+func hasHistograms(blocks []tsblock.Block) bool {
+	return slices.ContainsFunc(blocks, func(b tsblock.Block) bool { return b.Content() == tsblock.Histograms })
 }
 
 // AppendSeries appends the series; nothing if it has no blocks.
 func (w *Writer) AppendSeries(dst []byte, labels []model.Label, blocks []tsblock.Block) []byte {
+	if w.version == plainVersion && hasHistograms(blocks) {
+		dst = w.begin(w.AppendEnd(dst), histogramVersion)
+	}
 	for len(blocks) > 0 {
 		n, size := 0, 0
 		for n < len(blocks) && (n == 0 || size < recordBytes) {

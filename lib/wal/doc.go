@@ -1,4 +1,4 @@
-// Package wal is the write-ahead log of series and samples: numbered segment
+// Package wal is the write-ahead log of series, samples and histograms: numbered segment
 // files of frames, group commit, rotation, replay, and the contents of frames
 // (FrameEncoder, DecodeFrame). The byte layout is in docs/format/wal.md.
 //

@@ -8,8 +8,11 @@ import (
 	"vmcluster/lib/errkind"
 )
 
-// frameVersion is the first byte of a frame's contents.
-const frameVersion = 1
+// The first byte of a frame's contents is its version. Only frames with native histograms have the second.
+const (
+	frameVersion     = 1
+	histogramVersion = 2
+)
 
 // A control byte starts every entry. Its low two bits say how the series id is
 // given, or that the entry is no sample.
@@ -42,6 +45,7 @@ const (
 const (
 	entrySeries    = noSample | 0<<2
 	entryPartition = noSample | 1<<2
+	entryHistogram = noSample | 2<<2
 )
 
 // Bounds of the encoded size of entries, in bytes.
@@ -49,6 +53,7 @@ const (
 	maxPartitionBytes = 1 + binary.MaxVarintLen32
 	maxSampleBytes    = 1 + 2*binary.MaxVarintLen64 + 8
 	maxSeriesBytes    = 1 + 2*binary.MaxVarintLen64 // without the key
+	maxHistogramBytes = 1 + 3*binary.MaxVarintLen64 // without the payload
 )
 
 // frameState is what both halves predict from. Both start with zeros.
@@ -60,6 +65,9 @@ type frameState struct {
 	first     int64  // timestamp of the first sample of the last run
 	delta     int64  // difference of the last two timestamps in a run
 	bits      uint64 // of the last value
+
+	histogramID   uint32 // of the last histogram
+	histogramTime int64
 }
 
 // FrameEncoder builds the contents of one frame. The zero value is an empty
@@ -104,6 +112,19 @@ func (e *FrameEncoder) reserve(n int) {
 		e.buf = append(e.buf, frameVersion)
 		e.reserve(n)
 	}
+}
+
+// AddHistogram adds a native histogram of a series; the payload is any bytes. Histograms of one series should be added one after the other.
+func (e *FrameEncoder) AddHistogram(partition, id uint32, timestamp int64, payload []byte) {
+	e.reserve(maxPartitionBytes + maxHistogramBytes + len(payload))
+	e.buf[0] = histogramVersion
+	e.setPartition(partition)
+	e.buf = append(e.buf, entryHistogram)
+	e.buf = binary.AppendVarint(e.buf, int64(id)-int64(e.histogramID))
+	e.buf = binary.AppendVarint(e.buf, timestamp-e.histogramTime)
+	e.buf = binary.AppendUvarint(e.buf, uint64(len(payload)))
+	e.buf = append(e.buf, payload...)
+	e.histogramID, e.histogramTime = id, timestamp
 }
 
 func (e *FrameEncoder) setPartition(partition uint32) {
@@ -224,6 +245,7 @@ type FrameVisitor interface {
 	// Samples gets a run of samples of one series, in the order of AddSample;
 	// both slices have the same length.
 	Samples(partition, id uint32, timestamps []int64, values []float64) error
+	Histogram(partition, id uint32, timestamp int64, payload []byte) error
 }
 
 // DecodeFrame visits the contents of a frame. Damage is an error of kind
@@ -250,9 +272,9 @@ func (d *FrameDecoder) Decode(frame []byte, v FrameVisitor) error {
 	if len(frame) == 0 {
 		return errkind.New(errkind.Corrupt, "cannot decode log frame: it is empty")
 	}
-	if frame[0] != frameVersion {
+	if frame[0] != frameVersion && frame[0] != histogramVersion {
 		return errkind.New(errkind.Unsupported,
-			"cannot decode log frame of version %d: this program knows version %d; run the program which wrote it", frame[0], frameVersion)
+			"cannot decode log frame of version %d: this program knows versions %d and %d; run the program which wrote it", frame[0], frameVersion, histogramVersion)
 	}
 	d.frameState = frameState{}
 	d.timestamps, d.values = d.timestamps[:0], d.values[:0]
@@ -284,6 +306,8 @@ func (d *FrameDecoder) next(v FrameVisitor) error {
 		}
 		d.partition = uint32(u)
 		return nil
+	case control == entryHistogram:
+		return d.histogram(v)
 	}
 	return corrupt("entry kind")
 }
@@ -296,14 +320,43 @@ func (d *FrameDecoder) series(v FrameVisitor) error {
 	if !ok {
 		return corrupt("series id")
 	}
-	size, ok := d.uvarint()
-	if !ok || size > uint64(len(d.rest)) {
+	key, ok := d.bytes()
+	if !ok {
 		return corrupt("series key")
 	}
 	d.seriesID = id
-	key := d.rest[:size]
-	d.rest = d.rest[size:]
 	return v.Series(d.partition, id, key)
+}
+
+func (d *FrameDecoder) histogram(v FrameVisitor) error {
+	if err := d.emit(v); err != nil {
+		return err
+	}
+	id, ok := d.idAfter(d.histogramID)
+	if !ok {
+		return corrupt("id of a histogram")
+	}
+	u, ok := d.uvarint()
+	if !ok {
+		return corrupt("timestamp of a histogram")
+	}
+	payload, ok := d.bytes()
+	if !ok {
+		return corrupt("histogram")
+	}
+	d.histogramID, d.histogramTime = id, d.histogramTime+unzigzag(u)
+	return v.Histogram(d.partition, id, d.histogramTime, payload)
+}
+
+// bytes reads a byte string behind its length.
+func (d *FrameDecoder) bytes() ([]byte, bool) {
+	size, ok := d.uvarint()
+	if !ok || size > uint64(len(d.rest)) {
+		return nil, false
+	}
+	b := d.rest[:size:size]
+	d.rest = d.rest[size:]
+	return b, true
 }
 
 func (d *FrameDecoder) sample(control byte, v FrameVisitor) error {

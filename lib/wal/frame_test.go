@@ -33,11 +33,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// event is a series (key is not nil) or one sample, with bits compared.
+// event is a series, a histogram (key is its payload) or one sample, with bits compared.
 type event struct {
 	partition, id uint32
 	key           string
 	series        bool
+	histogram     bool
 	timestamp     int64
 	bits          uint64
 }
@@ -63,12 +64,20 @@ func (r *recorder) Samples(partition, id uint32, timestamps []int64, values []fl
 	return nil
 }
 
+func (r *recorder) Histogram(partition, id uint32, timestamp int64, payload []byte) error {
+	r.events = append(r.events, event{partition: partition, id: id, timestamp: timestamp, key: string(payload), histogram: true})
+	return nil
+}
+
 func encode(e *FrameEncoder, events []event) []byte {
 	e.Reset()
 	for _, ev := range events {
-		if ev.series {
+		switch {
+		case ev.series:
 			e.AddSeries(ev.partition, ev.id, []byte(ev.key))
-		} else {
+		case ev.histogram:
+			e.AddHistogram(ev.partition, ev.id, ev.timestamp, []byte(ev.key))
+		default:
 			e.AddSample(ev.partition, ev.id, ev.timestamp, math.Float64frombits(ev.bits))
 		}
 	}
@@ -124,7 +133,7 @@ func TestFrameExtremes(t *testing.T) {
 		for _, id := range edge {
 			events = append(events, event{partition: p, id: id, key: fmt.Sprint("key", id), series: true}, event{partition: p, id: id, series: true})
 			for _, ts := range times {
-				events = append(events, event{partition: p, id: id, timestamp: ts, bits: uint64(id) << 32})
+				events = append(events, event{partition: p, id: id, timestamp: ts, bits: uint64(id) << 32}, event{partition: p, id: id, timestamp: ts, key: "h", histogram: true})
 			}
 		}
 	}
@@ -149,6 +158,10 @@ func TestFrameRandom(t *testing.T) {
 			}
 			if rng.IntN(5) == 0 {
 				events = append(events, event{partition: ev.partition, id: ev.id, series: true, key: string(make([]byte, rng.IntN(300)))})
+				continue
+			}
+			if rng.IntN(9) == 0 {
+				events = append(events, event{partition: ev.partition, id: ev.id, timestamp: ev.timestamp, histogram: true, key: string(make([]byte, rng.IntN(300)))})
 				continue
 			}
 			switch rng.IntN(4) {
@@ -192,6 +205,7 @@ func TestEncoderDoesNotAllocate(t *testing.T) {
 		for i := range uint32(1000) {
 			e.AddSeries(1, i, key)
 			e.AddSample(1, i, 1700000000000, float64(i)*0.7)
+			e.AddHistogram(1, i, 1700000000000, key)
 		}
 	}
 	work()
@@ -209,6 +223,7 @@ type nopVisitor struct{ err error }
 
 func (v nopVisitor) Series(uint32, uint32, []byte) error              { return v.err }
 func (v nopVisitor) Samples(uint32, uint32, []int64, []float64) error { return v.err }
+func (v nopVisitor) Histogram(uint32, uint32, int64, []byte) error    { return v.err }
 
 func TestDecodeFrameErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -216,8 +231,12 @@ func TestDecodeFrameErrors(t *testing.T) {
 		want  errkind.Kind
 	}{
 		"empty":             {nil, errkind.Corrupt},
-		"later version":     {[]byte{2, 0}, errkind.Unsupported},
-		"unknown entry":     {[]byte{1, noSample | 2<<2}, errkind.Corrupt},
+		"later version":     {[]byte{3, 0}, errkind.Unsupported},
+		"unknown entry":     {[]byte{1, noSample | 3<<2}, errkind.Corrupt},
+		"huge payload":      {[]byte{2, entryHistogram, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, errkind.Corrupt},
+		"payload cut off":   {[]byte{2, entryHistogram, 0, 0, 2, 'a'}, errkind.Corrupt},
+		"histogram, no id":  {[]byte{2, entryHistogram, 1, 0, 0}, errkind.Corrupt},
+		"histogram's time":  {[]byte{2, entryHistogram, 0, 0x80}, errkind.Corrupt},
 		"short partition":   {[]byte{1, entryPartition, 0x80}, errkind.Corrupt},
 		"large partition":   {[]byte{1, entryPartition, 0x80, 0x80, 0x80, 0x80, 0x10}, errkind.Corrupt},
 		"key beyond end":    {[]byte{1, entrySeries, 0, 5, 'a'}, errkind.Corrupt},
@@ -237,7 +256,7 @@ func TestDecodeFrameErrors(t *testing.T) {
 	}
 	var e FrameEncoder
 	stop := errors.New("stop")
-	for _, add := range []func(){func() { e.AddSample(1, 1, 1, 1) }, func() { e.AddSeries(1, 1, nil) }} {
+	for _, add := range []func(){func() { e.AddSample(1, 1, 1, 1) }, func() { e.AddSeries(1, 1, nil) }, func() { e.AddHistogram(1, 1, 1, nil) }} {
 		e.Reset()
 		add()
 		if err := DecodeFrame(e.Bytes(), nopVisitor{stop}); !errors.Is(err, stop) {
@@ -262,6 +281,19 @@ func goldenEvents() []event {
 	}
 }
 
+// goldenHistograms have a sample between histograms, whose predictions they leave alone.
+func goldenHistograms() []event {
+	const month = 202611
+	return []event{
+		{partition: month, id: 10, series: true, key: "first"},
+		{partition: month, id: 10, timestamp: 1700000000000, histogram: true, key: "payload"},
+		{partition: month, id: 10, timestamp: 1700000000000, bits: math.Float64bits(300)},
+		{partition: month, id: 10, timestamp: 1700000015000, histogram: true, key: "another"},
+		{partition: month, id: 10, timestamp: 1700000015000, bits: math.Float64bits(300)},
+		{partition: month + 1, id: 3, timestamp: 1700000000001, histogram: true},
+	}
+}
+
 func checkGolden(t *testing.T, name string, data []byte) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -279,11 +311,14 @@ func TestGoldenFrame(t *testing.T) {
 	var e FrameEncoder
 	checkRoundTrip(t, &e, goldenEvents())
 	checkGolden(t, "frame.v1.hex", encode(&e, goldenEvents()))
+	checkRoundTrip(t, &e, goldenHistograms())
+	checkGolden(t, "frame.v2.hex", encode(&e, goldenHistograms()))
 }
 
 func FuzzDecodeFrame(f *testing.F) {
 	var e FrameEncoder
 	f.Add(bytes.Clone(encode(&e, goldenEvents())))
+	f.Add(bytes.Clone(encode(&e, goldenHistograms())))
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var got recorder

@@ -8,15 +8,17 @@ import (
 
 // excess is what a request has of series beyond the limits of tenants.
 type excess struct {
-	rows    int
-	refused error // the first which the sender is to be told
-	dropped error // why the first rows were left out otherwise
+	rows       int
+	histograms int   // of the rows
+	refused    error // the first which the sender is to be told
+	dropped    error // why the first rows were left out otherwise
 }
 
 // settle returns what becomes of the request. What is beyond the limit is not stored; all else is, so that a sender which gives
 // a refused request up loses nothing else.
 func (e *excess) settle(result protoparser.Result, err error) (protoparser.Result, error) {
 	result.Rows -= e.rows
+	result.Histograms -= e.histograms
 	if err == nil {
 		err = e.refused
 	}
@@ -67,7 +69,8 @@ func (a *API) limitSeries(b *model.Batch, tenants []tenantRows, of *seriesOfTena
 		rows := 0
 		for _, i := range x.Series {
 			out[i] = true
-			rows += len(b.Samples(int(i)))
+			rows += b.RowsOf(int(i))
+			e.histograms += b.RowsOf(int(i)) - len(b.Samples(int(i)))
 		}
 		tenants[place].rows -= rows
 		a.noteExcess(e, &x, rows)

@@ -98,7 +98,7 @@ func (c *checker) admits(i int) bool {
 	}
 	var err error
 	_, c.labels, err = model.ParseSeriesKey(c.labels[:0], c.batch.Key(i))
-	return err == nil && c.collector.Admits(c.labels, len(c.batch.Samples(i)))
+	return err == nil && c.collector.Admits(c.labels, c.batch.RowsOf(i))
 }
 
 func (c *checker) end() {
@@ -115,17 +115,23 @@ func (n *Native) rewrite(ctx context.Context, b *model.Batch) error {
 	c := n.api.intake.Collect(&req)
 	defer c.Release()
 	var labels []model.Label
+	var histograms []model.Histogram
 	for i := range b.Len() {
 		var err error
 		if req.Tenant, labels, err = model.ParseSeriesKey(labels[:0], b.Key(i)); err != nil {
 			return err
 		}
-		samples := b.Samples(i)
-		if !c.StartSeries(labels, len(samples)) {
+		if !c.StartSeries(labels, b.RowsOf(i)) {
 			continue
 		}
-		for _, s := range samples {
+		for _, s := range b.Samples(i) {
 			c.Sample(s.Timestamp, s.Value)
+		}
+		if b.HistogramRows() > 0 {
+			histograms = b.AppendHistograms(histograms[:0], i)
+		}
+		for _, h := range histograms {
+			c.Histogram(h.Timestamp, h.Payload)
 		}
 	}
 	_, err := c.Finish()

@@ -40,8 +40,8 @@ func isV2(h http.Header) (bool, error) {
 
 // noteWritten tells a sender of version 2.0 what was stored, as it must be told however the request ends.
 func noteWritten(h http.Header, r *protoparser.Result) {
-	h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(r.Rows))
-	h.Set("X-Prometheus-Remote-Write-Histograms-Written", "0")
+	h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(r.Rows-r.Histograms))
+	h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(r.Histograms+r.Converted))
 	h.Set("X-Prometheus-Remote-Write-Exemplars-Written", "0")
 }
 

@@ -69,7 +69,7 @@ func (t *tenantTable) admit(b *model.Batch, ask func(i int) bool, each func(seri
 			tenant = model.SeriesKeyTenant(b.Key(i))
 			news = append(news, learned{b.Number(i), tenant})
 		}
-		list.add(tenant, len(b.Samples(i)))
+		list.add(tenant, b.RowsOf(i))
 		if each != nil {
 			each(i, list.last)
 		}

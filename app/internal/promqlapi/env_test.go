@@ -78,6 +78,18 @@ func (it *shiftedIterator) At() *storageapi.Series {
 	found := it.SeriesIterator.At()
 	it.current = storageapi.Series{Key: found.Key}
 	for _, b := range found.Blocks {
+		if b.Content() == tsblock.Histograms {
+			var h tsblock.HistogramSamples
+			if err := b.DecodeHistograms(&h); err != nil {
+				panic(err)
+			}
+			for i := range h.Timestamps {
+				h.Timestamps[i] -= it.shift
+			}
+			_, b = (&tsblock.Encoder{}).AppendHistograms(nil, &h)
+			it.current.Blocks = append(it.current.Blocks, b)
+			continue
+		}
 		var s tsblock.Samples
 		if err := tsblock.ReadRange(&s, []tsblock.Block{b}, model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64}, 0, &tsblock.Scratch{}); err != nil {
 			panic(err)
@@ -151,6 +163,16 @@ func newEnv(t testing.TB, args ...string) *env {
 // ingest stores samples of a series.
 func (e *env) ingest(t testing.TB, tenant model.TenantID, labels map[string]string, times []int64, values []float64) {
 	t.Helper()
+	samples := make([]naiveSample, len(times))
+	for i, at := range times {
+		samples[i] = naiveSample{at: at, value: values[i]}
+	}
+	e.put(t, tenant, labels, samples)
+}
+
+// put stores samples and native histograms of a series.
+func (e *env) put(t testing.TB, tenant model.TenantID, labels map[string]string, samples []naiveSample) {
+	t.Helper()
 	var list []model.Label
 	for name, value := range labels {
 		list = append(list, model.Label{Name: name, Value: value})
@@ -159,8 +181,12 @@ func (e *env) ingest(t testing.TB, tenant model.TenantID, labels map[string]stri
 	if err := b.AddSeries(tenant, list); err != nil {
 		t.Fatal(err)
 	}
-	for i, at := range times {
-		b.AddSample(at+e.store.shift, values[i])
+	for _, s := range samples {
+		if s.h != nil {
+			b.AddHistogram(s.at+e.store.shift, payload(s.h))
+		} else {
+			b.AddSample(s.at+e.store.shift, s.value)
+		}
 	}
 	if err := e.store.db.Ingest(context.Background(), &b); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"vmcluster/app/internal/held"
 	"vmcluster/lib/model"
 	"vmcluster/lib/query"
+	"vmcluster/lib/tsblock"
 )
 
 // series is a found series. It is decoded anew by each iterator.
@@ -20,6 +21,7 @@ type series struct {
 	r      model.TimeRange
 	set    *held.Set
 	index  int
+	points int64 // that the engine may make of it
 	labels labels.Labels
 }
 
@@ -36,20 +38,22 @@ func (s *series) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 	return it
 }
 
-// iterator walks over the decoded samples of a series.
+// iterator walks over the decoded samples and native histograms of a series.
 type iterator struct {
-	run     *run
-	decoder query.Decoder
-	times   []int64
-	values  []float64
-	pos     int // -1 before the first
-	held    int // samples there is memory reserved for
-	err     error
+	run        *run
+	decoder    query.Decoder
+	times      []int64
+	values     []float64
+	histograms *histograms // nil: there were none so far
+	at         []int32     // where the value of a time is, see histograms; nil: there are samples only
+	pos        int         // -1 before the first
+	held       int         // samples there is memory reserved for
+	err        error
 }
 
 // reset decodes a series.
 func (it *iterator) reset(s *series) {
-	it.times, it.values, it.pos, it.err = nil, nil, -1, s.ctx.Err()
+	it.times, it.values, it.at, it.pos, it.err = nil, nil, nil, -1, s.ctx.Err()
 	if it.err != nil {
 		return
 	}
@@ -66,13 +70,41 @@ func (it *iterator) reset(s *series) {
 	}
 	it.decoder.Range, it.decoder.Reading = s.r, s.run.h.o.Reading
 	raw, err := it.decoder.Decode(s.set.Key(s.index), blocks)
-	if err != nil || raw == nil {
+	if err != nil {
 		it.err = err
 		return
 	}
-	if it.err = s.run.count(len(raw.Values)); it.err == nil {
+	if raw != nil {
 		it.times, it.values = raw.Timestamps, raw.Values
 	}
+	if hasHistograms(blocks) && !it.readHistograms(s, blocks) {
+		return
+	}
+	it.err = s.run.count(len(it.times))
+	if it.err != nil {
+		it.times = nil
+	}
+}
+
+func (it *iterator) readHistograms(s *series, blocks []tsblock.Block) bool {
+	if it.histograms == nil {
+		it.histograms = &histograms{}
+	}
+	h := it.histograms
+	if it.err = h.read(s, blocks, it.times); it.err != nil {
+		it.times = nil
+		return false
+	}
+	it.times, it.at = h.times, h.at
+	return true
+}
+
+// kind returns what is at the current time. The engine knows native histograms with fractional counts only.
+func (it *iterator) kind() chunkenc.ValueType {
+	if it.at != nil && it.at[it.pos] < 0 {
+		return chunkenc.ValFloatHistogram
+	}
+	return chunkenc.ValFloat
 }
 
 // Next implements chunkenc.Iterator.
@@ -82,7 +114,7 @@ func (it *iterator) Next() chunkenc.ValueType {
 		return chunkenc.ValNone
 	}
 	it.pos++
-	return chunkenc.ValFloat
+	return it.kind()
 }
 
 // unixMs is a time in Unix milliseconds. Under its own name, so that go vet does not take Seek for that of io.Seeker.
@@ -98,7 +130,7 @@ func (it *iterator) Seek(t unixMs) chunkenc.ValueType {
 			return chunkenc.ValNone
 		}
 		if it.times[it.pos] >= t {
-			return chunkenc.ValFloat
+			return it.kind()
 		}
 	}
 	if it.pos < len(it.times) {
@@ -109,18 +141,29 @@ func (it *iterator) Seek(t unixMs) chunkenc.ValueType {
 		it.pos = len(it.times)
 		return chunkenc.ValNone
 	}
-	return chunkenc.ValFloat
+	return it.kind()
 }
 
 // At implements chunkenc.Iterator.
-func (it *iterator) At() (int64, float64) { return it.times[it.pos], it.values[it.pos] }
+func (it *iterator) At() (int64, float64) {
+	if it.at != nil {
+		return it.times[it.pos], it.values[it.at[it.pos]]
+	}
+	return it.times[it.pos], it.values[it.pos]
+}
 
-// AtHistogram implements chunkenc.Iterator. There are no histograms.
+// AtHistogram implements chunkenc.Iterator. It is for values of a kind which are never here.
 func (*iterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) { return 0, nil }
 
-// AtFloatHistogram implements chunkenc.Iterator. There are no histograms.
-func (*iterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return 0, nil
+// AtFloatHistogram implements chunkenc.Iterator. After a damaged histogram there is nothing more.
+func (it *iterator) AtFloatHistogram(fh *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	t := it.times[it.pos]
+	fh, err := it.histograms.decode(int(^it.at[it.pos]), fh)
+	if err != nil {
+		it.err, it.times = err, nil
+		return t, &histogram.FloatHistogram{}
+	}
+	return t, fh
 }
 
 // AtT implements chunkenc.Iterator.

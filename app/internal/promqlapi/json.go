@@ -167,15 +167,6 @@ func (w *writer) series(i int, s *promql.Series) {
 	w.flush(flushBytes)
 }
 
-// histogram appends a histogram, which some function has made: none are stored.
-func (w *writer) histogram(p promql.HPoint) {
-	text, err := p.MarshalJSON()
-	if err != nil && w.err == nil {
-		w.err = err
-	}
-	w.b = append(w.b, text...)
-}
-
 // begin starts element i of a result with its labels.
 func (w *writer) begin(i int, metric labels.Labels) {
 	if i > 0 {

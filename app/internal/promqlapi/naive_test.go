@@ -2,6 +2,7 @@ package promqlapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http/httptest"
@@ -25,14 +26,23 @@ type naive struct{ series []*naiveSeries }
 
 // naiveSeries has its samples in the order of time.
 type naiveSeries struct {
-	key    []byte // of our storage, for the same order
-	labels labels.Labels
-	times  []int64
-	values []float64
+	key     []byte // of our storage, for the same order
+	labels  labels.Labels
+	samples []naiveSample
 }
 
 // add stores samples; a later one of the same time takes the place of an earlier one.
 func (n *naive) add(t testing.TB, set map[string]string, times []int64, values []float64) {
+	t.Helper()
+	samples := make([]naiveSample, len(times))
+	for i, at := range times {
+		samples[i] = naiveSample{at: at, value: values[i]}
+	}
+	n.put(t, set, samples)
+}
+
+// put stores samples and native histograms.
+func (n *naive) put(t testing.TB, set map[string]string, samples []naiveSample) {
 	t.Helper()
 	var list []model.Label
 	for name, value := range set {
@@ -47,13 +57,19 @@ func (n *naive) add(t testing.TB, set map[string]string, times []int64, values [
 		n.series = slices.Insert(n.series, i, &naiveSeries{key: key, labels: labels.FromMap(set)})
 	}
 	s := n.series[i]
-	for k, at := range times {
-		j, found := slices.BinarySearch(s.times, at)
-		if !found {
-			s.times, s.values = slices.Insert(s.times, j, at), slices.Insert(s.values, j, 0)
+	for _, sample := range samples {
+		j := s.from(sample.at)
+		if j == len(s.samples) || s.samples[j].at != sample.at {
+			s.samples = slices.Insert(s.samples, j, sample)
 		}
-		s.values[j] = values[k]
+		s.samples[j] = sample
 	}
+}
+
+// from returns the index of the first sample at a time or later.
+func (s *naiveSeries) from(at int64) int {
+	i, _ := slices.BinarySearchFunc(s.samples, at, func(s naiveSample, at int64) int { return cmp.Compare(s.at, at) })
+	return i
 }
 
 func (n *naive) Querier(mint, maxt int64) (storage.Querier, error) {
@@ -72,14 +88,13 @@ func (q *naiveQuerier) Select(_ context.Context, _ bool, hints *storage.SelectHi
 		if slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return !matches(m) }) {
 			continue
 		}
-		from, _ := slices.BinarySearch(s.times, hints.Start)
-		to, _ := slices.BinarySearch(s.times, hints.End+1)
+		from, to := s.from(hints.Start), s.from(hints.End+1)
 		if to <= from {
 			continue
 		}
 		var list []chunks.Sample
-		for i := from; i < to; i++ {
-			list = append(list, naiveSample{s.times[i], s.values[i]})
+		for _, sample := range s.samples[from:to] {
+			list = append(list, sample)
 		}
 		set.series = append(set.series, storage.NewListSeries(s.labels, list))
 	}
@@ -113,15 +128,24 @@ func (*naiveSet) Warnings() annotations.Annotations { return nil }
 type naiveSample struct {
 	at    int64
 	value float64
+	h     *histogram.FloatHistogram // nil: the sample is a number
 }
 
-func (s naiveSample) T() int64                    { return s.at }
-func (naiveSample) ST() int64                     { return 0 }
-func (s naiveSample) F() float64                  { return s.value }
-func (naiveSample) H() *histogram.Histogram       { return nil }
-func (naiveSample) FH() *histogram.FloatHistogram { return nil }
-func (naiveSample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
-func (s naiveSample) Copy() chunks.Sample         { return s }
+func (s naiveSample) T() int64              { return s.at }
+func (naiveSample) ST() int64               { return 0 }
+func (s naiveSample) F() float64            { return s.value }
+func (naiveSample) H() *histogram.Histogram { return nil }
+func (s naiveSample) Copy() chunks.Sample   { return s }
+
+// FH returns a copy, which the engine may change.
+func (s naiveSample) FH() *histogram.FloatHistogram { return s.h.Copy() }
+
+func (s naiveSample) Type() chunkenc.ValueType {
+	if s.h != nil {
+		return chunkenc.ValFloatHistogram
+	}
+	return chunkenc.ValFloat
+}
 
 // result evaluates a query over the naive store and returns the JSON of its result, or the error. Step 0 is an instant query.
 func (n *naive) result(t testing.TB, h *Handlers, query string, start, end, step int64) (string, error) {

@@ -156,7 +156,7 @@ func (s *seriesSet) Next() bool {
 	for _, l := range s.scratch {
 		s.builder.Add(l.Name, l.Value)
 	}
-	s.current = &series{run: s.run, ctx: s.ctx, r: s.r, set: s.set, index: s.next, labels: s.builder.Labels()}
+	s.current = &series{run: s.run, ctx: s.ctx, r: s.r, set: s.set, index: s.next, points: s.points(), labels: s.builder.Labels()}
 	return true
 }
 
@@ -210,11 +210,15 @@ const seriesBytes = 512
 // bytesPerSeries returns what the engine takes for each series of the selector: what is done first with a selector makes a point of each
 // series at each time, all of which the engine holds before it aggregates them.
 func (s *seriesSet) bytesPerSeries() int64 {
-	points := int64(1)
+	return seriesBytes + s.points()*iteratorBytes
+}
+
+// points returns how many points the engine makes of a series at most.
+func (s *seriesSet) points() int64 {
 	if s.step > 0 {
-		points += (s.r.Max - s.r.Min) / s.step
+		return 1 + (s.r.Max-s.r.Min)/s.step
 	}
-	return seriesBytes + points*iteratorBytes
+	return 1
 }
 
 // memoryPerQuery returns how many bytes a query may reserve.
@@ -234,7 +238,7 @@ func (s *seriesSet) searchQuery() (*model.SearchQuery, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &model.SearchQuery{Range: s.r, Filters: filters, MaxSeries: s.run.h.o.Limits.MaxUniqueSeries}
+	q := &model.SearchQuery{Range: s.r, Filters: filters, MaxSeries: s.run.h.o.Limits.MaxUniqueSeries, Histograms: model.WithHistograms}
 	if s.newest {
 		q.Detail = model.NewestSample
 	}

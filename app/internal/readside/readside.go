@@ -58,7 +58,8 @@ type Options struct {
 
 // Start starts the APIs and returns what serves a read, or returns false when the path is none of theirs.
 func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, r *http.Request) bool {
-	source := selectapi.NewSource(o.Searcher, o.Reducer, o.DedupIntervalMs, env.Metrics)
+	parts := querysource.NewParts(o.Searcher, env.Budget)
+	source := selectapi.NewSource(parts, o.Reducer, o.DedupIntervalMs, env.Metrics)
 	engine := query.New(&c.query, query.Options{
 		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
 		Cache: query.NewCache(query.CacheOptions{Versions: querysource.Versioner(o.Versions), Budget: env.Budget, Metrics: env.Metrics}),
@@ -71,12 +72,12 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 		Config: &c.remoteRead, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
 	})
 	api := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Metadata: o.Metadata, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
+		Config: &c.sel, Searcher: o.Searcher, Parts: parts, Catalog: o.Catalog, Metadata: o.Metadata, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
 		SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs, DisableCORS: o.DisableCORS,
 		Limits: o.Limits, PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve, SelectNodes: o.SelectNodes,
 	})
 	graphite := graphiteapi.New(graphiteapi.Options{
-		Config: &c.graphite, Select: &c.sel, Searcher: o.Searcher, Catalog: o.Catalog, Acquire: api.Acquire, Count: api.CountTenant, Limits: o.Limits, Logger: env.Logger, Metrics: env.Metrics,
+		Config: &c.graphite, Select: &c.sel, Searcher: parts, Catalog: o.Catalog, Acquire: api.Acquire, Count: api.CountTenant, Limits: o.Limits, Logger: env.Logger, Metrics: env.Metrics,
 		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), MaxBytes: int64(c.query.MaxMemoryPerQuery), SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs,
 	})
 	return func(w http.ResponseWriter, r *http.Request) bool { return graphite.Handle(w, r) || api.Handle(w, r) }

@@ -19,6 +19,7 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/query"
+	"vmcluster/lib/querysource"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/trace"
 )
@@ -27,6 +28,8 @@ import (
 type Options struct {
 	Config   *Config
 	Searcher storageapi.Searcher
+	// Parts is the Searcher with native histograms as series of their parts; nil stands for one without a budget.
+	Parts    *querysource.Parts
 	Catalog  storageapi.Catalog
 	Metadata storageapi.MetadataReader // nil: nothing is known
 	Engine   *query.Engine
@@ -129,6 +132,9 @@ func (e *Endpoint) Answer(answer func() error) error {
 
 // New returns the read API.
 func New(o Options) *API {
+	if o.Parts == nil {
+		o.Parts = querysource.NewParts(o.Searcher, nil)
+	}
 	a := &API{
 		rules:        newRuleProxy(&o),
 		o:            o,

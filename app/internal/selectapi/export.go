@@ -42,7 +42,7 @@ func (a *API) export(w http.ResponseWriter, r *request) error {
 
 // exportDecoded writes the samples that q selects.
 func (a *API) exportDecoded(w http.ResponseWriter, r *request, q *model.SearchQuery, format *exportFormat) error {
-	it, err := a.o.Searcher.Search(r.Context(), q)
+	it, err := a.o.Parts.Search(r.Context(), q)
 	if err != nil {
 		return limitError(err, "search.maxExportSeries", q.MaxSeries)
 	}

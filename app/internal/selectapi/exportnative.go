@@ -15,6 +15,7 @@ func (a *API) exportNative(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	q.Histograms = model.WithHistograms
 	it, err := a.o.Searcher.Search(r.Context(), q)
 	if err != nil {
 		return limitError(err, "search.maxExportSeries", q.MaxSeries)
@@ -55,6 +56,9 @@ type trimmer struct {
 	samples tsblock.Samples
 	inside  tsblock.Samples
 	encoded []byte
+
+	histograms tsblock.HistogramSamples
+	scratch    tsblock.Scratch
 }
 
 // trim returns the blocks without the samples that lie outside of the range, valid until the next call.
@@ -67,6 +71,14 @@ func (t *trimmer) trim(blocks []tsblock.Block) ([]tsblock.Block, error) {
 			continue
 		}
 		if !t.r.Overlaps(model.TimeRange{Min: b.MinTimestamp, Max: b.MaxTimestamp}) {
+			continue
+		}
+		if b.Content() == tsblock.Histograms {
+			t.histograms.Reset()
+			if err := tsblock.ReadHistograms(&t.histograms, blocks[i:i+1], t.r, 0, &t.scratch); err != nil {
+				return nil, err
+			}
+			t.blocks, t.encoded = t.encoder.AppendHistogramBlocks(t.blocks, t.encoded, &t.histograms)
 			continue
 		}
 		t.samples.Reset()

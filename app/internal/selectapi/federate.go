@@ -17,7 +17,7 @@ func (a *API) federate(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	it, err := a.o.Searcher.Search(r.Context(), q)
+	it, err := a.o.Parts.Search(r.Context(), q)
 	if err != nil {
 		return limitError(err, "search.maxFederateSeries", q.MaxSeries)
 	}

@@ -18,10 +18,16 @@ const Format = "promremotewrite"
 type Parser struct {
 	intake   *protoparser.Intake
 	counters *protoparser.Counters
-	decoders sync.Pool // *prompb.Decoder[model.Label]
+	decoders sync.Pool // *decoder
 	tables   sync.Pool // *table
 	format   *format
 	seeds    [2]maphash.Seed // of symbols
+}
+
+// decoder reads requests of 1.0.
+type decoder struct {
+	prompb.Decoder[model.Label]
+	histograms histograms
 }
 
 // New returns a parser which counts in the intake's metrics.
@@ -42,9 +48,9 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	if req.SymbolTable && !isV1(buf.B) {
 		return p.parseTable(buf.B, req)
 	}
-	d, ok := p.decoders.Get().(*prompb.Decoder[model.Label])
+	d, ok := p.decoders.Get().(*decoder)
 	if !ok {
-		d = &prompb.Decoder[model.Label]{}
+		d = &decoder{histograms: p.newHistograms()}
 	}
 	d.Reset(buf.B)
 	defer func() {
@@ -54,7 +60,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	return p.collect(d, buf.B, req)
 }
 
-func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *protoparser.Request) (protoparser.Result, error) {
+func (p *Parser) collect(d *decoder, body []byte, req *protoparser.Request) (protoparser.Result, error) {
 	c := p.intake.CollectRaw(req, p.format, body)
 	defer c.Release()
 	rows, series, wrong := 0, 0, 0
@@ -103,24 +109,11 @@ func (p *Parser) collect(d *prompb.Decoder[model.Label], body []byte, req *proto
 	if skipped.Metadata > 0 && req.Metadata != nil { // samples come first
 		p.describe(d, req)
 	}
-	p.noteHistograms(&result, skipped.Histograms)
 	return result, err
 }
 
-// noteHistograms counts native histograms, which are left out.
-func (p *Parser) noteHistograms(result *protoparser.Result, n int) {
-	if n == 0 {
-		return
-	}
-	p.intake.Ignore(protoparser.NativeHistogram, n)
-	result.Dropped += n
-	if result.Reason == "" {
-		result.Reason = "native histograms are not supported"
-	}
-}
-
 // describe hands on what the request says of metrics.
-func (p *Parser) describe(d *prompb.Decoder[model.Label], req *protoparser.Request) {
+func (p *Parser) describe(d *decoder, req *protoparser.Request) {
 	m := p.intake.Metadata(req)
 	defer m.Flush()
 	d.Metadata(func(x *prompb.Metadata) {
@@ -133,24 +126,56 @@ func (p *Parser) describe(d *prompb.Decoder[model.Label], req *protoparser.Reque
 const maxWrong = 16
 
 // startSeries collects the current series and returns how many samples it has; false when it cannot be decoded.
-func startSeries(c *protoparser.Collector, d *prompb.Decoder[model.Label], body []byte) (rows int, ok bool) {
-	samples := d.At().Samples
-	start, end := d.Raw()
-	started := c.StartRaw(body[start:end], start, len(samples))
-	if !started && !c.Dropped() {
-		labels, ok := d.Labels()
-		if !ok {
-			return 0, false
-		}
-		samples = d.At().Samples
-		started = c.StartNew(labels, len(samples))
+func startSeries(c *protoparser.Collector, d *decoder, body []byte) (rows int, ok bool) {
+	if d.Histograms() > 0 {
+		return startHistograms(c, d, body)
 	}
+	samples := d.At().Samples
+	started, ok := start(c, d, body, len(samples))
 	if started {
+		samples = d.At().Samples
 		for i := range samples {
 			c.Sample(samples[i].Timestamp, samples[i].Value)
 		}
 	}
-	return len(samples), true
+	return len(samples), ok
+}
+
+// start begins the current series with so many rows; not ok when it cannot be decoded.
+func start(c *protoparser.Collector, d *decoder, body []byte, rows int) (started, ok bool) {
+	start, end := d.Raw()
+	if c.StartRaw(body[start:end], start, rows) {
+		return true, true
+	}
+	if c.Dropped() {
+		return false, true
+	}
+	labels, ok := d.Labels()
+	return ok && c.StartNew(labels, rows), ok
+}
+
+// startHistograms is startSeries for a series that has native histograms.
+func startHistograms(c *protoparser.Collector, d *decoder, body []byte) (rows int, ok bool) {
+	x := &d.histograms
+	defer x.done()
+	samples := len(d.At().Samples)
+	taken := x.take(c, d)
+	started, ok := start(c, d, body, samples+taken)
+	if started {
+		for _, s := range d.At().Samples {
+			c.Sample(s.Timestamp, s.Value)
+		}
+		if taken > 0 {
+			x.add(c)
+		}
+	}
+	if ok && x.mode == protoparser.RangeHistograms {
+		var labels []model.Label
+		if labels, ok = d.Labels(); ok {
+			x.convert(c, labels)
+		}
+	}
+	return samples + d.Histograms(), ok
 }
 
 // format makes the labels of known series again.

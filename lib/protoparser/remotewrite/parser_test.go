@@ -68,16 +68,15 @@ func TestParse(t *testing.T) {
 		if err != nil || !slices.Equal(rows, want) {
 			t.Fatalf("rows %v, error %v; want %v", rows, err, want)
 		}
-		if result.Rows != 4 || result.Dropped != 2 || !strings.Contains(result.Reason, `duplicate label name "a"`) {
+		if result.Rows != 5 || result.Histograms != 1 || result.Dropped != 1 || !strings.Contains(result.Reason, `duplicate label name "a"`) {
 			t.Errorf("%+v", result)
 		}
 	}
 	for name, want := range map[string]uint64{
-		`vm_protoparser_rows_read_total{type="promremotewrite"}`:     10,
+		`vm_protoparser_rows_read_total{type="promremotewrite"}`:     12,
 		`vm_protoparser_metadata_read_total{type="promremotewrite"}`: 2,
 		`vm_protoparser_read_calls_total{type="promremotewrite"}`:    2,
 		`vm_rows_ignored_total{reason="duplicate_label_name"}`:       2,
-		`vm_rows_ignored_total{reason="native_histogram"}`:           2,
 	} {
 		if got := set.Counter(name).Get(); got != want {
 			t.Errorf("%s is %d; want %d", name, got, want)
@@ -125,7 +124,7 @@ func FuzzParse(f *testing.F) {
 		if k := errkind.Of(err); k != errkind.OK && k != errkind.BadRequest && k != errkind.TooLarge {
 			t.Fatalf("error %v has the kind %s", err, k)
 		}
-		if len(rows) != result.Rows {
+		if len(rows)+result.Histograms != result.Rows {
 			t.Fatalf("%d rows, result %+v", len(rows), result)
 		}
 	})

@@ -23,6 +23,8 @@ type table struct {
 	scratch  sync.Pool             // *labelScratch
 	last     []byte                // description of a metric which was handed on last
 	metadata *protoparser.Metadata // nil: nobody wants it
+
+	histograms histograms
 }
 
 // keptHashes is how many a table in the pool may have room for.
@@ -43,7 +45,7 @@ func isV1(body []byte) bool {
 func (p *Parser) parseTable(body []byte, req *protoparser.Request) (protoparser.Result, error) {
 	t, ok := p.tables.Get().(*table)
 	if !ok {
-		t = &table{parser: p}
+		t = &table{parser: p, histograms: p.newHistograms()}
 	}
 	t.begin(body)
 	defer t.end()
@@ -82,11 +84,15 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 	rows := 0
 	for c.Err() == nil && d.Next() {
 		samples := d.Samples()
-		rows += len(samples)
+		rows += len(samples) + d.Histograms()
 		if t.metadata != nil && !bytes.Equal(d.RawMetadata(), t.last) {
 			t.describe()
 		}
-		if !t.start(c, body) {
+		if d.Histograms() > 0 {
+			t.collectHistograms(c, body)
+			continue
+		}
+		if !t.start(c, body, len(samples)) {
 			continue
 		}
 		for i := range samples {
@@ -104,13 +110,35 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 	if t.metadata != nil { // samples come first
 		t.metadata.Flush()
 	}
-	p.noteHistograms(&result, d.Skipped().Histograms)
 	return result, err
 }
 
-// start begins the current series; false when it is left out.
-func (t *table) start(c *protoparser.Collector, body []byte) bool {
-	rows := len(t.decoder.Samples())
+// collectHistograms collects the current series, which has native histograms.
+func (t *table) collectHistograms(c *protoparser.Collector, body []byte) {
+	x := &t.histograms
+	defer x.done()
+	samples := t.decoder.Samples()
+	taken := x.take(c, &t.decoder)
+	// Without rows, start looks at the references only.
+	if t.start(c, body, len(samples)+taken) {
+		for i := range samples {
+			c.Sample(samples[i].Timestamp, samples[i].Value)
+		}
+		if taken > 0 {
+			x.add(c)
+		}
+	}
+	if x.mode != protoparser.RangeHistograms {
+		return
+	}
+	if refs, ok := t.decoder.Refs(); ok && t.check(refs) == "" {
+		t.labels = t.appendLabels(t.labels[:0], refs)
+		x.convert(c, t.labels)
+	}
+}
+
+// start begins the current series with so many rows; false when it is left out.
+func (t *table) start(c *protoparser.Collector, body []byte, rows int) bool {
 	start, end := t.decoder.Raw()
 	raw := body[start:end]
 	if half, ok := t.identify(raw, 0); ok && rows > 0 {

@@ -107,15 +107,14 @@ func TestV2LeavesOutWhatItCannotRead(t *testing.T) {
 	}}
 	for range 2 {
 		rows, _, result, err := parseV2(p, r)
-		if err != nil || !slices.Equal(rows, []string{`tenant 1:0 good@1000=1`}) || result.Rows != 1 || result.Invalid != 3 || result.Dropped != 2 ||
+		if err != nil || !slices.Equal(rows, []string{`tenant 1:0 good@1000=1`}) || result.Rows != 2 || result.Histograms != 1 || result.Invalid != 3 || result.Dropped != 1 ||
 			result.Reason != "a series refers to symbol 4, and the request has 4" {
 			t.Errorf("rows %v, result %+v, error %v", rows, result, err)
 		}
 	}
 	for name, want := range map[string]uint64{
-		`vm_protoparser_rows_read_total{type="promremotewrite"}`: 10,
+		`vm_protoparser_rows_read_total{type="promremotewrite"}`: 12,
 		`vm_rows_invalid_total{type="promremotewrite"}`:          6,
-		`vm_rows_ignored_total{reason="native_histogram"}`:       2,
 		`vm_rows_ignored_total{reason="empty_metric_name"}`:      2,
 	} {
 		if got := set.Counter(name).Get(); got != want {
@@ -168,7 +167,7 @@ func FuzzParseV2(f *testing.F) {
 		if k := errkind.Of(err); k != errkind.OK && k != errkind.BadRequest && k != errkind.TooLarge {
 			t.Fatalf("error %v has the kind %s", err, k)
 		}
-		if len(rows) != result.Rows {
+		if len(rows)+result.Histograms != result.Rows {
 			t.Fatalf("%d rows, result %+v", len(rows), result)
 		}
 		for _, row := range rows {

@@ -16,6 +16,7 @@ type Series struct {
 	Values    []float64
 	Present   []bool // false: the point is a gap, or a native histogram
 	Histogram bool   // there are native histograms among the points
+	Line      string // for who knows what they are
 }
 
 // Samples returns the points that are there, the first point being at 0.
@@ -50,7 +51,7 @@ func parseDuration(s string) (int64, error) {
 
 // parseSeries parses name{label="value",...} points.
 func parseSeries(line string) (Series, error) {
-	s := Series{Labels: map[string]string{}}
+	s := Series{Labels: map[string]string{}, Line: line}
 	rest := line
 	if i := strings.IndexAny(line, "{ \t"); i >= 0 && !strings.HasPrefix(line, "{{") && !isValue(line[:i]) {
 		if i > 0 {

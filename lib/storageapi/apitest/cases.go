@@ -35,6 +35,7 @@ func cases() []testCase {
 		{"many series", testManySeries},
 		{"batch is not kept", testBatchNotKept},
 		{"newest samples", testDetail},
+		{"native histograms", testHistograms},
 		{"random", testRandom},
 	}
 }

@@ -39,6 +39,8 @@ type memorySeries struct {
 	tenant  model.TenantID
 	labels  []model.Label
 	samples map[int64]uint64 // timestamp -> bits of the value
+
+	histograms map[int64]string // timestamp -> payload
 }
 
 // NewMemory returns an empty store.
@@ -68,6 +70,9 @@ func (m *Memory) Ingest(ctx context.Context, batch *model.Batch) error {
 				s.samples[sample.Timestamp] = bits
 			}
 		}
+		for _, h := range batch.AppendHistograms(nil, i) {
+			s.addHistogram(h)
+		}
 	}
 	return nil
 }
@@ -81,7 +86,7 @@ func (m *Memory) seriesLocked(key []byte) (*memorySeries, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &memorySeries{tenant: tenant, labels: labels, samples: map[int64]uint64{}}
+	s := &memorySeries{tenant: tenant, labels: labels, samples: map[int64]uint64{}, histograms: map[int64]string{}}
 	m.mu.series[own] = s
 	return s, nil
 }
@@ -111,13 +116,13 @@ func rank(bits uint64) int {
 	return 2
 }
 
-// Rows returns the number of samples the store holds.
+// Rows returns the number of samples the store holds, native histograms among them.
 func (m *Memory) Rows() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	n := 0
 	for _, s := range m.mu.series {
-		n += len(s.samples)
+		n += len(s.samples) + len(s.histograms)
 	}
 	return n
 }
@@ -148,7 +153,12 @@ func (m *Memory) Search(ctx context.Context, q *model.SearchQuery) (storageapi.S
 		if !q.KeysOnly {
 			s.samples = m.mu.series[key].cut(q.Range)
 		}
-		it.results = append(it.results, s)
+		if q.Histograms != model.NoHistograms && !q.KeysOnly {
+			s.histograms = m.mu.series[key].cutHistograms(q.Range)
+		}
+		if q.KeysOnly || s.samples.Len()+s.histograms.Len() > 0 {
+			it.results = append(it.results, s)
+		}
 	}
 	return it, nil
 }
@@ -175,7 +185,7 @@ func (m *Memory) selectLocked(ctx context.Context, q *model.SearchQuery) ([]stri
 	}
 	var keys []string
 	for key, s := range m.mu.series {
-		if s.tenant == q.Tenant && s.activeIn(q.Range) && matchesAny(sets, s.labels) {
+		if s.tenant == q.Tenant && s.isIn(q, sets) {
 			keys = append(keys, key)
 		}
 	}
@@ -183,8 +193,17 @@ func (m *Memory) selectLocked(ctx context.Context, q *model.SearchQuery) ([]stri
 	return keys, nil
 }
 
-func (s *memorySeries) activeIn(r model.TimeRange) bool {
-	for ts := range s.samples {
+// isIn reports whether q, whose filters are the sets, selects the series.
+func (s *memorySeries) isIn(q *model.SearchQuery, sets [][]compiledFilter) bool {
+	hasHistograms := hasIn(s.histograms, q.Range)
+	if matchesAny(sets, s.labels) {
+		return hasHistograms || hasIn(s.samples, q.Range)
+	}
+	return hasHistograms && q.Histograms == model.HistogramParts && !q.KeysOnly && s.hasPartIn(sets)
+}
+
+func hasIn[V any](samples map[int64]V, r model.TimeRange) bool {
+	for ts := range samples {
 		if r.Contains(ts) {
 			return true
 		}
@@ -296,7 +315,7 @@ func (m *Memory) Tenants(ctx context.Context, r model.TimeRange) (storageapi.Ten
 	defer m.mu.RUnlock()
 	found := map[model.TenantID]bool{}
 	for _, s := range m.mu.series {
-		for ts := range s.samples {
+		for _, ts := range slices.AppendSeq(slices.Collect(maps.Keys(s.samples)), maps.Keys(s.histograms)) {
 			if month(r.Min) <= month(ts) && month(ts) <= month(r.Max) {
 				found[s.tenant] = true
 				break
@@ -309,6 +328,8 @@ func (m *Memory) Tenants(ctx context.Context, r model.TimeRange) (storageapi.Ten
 type memoryResult struct {
 	key     []byte
 	samples tsblock.Samples
+
+	histograms tsblock.HistogramSamples
 }
 
 type memoryIterator struct {
@@ -329,12 +350,10 @@ func (it *memoryIterator) Next() bool {
 	it.at++
 	r := &it.results[it.at]
 	it.current = storageapi.Series{Key: r.key}
-	for start := 0; start < r.samples.Len(); start += tsblock.MaxSamplesPerBlock {
-		end := min(start+tsblock.MaxSamplesPerBlock, r.samples.Len())
-		piece := tsblock.Samples{Timestamps: r.samples.Timestamps[start:end], Values: r.samples.Values[start:end]}
-		_, block := tsblock.AppendEncode(nil, &piece)
-		it.current.Blocks = append(it.current.Blocks, block)
-	}
+	var e tsblock.Encoder
+	it.current.Blocks, _ = e.AppendBlocks(nil, nil, &r.samples)
+	it.current.Blocks, _ = e.AppendHistogramBlocks(it.current.Blocks, nil, &r.histograms)
+	tsblock.SortBlocks(it.current.Blocks)
 	return true
 }
 

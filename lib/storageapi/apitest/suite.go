@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -75,6 +76,8 @@ func at(ts int64, value float64) sample { return sample{ts: ts, bits: math.Float
 type found struct {
 	key     string
 	samples []sample
+
+	histograms []histogram
 }
 
 // all covers every timestamp the suite uses.
@@ -182,7 +185,7 @@ func collect(ctx context.Context, s storageapi.Searcher, q *model.SearchQuery) (
 			return nil, fmt.Errorf("key %q comes after %q: want ascending keys, each once", f.key, previous)
 		}
 		previous = f.key
-		if q.KeysOnly || len(f.samples) > 0 {
+		if q.KeysOnly || len(f.samples)+len(f.histograms) > 0 {
 			out = append(out, f)
 		}
 	}
@@ -211,18 +214,30 @@ func read(s *storageapi.Series, q *model.SearchQuery) (found, error) {
 	if q.KeysOnly != (len(s.Blocks) == 0) {
 		return f, fmt.Errorf("%d blocks with KeysOnly=%t", len(s.Blocks), q.KeysOnly)
 	}
-	merged := map[int64]uint64{}
+	merged, histograms := map[int64]uint64{}, map[int64]string{}
 	for i := range s.Blocks {
 		b := &s.Blocks[i]
 		if i > 0 && b.MinTimestamp < s.Blocks[i-1].MinTimestamp {
 			return f, errors.New("blocks are not ordered by MinTimestamp")
 		}
-		if err := mergeBlock(merged, b, q.Range); err != nil {
+		var err error
+		switch {
+		case b.Content() != tsblock.Histograms:
+			err = mergeBlock(merged, b, q.Range)
+		case q.Histograms == model.NoHistograms:
+			err = errors.New("native histograms, which were not asked for")
+		default:
+			err = mergeHistograms(histograms, b, q.Range)
+		}
+		if err != nil {
 			return f, fmt.Errorf("block %d of %s: %w", i, model.SeriesKeyString(s.Key), err)
 		}
 	}
 	for ts, bits := range merged {
 		f.samples = append(f.samples, sample{ts, bits})
+	}
+	for _, ts := range slices.Sorted(maps.Keys(histograms)) {
+		f.histograms = append(f.histograms, histogram{ts, histograms[ts]})
 	}
 	slices.SortFunc(f.samples, func(a, b sample) int { return int(a.ts - b.ts) })
 	return f, nil

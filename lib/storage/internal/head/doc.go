@@ -7,13 +7,15 @@
 // gone to, or in its own. Samples at or before the newest one of their series go to a short list of late samples,
 // which is sealed into an encoded block when it is full.
 //
+// Native histograms, which few series have, are lists of their own beside that: a buffer of payloads, which is sealed into a block when it is full.
+//
 // A head is filled, frozen, written to a part and dropped as a whole; it never removes single samples.
 // The package knows neither keys nor the log nor files. Who appends has made sure that the samples are in the log.
 //
 // Memory: tables, streams and groups are mapped from the system, outside of the Go heap, and given back when
 // the last reference is released. Nothing that is handed out points there: blocks are copied.
 //
-// Locks, in this order: a page of 64 series has one; groups share 64; each arena has one, and the
+// Locks, in this order: a page of 64 series has one; groups share 64; each of the 16 shards of native histograms has one; each arena has one, and the
 // tables of pages and groups another. Tables are read without. The latest timestamps of a group are read
 // without a lock as well. Counters are added once per run of appends, by Add of a Delta, which also remembers where the
 // last sample went: the next one most often goes to the same place of the same group.

@@ -43,6 +43,9 @@ type Head struct {
 	columns    atomic.Pointer[columnCache]
 	encoders   sync.Pool // of *encoder
 
+	histograms    [histogramShards]histogramShard
+	histogramRows atomic.Int64
+
 	mu struct {
 		sync.Mutex
 		groupCount uint32
@@ -81,6 +84,9 @@ func (h *Head) Release() {
 	h.pages.Store(&[]atomic.Pointer[page]{})
 	h.groups.Store(&[]*groupPage{})
 	h.columns.Store(nil)
+	for i := range h.histograms {
+		h.histograms[i].lists = nil
+	}
 	h.tables.release()
 	h.cells.release()
 	h.bytes.Store(0)
@@ -159,8 +165,10 @@ func raise(a *atomic.Int64, v int64) {
 	}
 }
 
-// Has reports whether the head holds samples of the series.
-func (h *Head) Has(id uint32) bool {
+// Has reports whether the head holds samples or native histograms of the series.
+func (h *Head) Has(id uint32) bool { return h.hasSamples(id) || h.hasHistograms(id) }
+
+func (h *Head) hasSamples(id uint32) bool {
 	p := h.page(id)
 	if p == nil {
 		return false
@@ -170,14 +178,14 @@ func (h *Head) Has(id uint32) bool {
 	return p.series[id%pageSeries].used()
 }
 
-// Rows returns the number of samples, as of the last Add.
+// Rows returns the number of samples, native histograms among them, as of the last Add.
 func (h *Head) Rows() int64 { return h.rows.Load() }
 
 // SizeBytes returns how many bytes of memory the head holds, as of the last Add. What reads keep for each other, at
 // most some megabytes, is not among them.
 func (h *Head) SizeBytes() int64 { return h.bytes.Load() }
 
-// SeriesCount returns the number of series, as of the last Add.
+// SeriesCount returns the number of series, as of the last Add. One with both samples and native histograms counts twice.
 func (h *Head) SeriesCount() int { return int(h.count.Load()) }
 
 // TimeRange returns the range of all timestamps, as of the last Add; Min is
@@ -195,11 +203,12 @@ func (h *Head) IDs() []uint32 {
 			ids = p.appendIDs(ids, uint32(i*pageSeries))
 		}
 	}
-	return ids
+	return h.appendHistogramIDs(ids, math.MinInt64)
 }
 
-// AppendActive appends the ids, ascending, of the series whose newest sample is at or after a time, as far as their appends are done.
-func (h *Head) AppendActive(dst []uint32, since int64) []uint32 {
+// Active returns the ids, ascending, of the series whose newest sample is at or after a time, as far as their appends are done.
+func (h *Head) Active(since int64) []uint32 {
+	var dst []uint32
 	var d Delta
 	d.Reset()
 	pages := *h.pages.Load()
@@ -216,7 +225,7 @@ func (h *Head) AppendActive(dst []uint32, since int64) []uint32 {
 		}
 		p.mu.Unlock()
 	}
-	return dst
+	return h.appendHistogramIDs(dst, since)
 }
 
 func (p *page) appendIDs(dst []uint32, first uint32) []uint32 {

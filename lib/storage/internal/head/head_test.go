@@ -62,10 +62,78 @@ type reference struct {
 	newest map[uint32]int64
 	days   map[Day]bool
 	marked map[Day]bool
+
+	histograms map[uint32][]string // see histogramText
 }
 
 func newReference() *reference {
-	return &reference{map[uint32][][2]int64{}, map[uint32]int64{}, map[Day]bool{}, map[Day]bool{}}
+	return &reference{map[uint32][][2]int64{}, map[uint32]int64{}, map[Day]bool{}, map[Day]bool{}, map[uint32][]string{}}
+}
+
+// histogramText is a histogram such that texts sort as histograms do.
+func histogramText(timestamp int64, payload []byte) string {
+	return fmt.Sprintf("%020d %x", timestamp, payload)
+}
+
+// histogramsOf returns the histograms of a series, sorted.
+func histogramsOf(t *testing.T, h *Head, id uint32, r model.TimeRange) []string {
+	t.Helper()
+	buf := []byte("before")
+	var out []string
+	var s tsblock.HistogramSamples
+	for _, b := range h.AppendHistogramBlocks(make([]tsblock.Block, 1), &buf, id, r)[1:] {
+		s.Reset()
+		if err := b.DecodeHistograms(&s); err != nil || b.MinTimestamp > r.Max || b.MaxTimestamp < r.Min {
+			t.Fatalf("block %s in %s: %v", &b, r, err)
+		}
+		for i, ts := range s.Timestamps {
+			out = append(out, histogramText(ts, s.Payloads[i]))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// appendHistograms gives some to head and reference, one in a hundred of them large.
+func (m *reference) appendHistograms(rng *rand.Rand, h *Head, id uint32, d *Delta) {
+	var batch []model.Histogram
+	for range rng.IntN(4) {
+		x := model.Histogram{Timestamp: base + rng.Int64N(20*86_400_000), Payload: make([]byte, 20+rng.IntN(200))}
+		if rng.IntN(100) == 0 {
+			x.Payload = make([]byte, 20+rng.IntN(tsblock.MaxHistogramBytes-20))
+		}
+		for i := range x.Payload[:20] {
+			x.Payload[i] = byte(rng.IntN(256))
+		}
+		batch = append(batch, x)
+		m.histograms[id] = append(m.histograms[id], histogramText(x.Timestamp, x.Payload))
+		m.days[Day{id, int32(x.Timestamp / 86_400_000)}] = true
+	}
+	if len(batch) > 0 {
+		h.AppendHistograms(id, batch, d)
+	}
+}
+
+// checkHistograms compares all of them, and one range.
+func (m *reference) checkHistograms(t *testing.T, h *Head, r model.TimeRange) {
+	t.Helper()
+	n := 0
+	for id, want := range m.histograms {
+		n += len(want)
+		slices.Sort(want)
+		if got := histogramsOf(t, h, id, all()); !slices.Equal(got, want) || !h.Has(id) {
+			t.Fatalf("series %d has %d histograms; want %d", id, len(got), len(want))
+		}
+		got := histogramsOf(t, h, id, r)
+		for _, x := range want {
+			if inside := x >= histogramText(r.Min, nil) && x < histogramText(r.Max+1, nil); inside && !slices.Contains(got, x) {
+				t.Fatalf("histogram %.50s of series %d is missing from %s", x, id, r)
+			}
+		}
+	}
+	if h.Histograms() != int64(n) {
+		t.Errorf("%d histograms; want %d", h.Histograms(), n)
+	}
 }
 
 // append gives samples to head and reference.
@@ -109,8 +177,14 @@ func (m *reference) check(t *testing.T, h *Head, r model.TimeRange) {
 	if fmt.Sprint(m.days) != fmt.Sprint(m.marked) {
 		t.Errorf("marked %d days; want %d", len(m.marked), len(m.days))
 	}
+	for id := range m.histograms {
+		ids = append(ids, id)
+	}
+	count := len(ids)
 	slices.Sort(ids)
-	if got := h.IDs(); !slices.Equal(got, ids) || h.SeriesCount() != len(ids) {
+	ids = slices.Compact(ids)
+	m.checkHistograms(t, h, r)
+	if got := h.IDs(); !slices.Equal(got, ids) || h.SeriesCount() != count {
 		t.Errorf("ids %v, %d series; want %v", got, h.SeriesCount(), ids)
 	}
 }
@@ -138,11 +212,17 @@ func TestHeadAgainstModel(t *testing.T) {
 			batch = append(batch, model.Sample{Timestamp: ts, Value: randomValue(rng)})
 		}
 		m.append(h, id, batch, &d)
+		if id < 2 {
+			m.appendHistograms(rng, h, id+100_000*(id%2), &d) // one series has both
+		}
 		if rng.IntN(3) == 0 {
 			m.settle(h, &d)
 		}
 	}
 	m.settle(h, &d)
+	if h.SizeBytes() > 40<<20 {
+		t.Errorf("the head has %d bytes", h.SizeBytes())
+	}
 	m.check(t, h, model.TimeRange{Min: base + 86_400_000, Max: base + 2*86_400_000})
 	if h.Has(2) || !h.Has(3) || h.Has(1<<31) {
 		t.Error("Has gives wrong answers")
@@ -369,6 +449,7 @@ func TestConcurrentUse(t *testing.T) {
 	defer h.Release()
 	var wg sync.WaitGroup
 	const series, samples, writers = 70, 400, 4
+	payload := make([]byte, 300)
 	for w := range writers {
 		wg.Add(2)
 		go func() {
@@ -381,6 +462,7 @@ func TestConcurrentUse(t *testing.T) {
 					own := series + uint32(w)*series + id
 					h.Append(own, []model.Sample{{Timestamp: base + int64(i)*1000, Value: float64(i)}}, &d)
 				}
+				h.AppendHistograms(uint32(i%2), []model.Histogram{{Timestamp: base + int64(i*4+w), Payload: payload}}, &d)
 				h.Add(&d)
 				d.Reset()
 			}
@@ -396,14 +478,18 @@ func TestConcurrentUse(t *testing.T) {
 						return
 					}
 				}
+				histogramsOf(t, h, uint32(i%2), all())
 				h.Has(uint32(i))
 				h.IDs()
 			}
 		}()
 	}
 	wg.Wait()
-	if want := int64(2 * writers * series * samples); h.Rows() != want || h.SeriesCount() != (writers+1)*series {
-		t.Errorf("%d rows of %d series; want %d of %d", h.Rows(), h.SeriesCount(), want, (writers+1)*series)
+	if want := int64(2*writers*series*samples + writers*samples); h.Rows() != want || h.SeriesCount() != (writers+1)*series+2 {
+		t.Errorf("%d rows of %d series; want %d of %d", h.Rows(), h.SeriesCount(), want, (writers+1)*series+2)
+	}
+	if n := len(histogramsOf(t, h, 0, all())) + len(histogramsOf(t, h, 1, all())); n != writers*samples {
+		t.Errorf("%d histograms; want %d", n, writers*samples)
 	}
 	for id := range uint32((writers + 1) * series) {
 		want := samples

@@ -157,6 +157,9 @@ type encoder struct {
 	samples tsblock.Samples
 	sorted  []model.Sample
 	buf     []byte
+
+	histograms tsblock.HistogramSamples
+	blocks     []tsblock.Block
 }
 
 // window encodes the timestamps of a window to the end of *buf.

@@ -37,6 +37,7 @@ type SeriesPlan struct {
 func Merge(ctx context.Context, w *Writer, parts []*Part, order func(a, b uint32) int, rules *MergeRules) error {
 	m := merger{w: w, keep: rules.Keep, minIntervalMs: rules.MinIntervalMs, rules: rules}
 	for _, p := range parts {
+		m.histograms.any = m.histograms.any || p.meta.Histograms > 0
 		if c := (cursor{part: p, rank: -1}); c.next(rules.Drop) {
 			m.cursors = append(m.cursors, c)
 		}
@@ -60,6 +61,7 @@ type merger struct {
 	cursors       []cursor
 	rules         *MergeRules
 	reducer       reducer
+	histograms    histogramMerger
 
 	encoder tsblock.Encoder
 	scratch tsblock.Scratch
@@ -120,8 +122,16 @@ func (m *merger) mergeSeries(id uint32) error {
 		left = append(left, c)
 	}
 	m.cursors = left
-	if needsReducing(m.blocks, plan.Levels) {
-		return m.reduceSeries(id, plan.Levels)
+	if m.histograms.take(&m.blocks) {
+		return m.mergeHistograms(id, plan.Levels)
+	}
+	return m.mergeSamples(id, plan.Levels)
+}
+
+// mergeSamples writes the samples of a series.
+func (m *merger) mergeSamples(id uint32, levels downsample.Levels) error {
+	if needsReducing(m.blocks, levels) {
+		return m.reduceSeries(id, levels)
 	}
 	tsblock.SortBlocks(m.blocks)
 	m.pending.Reset()
@@ -142,7 +152,7 @@ func (m *merger) addCluster(id uint32, blocks []tsblock.Block, whole bool) error
 		if err := m.flush(id, 0); err != nil {
 			return err
 		}
-		return m.w.AddBlock(id, &blocks[0])
+		return m.addBlock(id, &blocks[0])
 	}
 	start := m.pending.Len()
 	if err := tsblock.ReadRange(&m.pending, blocks, m.keep, 0, &m.scratch); err != nil {
@@ -175,7 +185,7 @@ func (m *merger) flush(id uint32, atMost int) error {
 		s := tsblock.Samples{Timestamps: p.Timestamps[done : done+n], Values: p.Values[done : done+n]}
 		var b tsblock.Block
 		m.encoded, b = m.encoder.AppendEncode(m.encoded[:0], &s)
-		if err := m.w.AddBlock(id, &b); err != nil {
+		if err := m.addBlock(id, &b); err != nil {
 			return err
 		}
 		done += n

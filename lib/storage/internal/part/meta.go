@@ -37,6 +37,7 @@ func fileHeader(name string) string { return magic + name[:1] + string(rune(form
 type Meta struct {
 	Version      int   `json:"version"`
 	Rows         int64 `json:"rows"`
+	Histograms   int64 `json:"histograms,omitempty"` // native histograms, which are among the rows
 	Blocks       int64 `json:"blocks"`
 	Series       int64 `json:"series"`
 	Columns      int64 `json:"columns"`      // distinct timestamp columns

@@ -70,7 +70,7 @@ func (m *merger) reduceSeries(id uint32, levels downsample.Levels) error {
 	// The writer wants the blocks of a series by time; those of one interval have the same range.
 	tsblock.SortBlocks(r.blocks)
 	for i := range r.blocks {
-		if err := m.w.AddBlock(id, &r.blocks[i]); err != nil {
+		if err := m.addBlock(id, &r.blocks[i]); err != nil {
 			return err
 		}
 	}

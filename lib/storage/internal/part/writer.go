@@ -69,8 +69,12 @@ func (w *Writer) AddBlock(id uint32, b *tsblock.Block) error {
 		return err
 	}
 	x.blockColumn = append(x.blockColumn, column)
-	if c := b.Content(); c == tsblock.Raw || c == tsblock.Kept { // the others are about samples which are gone
+	switch b.Content() {
+	case tsblock.Raw, tsblock.Kept: // the others are about samples which are gone
 		w.meta.Rows += int64(b.Count)
+	case tsblock.Histograms:
+		w.meta.Rows += int64(b.Count)
+		w.meta.Histograms += int64(b.Count)
 	}
 	w.meta.MinTimestamp = min(w.meta.MinTimestamp, b.MinTimestamp)
 	w.meta.MaxTimestamp = max(w.meta.MaxTimestamp, b.MaxTimestamp)

@@ -100,13 +100,21 @@ type flusher struct {
 	blocksE tsblock.Encoder
 	valuesE codec.Encoder
 	encoded []byte
+
+	histograms tsblock.HistogramSamples
+	done       []tsblock.Block // in encoded
 }
 
 // add writes one series.
 func (f *flusher) add(id uint32) error {
 	f.copied = f.copied[:0]
 	f.blocks = f.head.AppendBlocks(f.blocks[:0], &f.copied, id, model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64})
-	if len(f.blocks) == 1 && f.minIntervalMs <= 1 && f.keep.Contains(f.blocks[0].MinTimestamp) && f.keep.Contains(f.blocks[0].MaxTimestamp) {
+	if f.head.Histograms() > 0 {
+		if err := f.readHistograms(id); err != nil {
+			return err
+		}
+	}
+	if len(f.blocks) == 1 && f.histograms.Len() == 0 && f.minIntervalMs <= 1 && f.keep.Contains(f.blocks[0].MinTimestamp) && f.keep.Contains(f.blocks[0].MaxTimestamp) {
 		return f.addRun(id, &f.blocks[0])
 	}
 	f.samples.Reset()
@@ -114,6 +122,13 @@ func (f *flusher) add(id uint32) error {
 		return err
 	}
 	return f.addSamples(id)
+}
+
+// readHistograms reads the native histograms of a series.
+func (f *flusher) readHistograms(id uint32) error {
+	f.histograms.Reset()
+	f.done = f.head.AppendHistogramBlocks(f.done[:0], &f.copied, id, model.TimeRange{Min: math.MinInt64, Max: math.MaxInt64})
+	return tsblock.ReadHistograms(&f.histograms, f.done, f.keep, f.minIntervalMs, &f.scratch)
 }
 
 // addRun writes a series whose samples are in order and to be kept. Its timestamps, which many others have as
@@ -129,15 +144,15 @@ func (f *flusher) addRun(id uint32, b *tsblock.Block) (err error) {
 	return f.w.AddBlock(id, b)
 }
 
-// addSamples cuts the samples of a series into blocks.
+// addSamples cuts the samples and native histograms of a series into blocks.
 func (f *flusher) addSamples(id uint32) error {
-	s := &f.samples
-	for start := 0; start < s.Len(); start += tsblock.MaxSamplesPerBlock {
-		end := min(s.Len(), start+tsblock.MaxSamplesPerBlock)
-		run := tsblock.Samples{Timestamps: s.Timestamps[start:end], Values: s.Values[start:end]}
-		var b tsblock.Block
-		f.encoded, b = f.blocksE.AppendEncode(f.encoded[:0], &run)
-		if err := f.w.AddBlock(id, &b); err != nil {
+	f.done, f.encoded = f.blocksE.AppendBlocks(f.done[:0], f.encoded[:0], &f.samples)
+	if f.histograms.Len() > 0 {
+		f.done, f.encoded = f.blocksE.AppendHistogramBlocks(f.done, f.encoded, &f.histograms)
+		tsblock.SortBlocks(f.done)
+	}
+	for i := range f.done {
+		if err := f.w.AddBlock(id, &f.done[i]); err != nil {
 			return err
 		}
 	}

@@ -56,7 +56,7 @@ func read(t *testing.T, p *Partition, id uint32, r model.TimeRange, minIntervalM
 	v := p.View(r)
 	defer v.Release()
 	var buf []byte
-	blocks, err := v.AppendBlocks(nil, &buf, id, r)
+	blocks, err := v.AppendBlocks(nil, &buf, id, r, false)
 	if err != nil {
 		t.Fatal(err)
 	}

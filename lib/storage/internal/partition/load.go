@@ -193,7 +193,7 @@ func (p *Partition) setAside(dir string) error {
 
 func newEntry(name string, pt *part.Part) *entry {
 	meta := pt.Meta()
-	return &entry{Part: pt, manifestPart: manifestPart{name: name, blocks: meta.Blocks, PartInfo: PartInfo{
+	return &entry{Part: pt, histograms: meta.Histograms, manifestPart: manifestPart{name: name, blocks: meta.Blocks, PartInfo: PartInfo{
 		Rows: meta.Rows, SizeBytes: meta.SizeBytes, MinTimestamp: meta.MinTimestamp, MaxTimestamp: meta.MaxTimestamp,
 	}}}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -96,6 +97,7 @@ type entry struct {
 	epoch      int64           // of the youngest samples in the part, or a later one; set before the part is in the list
 	concerned  map[string]bool // rules which are about series of the part, as far as it was asked; guarded by mergeMu
 	waits      *wait           // nil before rules ask for the part; guarded by mergeMu
+	histograms int64           // among the rows
 	shares     tenantShares
 }
 
@@ -259,6 +261,7 @@ type Stats struct {
 	HeadParts           int64 // heads with samples
 	FrozenRows          int64
 	FrozenSeries        int64
+	Histograms          int64 // of heads and parts, among the rows
 	Small, Big          PartStats
 	IndexBytes          int64
 	SeriesCount         int
@@ -286,6 +289,7 @@ func (p *Partition) Stats() Stats {
 	defer p.mu.RUnlock()
 	h := p.head.Load()
 	s.HeadRows, s.HeadBytes, s.HeadSeries = h.Rows(), h.SizeBytes(), int64(h.SeriesCount())
+	s.Histograms = h.Histograms()
 	if s.HeadRows > 0 {
 		s.HeadParts++
 	}
@@ -295,18 +299,28 @@ func (p *Partition) Stats() Stats {
 		s.HeadBytes += f.SizeBytes()
 		s.FrozenRows += f.Rows()
 		s.FrozenSeries += int64(f.SeriesCount())
+		s.Histograms += f.Histograms()
 	}
 	for _, e := range p.mu.parts {
 		g := &s.Small
 		if e.SizeBytes >= bigPartBytes {
 			g = &s.Big
 		}
+		s.Histograms += e.histograms
 		g.Parts++
 		g.Rows += e.Rows
 		g.Blocks += e.blocks
 		g.SizeBytes += e.SizeBytes
 	}
 	return s
+}
+
+// HasHistograms reports whether the partition has native histograms.
+func (p *Partition) HasHistograms() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.head.Load().Histograms() > 0 || slices.ContainsFunc(p.mu.frozen, func(h *head.Head) bool { return h.Histograms() > 0 }) ||
+		slices.ContainsFunc(p.mu.parts, func(e *entry) bool { return e.histograms > 0 })
 }
 
 // Infos returns what picking needs to know of the parts.

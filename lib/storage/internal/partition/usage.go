@@ -111,7 +111,7 @@ func (u *usage) active(ctx context.Context, heads []*head.Head, parts []*entry, 
 	active := roaring.New()
 	for _, h := range heads {
 		if h.TimeRange().Max >= since {
-			active.AddMany(h.AppendActive(nil, since))
+			active.AddMany(h.Active(since))
 		}
 	}
 	for _, e := range parts {

@@ -43,13 +43,16 @@ func (v *View) addHead(h *head.Head) {
 	v.heads = append(v.heads, h)
 }
 
-// AppendBlocks appends the blocks of a series which overlap r, in no particular order. They alias *buf and the parts, and are
+// AppendBlocks appends the blocks of a series which overlap r, in no particular order. Native histograms in heads are among them when asked for, those in parts always. They alias *buf and the parts, and are
 // valid until *buf is overwritten or the view released. Parts which cannot be read are skipped;
 // the error is that of the first of them.
-func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id uint32, r model.TimeRange) ([]tsblock.Block, error) {
+func (v *View) AppendBlocks(dst []tsblock.Block, buf *[]byte, id uint32, r model.TimeRange, histograms bool) ([]tsblock.Block, error) {
 	var firstErr error
 	for _, h := range v.heads {
 		dst = h.AppendBlocks(dst, buf, id, r)
+		if histograms {
+			dst = h.AppendHistogramBlocks(dst, buf, id, r)
+		}
 	}
 	for _, p := range v.parts {
 		blocks, err := p.AppendBlocks(dst, id, r)
