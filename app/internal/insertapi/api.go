@@ -243,14 +243,11 @@ func (a *API) Handle(w http.ResponseWriter, r *http.Request) bool {
 func (a *API) handleWrite(w http.ResponseWriter, r *http.Request, t *target) {
 	rt := &a.routes[t.format]
 	rt.requests.Inc()
-	if t.format == remoteWrite {
-		var err error
-		if t.symbolTable, err = isV2(r.Header); err != nil {
-			rt.errors.Inc()
-			a.warn.Warnf("cannot process write request to %q from %s: %s", r.URL.Path, r.RemoteAddr, err)
-			http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
-			return
-		}
+	if err := t.readContentType(r.Header); err != nil {
+		rt.errors.Inc()
+		a.warn.Warnf("cannot process write request to %q from %s: %s", r.URL.Path, r.RemoteAddr, err)
+		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
+		return
 	}
 	result, err := a.write(r, rt, t)
 	rt.rows.Add(result.Rows)

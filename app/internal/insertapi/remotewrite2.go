@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/protoparser"
@@ -16,6 +17,19 @@ const (
 	messageV1 = "prometheus.WriteRequest"
 	messageV2 = "io.prometheus.write.v2.Request"
 )
+
+// readContentType notes what the header says of the body, or returns why such a body cannot be read.
+func (t *target) readContentType(h http.Header) (err error) {
+	switch t.format {
+	case remoteWrite:
+		t.symbolTable, err = isV2(h)
+	case textImport: // clients of the Pushgateway send protobuf unless told otherwise, which must not pass for bad lines
+		if kind, _, err := mime.ParseMediaType(h.Get("Content-Type")); err == nil && strings.Contains(kind, "protobuf") {
+			return fmt.Errorf("cannot read metrics of the content type %q: send the text format; in Go by push.New(...).Format(expfmt.NewFormat(expfmt.TypeTextPlain))", kind)
+		}
+	}
+	return err
+}
 
 // isV2 reports whether a remote write request has the message of version 2.0. The error is for senders which may have another one to
 // offer.

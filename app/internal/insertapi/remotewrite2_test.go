@@ -71,3 +71,16 @@ func TestRemoteWrite2(t *testing.T) {
 		})
 	}
 }
+
+// TestProtobufIsNoText: what clients of the Pushgateway send in protobuf is refused, rather than counted as bad lines and lost.
+func TestProtobufIsNoText(t *testing.T) {
+	s := newServer(t, SingleNode)
+	for contentType, status := range map[string]int{
+		"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited": 415, "text/plain; version=0.0.4": 200, "": 200, "x/y/z": 200,
+	} {
+		w := s.do("POST", "/api/v1/import/prometheus/metrics/job/j", strings.NewReader("m 1 1"), "Content-Type", contentType)
+		if rows := s.take(); w.Code != status || len(rows) != map[int]int{415: 0, 200: 1}[status] || status == 415 && !strings.Contains(w.Body.String(), "text format") {
+			t.Errorf("%s: %d %s, rows %q", contentType, w.Code, w.Body, rows)
+		}
+	}
+}

@@ -173,7 +173,9 @@ func (w *writer) jsonMetrics(metrics []jsonMetric) error {
 			if err := data.DataPoints[j].read(&p); err != nil {
 				return err
 			}
-			w.add(&p)
+			if err := w.add(&p); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -17,11 +17,12 @@ type Parser struct {
 	config   Config
 	readers  sync.Pool // *protobuf
 	scratch  sync.Pool // *[]model.Label
+	seeds    *seeds
 }
 
 // New returns a parser which counts in the intake's metrics.
 func New(in *protoparser.Intake, c Config) *Parser {
-	return &Parser{intake: in, counters: in.NewCounters(Format), config: c}
+	return &Parser{intake: in, counters: in.NewCounters(Format), config: c, seeds: newSeeds()}
 }
 
 // Parse stores the samples of all points. The format of the request is json for JSON, firehose for the envelope of Amazon Data
@@ -34,10 +35,15 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(body)
-	c := p.intake.CollectRaw(req, p, nil)
-	defer c.Release()
-	r := p.get(c)
+	r := p.get()
 	defer p.put(r)
+	format := protoparser.Format(r)
+	if req.Format == "json" {
+		r.w.proto, format = nil, p
+	}
+	c := p.intake.CollectRaw(req, format, nil)
+	defer c.Release()
+	r.w.c = c
 	if req.Metadata != nil {
 		r.w.metadata = p.intake.Metadata(req)
 	}
@@ -80,18 +86,18 @@ func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
 	p.scratch.Put(labels)
 }
 
-func (p *Parser) get(c *protoparser.Collector) *protobuf {
+func (p *Parser) get() *protobuf {
 	r, ok := p.readers.Get().(*protobuf)
 	if !ok {
-		r = &protobuf{w: &writer{config: &p.config, counters: p.counters}}
+		r = &protobuf{w: &writer{config: &p.config, counters: p.counters}, known: known{seeds: p.seeds}}
 	}
-	r.w.c = c
+	r.w.proto = r
 	return r
 }
 
 func (p *Parser) put(r *protobuf) {
 	const kept = 4 << 10 // labels
-	if cap(r.w.labels)+cap(r.w.resource)+cap(r.attributes) > kept || cap(r.w.raw) > maxRawLabels {
+	if r.known.end(); r.known.isLarge() || cap(r.w.labels)+cap(r.w.resource)+cap(r.attributes) > kept || cap(r.w.raw) > maxRawLabels {
 		return
 	}
 	r.point.reset()
@@ -101,6 +107,6 @@ func (p *Parser) put(r *protobuf) {
 		clear((*scratch)[:cap(*scratch)])
 		*scratch = (*scratch)[:0]
 	}
-	w.c, w.metadata, w.metric, w.name, w.rows, w.hasBase = nil, nil, metric{}, "", 0, false
+	w.c, w.metadata, w.metric, w.name, w.rows, w.hasBase, w.err = nil, nil, metric{}, "", 0, false, nil
 	p.readers.Put(r)
 }

@@ -30,6 +30,8 @@ type metric struct {
 // point is one data point of any kind.
 type point struct {
 	attributes []model.Label
+	isLabelled bool   // the attributes are read, and the writer has the labels
+	isFaulty   bool   // the rest of the point is left out
 	time       uint64 // Unix nanoseconds
 	flags      uint32
 	value      float64

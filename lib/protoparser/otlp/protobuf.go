@@ -13,32 +13,55 @@ type protobuf struct {
 	w          *writer
 	attributes []model.Label                  // scratch: those of a resource or scope
 	point      point                          // scratch
+	field      field                          // scratch
 	read       func(p *point, f *field) error // reads the fields of points of the current metric
+	known      known
 }
 
 // request stores the points of an ExportMetricsServiceRequest.
-func (r *protobuf) request(body []byte) error { return messages(body, 1, r.resourceMetrics) }
+func (r *protobuf) request(body []byte) error {
+	r.known.begin(body)
+	return messages(body, 1, r.resourceMetrics)
+}
 
 // attribute appends the labels of a KeyValue to the scratch.
 func (r *protobuf) attribute(b []byte) error { return appendAttribute(&r.attributes, b) }
 
-// resourceMetrics takes the resource first, which may come last.
 func (r *protobuf) resourceMetrics(b []byte) error {
-	r.attributes = r.attributes[:0]
-	err := messages(b, 1, func(resource []byte) error { return messages(resource, 1, r.attribute) })
-	if err != nil {
+	if err := r.resource(b); err != nil {
 		return err
 	}
-	r.w.setResource(r.attributes)
 	return messages(b, 2, r.scopeMetrics)
 }
 
+// resource reads the resource, which may come last.
+func (r *protobuf) resource(b []byte) error {
+	r.attributes = r.attributes[:0]
+	r.known.resource(b)
+	err := messages(b, 1, func(resource []byte) error {
+		r.known.scopes.add(resource)
+		return messages(resource, 1, r.attribute)
+	})
+	r.w.setResource(r.attributes)
+	return err
+}
+
 func (r *protobuf) scopeMetrics(b []byte) error {
+	if err := r.scope(b); err != nil {
+		return err
+	}
+	return messages(b, 2, r.metric)
+}
+
+// scope reads the scope, which may come last, too.
+func (r *protobuf) scope(b []byte) error {
 	r.attributes = r.attributes[:0]
 	r.w.noScope()
-	err := messages(b, 1, func(scope []byte) error {
+	r.known.scope(b)
+	return messages(b, 1, func(scope []byte) error {
 		name, version := "", ""
-		err := fields(scope, func(f *field) error {
+		r.known.metrics.add(scope)
+		err := fields(scope, func(f field) error {
 			switch {
 			case f.message(1):
 				name = f.text()
@@ -52,10 +75,6 @@ func (r *protobuf) scopeMetrics(b []byte) error {
 		r.w.setScope(name, version, r.attributes)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return messages(b, 2, r.metric)
 }
 
 // kindOf returns what the field of a metric with the given number holds the points of.
@@ -76,9 +95,19 @@ func kindOf(number protowire.Number) kind {
 }
 
 func (r *protobuf) metric(b []byte) error {
-	var m metric
-	var data []byte
-	err := fields(b, func(f *field) error {
+	m, data, err := readMetric(b)
+	if err != nil {
+		return err
+	}
+	r.w.setMetric(m)
+	r.known.metric(b, &m)
+	r.read = m.kind.reader()
+	return messages(data, 1, r.dataPoint)
+}
+
+// readMetric reads a metric but for its points, which are in the data.
+func readMetric(b []byte) (m metric, data []byte, err error) {
+	err = fields(b, func(f field) error {
 		switch {
 		case f.message(1):
 			m.name = f.text()
@@ -91,23 +120,16 @@ func (r *protobuf) metric(b []byte) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err != nil || m.kind != sum {
+		return m, data, err
 	}
-	if m.kind == sum {
-		err := fields(data, func(f *field) error {
-			if f.varint(3) {
-				m.monotonic = f.bits != 0
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+	err = fields(data, func(f field) error {
+		if f.varint(3) {
+			m.monotonic = f.bits != 0
 		}
-	}
-	r.w.setMetric(m)
-	r.read = m.kind.reader()
-	return messages(data, 1, r.dataPoint)
+		return nil
+	})
+	return m, data, err
 }
 
 // reader returns what reads the fields of points.
@@ -123,29 +145,47 @@ func (k kind) reader() func(p *point, f *field) error {
 	return numberField
 }
 
+// attributesField returns the number of the attributes among the fields of points.
+func (k kind) attributesField() protowire.Number {
+	switch k {
+	case histogram:
+		return 9
+	case exponential:
+		return 1
+	}
+	return 7
+}
+
 func (r *protobuf) dataPoint(b []byte) error {
 	if err := r.w.c.Err(); err != nil {
 		return err
 	}
-	p := &r.point
+	p, f := &r.point, &r.field
 	p.reset()
-	err := fields(b, func(f *field) error {
-		if f.fixed(3) {
-			p.time = f.bits
-			return nil
+	r.known.point(b)
+	attributes := r.w.metric.kind.attributesField()
+	for rest := b; len(rest) > 0; {
+		n := f.read(rest)
+		if n < 0 {
+			return malformed(n)
 		}
-		return r.read(p, f)
-	})
-	if err == nil {
-		r.w.add(p)
+		switch {
+		case f.fixed(3):
+			p.time = f.bits
+		case f.message(attributes):
+			r.known.attribute(rest[:n])
+		default:
+			if err := r.read(p, f); err != nil {
+				return err
+			}
+		}
+		rest = rest[n:]
 	}
-	return err
+	return r.w.add(p)
 }
 
 func numberField(p *point, f *field) error {
 	switch {
-	case f.message(7):
-		return appendAttribute(&p.attributes, f.bytes)
 	case f.fixed(4):
 		p.value, p.hasValue = f.float(), true
 	case f.fixed(6):
@@ -156,28 +196,24 @@ func numberField(p *point, f *field) error {
 	return nil
 }
 
-func histogramField(p *point, f *field) error {
+func histogramField(p *point, f *field) (err error) {
 	switch {
-	case f.message(9):
-		return appendAttribute(&p.attributes, f.bytes)
 	case f.fixed(4):
 		p.count = f.bits
 	case f.fixed(5):
 		p.sum, p.hasSum = f.float(), true
 	case f.message(6) || f.fixed(6):
-		return f.numbers(protowire.ConsumeFixed64, func(bits uint64) { p.counts = append(p.counts, bits) })
+		p.counts, err = appendFixed(p.counts, f, func(bits uint64) uint64 { return bits })
 	case f.message(7) || f.fixed(7):
-		return f.numbers(protowire.ConsumeFixed64, func(bits uint64) { p.bounds = append(p.bounds, math.Float64frombits(bits)) })
+		p.bounds, err = appendFixed(p.bounds, f, math.Float64frombits)
 	case f.varint(10):
 		p.flags = uint32(f.bits)
 	}
-	return nil
+	return err
 }
 
 func exponentialField(p *point, f *field) error {
 	switch {
-	case f.message(1):
-		return appendAttribute(&p.attributes, f.bytes)
 	case f.fixed(4):
 		p.count = f.bits
 	case f.fixed(5):
@@ -199,28 +235,26 @@ func exponentialField(p *point, f *field) error {
 }
 
 func (b *buckets) read(message []byte) error {
-	return fields(message, func(f *field) error {
+	return fields(message, func(f field) (err error) {
 		switch {
 		case f.varint(1):
 			b.offset = f.signed()
 		case f.message(2) || f.varint(2):
-			return f.numbers(protowire.ConsumeVarint, func(bits uint64) { b.counts = append(b.counts, bits) })
+			b.counts, err = appendVarints(b.counts, &f)
 		}
-		return nil
+		return err
 	})
 }
 
 func summaryField(p *point, f *field) error {
 	switch {
-	case f.message(7):
-		return appendAttribute(&p.attributes, f.bytes)
 	case f.fixed(4):
 		p.count = f.bits
 	case f.fixed(5):
 		p.sum = f.float()
 	case f.message(6):
 		var q quantile
-		err := fields(f.bytes, func(f *field) error {
+		err := fields(f.bytes, func(f field) error {
 			switch {
 			case f.fixed(1):
 				q.quantile = f.float()

@@ -92,7 +92,7 @@ func appendAttribute(dst *[]model.Label, b []byte) error {
 }
 
 func keyValue(b []byte) (key string, value []byte, err error) {
-	err = fields(b, func(f *field) error {
+	err = fields(b, func(f field) error {
 		switch {
 		case f.message(1):
 			key = f.text()
@@ -109,7 +109,7 @@ func decodeValue(b []byte, depth int) (value any, err error) {
 	if depth > maxDepth {
 		return nil, errDepth()
 	}
-	err = fields(b, func(f *field) error {
+	err = fields(b, func(f field) error {
 		switch {
 		case f.message(1):
 			value = f.text()

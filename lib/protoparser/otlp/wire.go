@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"encoding/binary"
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -36,8 +37,8 @@ func (f *field) varint(number protowire.Number) bool {
 	return f.number == number && f.wire == protowire.VarintType
 }
 
-// fields calls use with the fields of a message, up to the first error.
-func fields(b []byte, use func(f *field) error) error {
+// fields calls use with the fields of a message, up to the first error. Fields are passed by value, so that none is allocated.
+func fields(b []byte, use func(f field) error) error {
 	var f field
 	for len(b) > 0 {
 		n := f.read(b)
@@ -45,7 +46,7 @@ func fields(b []byte, use func(f *field) error) error {
 			return malformed(n)
 		}
 		b = b[n:]
-		if err := use(&f); err != nil {
+		if err := use(f); err != nil {
 			return err
 		}
 	}
@@ -54,6 +55,9 @@ func fields(b []byte, use func(f *field) error) error {
 
 // read reads a field and returns its size; a negative one is an error of protowire.
 func (f *field) read(b []byte) int {
+	if n := f.readShort(b); n > 0 {
+		return n
+	}
 	number, wire, tag := protowire.ConsumeTag(b)
 	if tag < 0 {
 		return tag
@@ -76,13 +80,49 @@ func (f *field) read(b []byte) int {
 	return tag + n
 }
 
+// readShort is read for what nearly all fields are: those with a tag of one byte, and a size of up to two. It returns 0 for others, and for bad ones.
+func (f *field) readShort(b []byte) int {
+	if len(b) < 3 || b[0] >= 0x80 || b[0]>>3 == 0 {
+		return 0
+	}
+	f.number, f.wire = protowire.Number(b[0]>>3), protowire.Type(b[0]&7)
+	switch f.wire {
+	case protowire.BytesType:
+		start, size := 2, int(b[1])
+		if size >= 0x80 {
+			if b[2] >= 0x80 {
+				return 0
+			}
+			start, size = 3, size&0x7f|int(b[2])<<7
+		}
+		if size > len(b)-start {
+			return 0
+		}
+		f.bits, f.bytes = 0, b[start:start+size]
+		return start + size
+	case protowire.Fixed64Type:
+		if len(b) < 9 {
+			return 0
+		}
+		f.bits, f.bytes = binary.LittleEndian.Uint64(b[1:]), nil
+		return 9
+	case protowire.VarintType:
+		if b[1] >= 0x80 {
+			return 0
+		}
+		f.bits, f.bytes = uint64(b[1]), nil
+		return 2
+	}
+	return 0
+}
+
 func malformed(n int) error {
 	return errkind.New(errkind.BadRequest, "cannot decode OTLP request: %w", protowire.ParseError(n))
 }
 
 // messages calls use with the messages of the given number.
 func messages(b []byte, number protowire.Number, use func(b []byte) error) error {
-	return fields(b, func(f *field) error {
+	return fields(b, func(f field) error {
 		if f.message(number) {
 			return use(f.bytes)
 		}
@@ -90,19 +130,32 @@ func messages(b []byte, number protowire.Number, use func(b []byte) error) error
 	})
 }
 
-// numbers calls add with the numbers of a field: a packed list, or one of them.
-func (f *field) numbers(consume func(b []byte) (uint64, int), add func(bits uint64)) error {
+// appendFixed appends the 64-bit numbers of a field: a packed list, or one of them.
+func appendFixed[T any](dst []T, f *field, number func(bits uint64) T) ([]T, error) {
 	if f.wire != protowire.BytesType {
-		add(f.bits)
-		return nil
+		return append(dst, number(f.bits)), nil
+	}
+	for list := f.bytes; len(list) > 0; list = list[8:] {
+		bits, n := protowire.ConsumeFixed64(list)
+		if n < 0 {
+			return dst, malformed(n)
+		}
+		dst = append(dst, number(bits))
+	}
+	return dst, nil
+}
+
+// appendVarints appends the numbers of variable size of a field: a packed list, or one of them.
+func appendVarints(dst []uint64, f *field) ([]uint64, error) {
+	if f.wire != protowire.BytesType {
+		return append(dst, f.bits), nil
 	}
 	for list := f.bytes; len(list) > 0; {
-		v, n := consume(list)
+		v, n := protowire.ConsumeVarint(list)
 		if n < 0 {
-			return malformed(n)
+			return dst, malformed(n)
 		}
-		add(v)
-		list = list[n:]
+		dst, list = append(dst, v), list[n:]
 	}
-	return nil
+	return dst, nil
 }

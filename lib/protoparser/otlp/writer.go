@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"vmcluster/lib/bytesutil"
@@ -18,18 +17,20 @@ type writer struct {
 	config   *Config
 	c        *protoparser.Collector
 	counters *protoparser.Counters
+	proto    *protobuf             // the reader, if it recognises series itself
 	metadata *protoparser.Metadata // nil: nobody wants it
 
 	resource []model.Label
 	scope    []model.Label
 	metric   metric
-	name     string        // of the metric, as configured
+	name     string        // of the metric, as configured; made when it is needed
 	base     []model.Label // of resource and scope, as configured, sorted; made when the first point needs it
 	hasBase  bool
 	labels   []model.Label // of the point without its name
 	raw      []byte        // scratch: raw labels of a series
 	series   []model.Label // scratch: its labels
 	rows     int
+	err      error // of the request, found in the labels of a point
 }
 
 // setResource begins a resource.
@@ -59,9 +60,9 @@ func (w *writer) setScope(name, version string, attributes []model.Label) {
 
 // setMetric begins a metric of the scope.
 func (w *writer) setMetric(m metric) {
-	w.metric = m
-	w.name = w.config.metricName(&m)
+	w.metric, w.name = m, ""
 	if w.metadata != nil && (m.description != "" || m.unit != "") {
+		w.name = w.config.metricName(&m)
 		w.counters.Metadata.Inc()
 		w.metadata.Add(w.name, m.metricType(), m.unit, m.description)
 	}
@@ -73,11 +74,21 @@ const (
 	maxRawLabels = 1 << 18 // bytes
 )
 
-// add stores a point of the metric.
-func (w *writer) add(p *point) {
+// add stores a point of the metric. An error is one of the request.
+func (w *writer) add(p *point) error {
+	if w.proto == nil && !w.label(p) {
+		return nil
+	}
+	w.err = nil
+	w.parts(p)
+	return w.err
+}
+
+// label makes the labels of a point, unless it has too many.
+func (w *writer) label(p *point) bool {
 	if n := len(w.resource) + len(w.scope) + len(p.attributes); n > maxLabels {
-		w.invalid(fmt.Sprintf("a point has %d attributes with those of its resource and scope, more than %d", n, maxLabels))
-		return
+		w.faulty(p, fmt.Sprintf("a point has %d attributes with those of its resource and scope, more than %d", n, maxLabels))
+		return false
 	}
 	if !w.hasBase {
 		w.base = append(append(w.base[:0], w.resource...), w.scope...)
@@ -86,6 +97,12 @@ func (w *writer) add(p *point) {
 	}
 	w.config.labelNames(p.attributes)
 	w.labels = nearest(append(append(w.labels[:0], w.base...), p.attributes...))
+	p.isLabelled = true
+	return true
+}
+
+// parts stores the samples of a point.
+func (w *writer) parts(p *point) {
 	if p.flags&noRecordedValue != 0 {
 		w.stale(p)
 		return
@@ -96,7 +113,7 @@ func (w *writer) add(p *point) {
 			w.invalid("a number has no value")
 			return
 		}
-		w.sample(p, "", model.Label{}, p.value)
+		w.sample(p, part{}, p.value)
 	case histogram:
 		w.histogram(p)
 	case exponential:
@@ -122,16 +139,16 @@ func nearest(labels []model.Label) []model.Label {
 // stale marks what a point stands for as gone. Which buckets there were is known only if it lists them.
 func (w *writer) stale(p *point) {
 	if w.metric.kind == gauge || w.metric.kind == sum {
-		w.sample(p, "", model.Label{}, staleValue())
+		w.sample(p, part{}, staleValue())
 		return
 	}
-	w.sample(p, "_count", model.Label{}, staleValue())
-	w.sample(p, "_sum", model.Label{}, staleValue())
+	w.sample(p, part{kind: count}, staleValue())
+	w.sample(p, part{kind: total}, staleValue())
 	for _, bound := range p.bounds {
-		w.sample(p, "_bucket", le(bound), staleValue())
+		w.sample(p, le(bound), staleValue())
 	}
 	for _, q := range p.quantiles {
-		w.sample(p, "", model.Label{Name: "quantile", Value: formatFloat(q.quantile)}, staleValue())
+		w.sample(p, part{kind: quantileOf, low: q.quantile}, staleValue())
 	}
 }
 
@@ -140,8 +157,72 @@ func (w *writer) invalid(reason string) {
 	w.c.Invalid(fmt.Sprintf("metric %.100q: %s", w.metric.name, reason))
 }
 
-// sample stores a sample of a series of the point, which has one label more unless that has no name.
-func (w *writer) sample(p *point, suffix string, extra model.Label, value float64) {
+// faulty leaves out what was not stored of a point.
+func (w *writer) faulty(p *point, reason string) {
+	p.isFaulty = true
+	if w.c != nil {
+		w.invalid(reason)
+	}
+}
+
+// sample stores a sample of a series of the point.
+func (w *writer) sample(p *point, s part, value float64) {
+	if p.isFaulty {
+		return
+	}
+	started := w.start(p, s)
+	if p.isFaulty {
+		return
+	}
+	w.rows++
+	if started {
+		w.c.Sample(int64(p.time/1e6), value)
+	}
+}
+
+// start begins a series of the point; false when it is left out.
+func (w *writer) start(p *point, s part) bool {
+	if w.proto != nil {
+		if w.proto.start(s) {
+			return true
+		}
+		if w.c.Dropped() || !w.readLabels(p) {
+			return false
+		}
+	}
+	if !w.render(p, s) {
+		return false
+	}
+	if w.proto == nil {
+		if w.c.StartRaw(w.raw, 0, 1) {
+			return true
+		}
+		if w.c.Dropped() {
+			return false
+		}
+	}
+	w.series = appendRawLabels(w.series[:0], w.raw)
+	return w.c.StartNew(w.series, 1)
+}
+
+// readLabels makes the labels of a point whose attributes were not read yet, since all its series may be known.
+func (w *writer) readLabels(p *point) bool {
+	if p.isLabelled {
+		return true
+	}
+	if w.err = w.proto.readAttributes(); w.err != nil {
+		p.isFaulty = true
+		return false
+	}
+	return w.label(p)
+}
+
+// render makes the raw labels of a series of the point, which has its labels.
+func (w *writer) render(p *point, s part) bool {
+	if w.name == "" {
+		w.name = w.config.metricName(&w.metric)
+	}
+	suffix, extra := s.text()
 	w.raw = appendText(appendText(appendText(w.raw[:0], model.MetricNameLabel), w.name, suffix), extra.Name)
 	w.raw = appendText(w.raw, extra.Value)
 	for _, l := range w.labels {
@@ -149,19 +230,11 @@ func (w *writer) sample(p *point, suffix string, extra model.Label, value float6
 			w.raw = appendText(appendText(w.raw, l.Name), l.Value)
 		}
 		if len(w.raw) > maxRawLabels {
-			w.invalid(fmt.Sprintf("the labels of a point have more than %d bytes", maxRawLabels))
-			return
+			w.faulty(p, fmt.Sprintf("the labels of a point have more than %d bytes", maxRawLabels))
+			return false
 		}
 	}
-	w.rows++
-	started := w.c.StartRaw(w.raw, 0, 1)
-	if !started && !w.c.Dropped() {
-		w.series = appendRawLabels(w.series[:0], w.raw)
-		started = w.c.StartNew(w.series, 1)
-	}
-	if started {
-		w.c.Sample(int64(p.time/1e6), value)
-	}
+	return true
 }
 
 // appendText appends a text in pieces with its size before it. Names and values in turn, the metric's first, are the raw labels of a series.
@@ -195,9 +268,9 @@ func appendRawLabels(dst []model.Label, raw []byte) []model.Label {
 }
 
 func (w *writer) countAndSum(p *point) {
-	w.sample(p, "_count", model.Label{}, float64(p.count))
+	w.sample(p, part{kind: count}, float64(p.count))
 	if p.hasSum {
-		w.sample(p, "_sum", model.Label{}, p.sum)
+		w.sample(p, part{kind: total}, p.sum)
 	}
 }
 
@@ -210,14 +283,14 @@ func (w *writer) histogram(p *point) {
 	n := uint64(0)
 	for i, bound := range p.bounds {
 		n += p.counts[i]
-		w.sample(p, "_bucket", le(bound), float64(n))
+		w.sample(p, le(bound), float64(n))
 	}
 	if len(p.counts) > 0 {
 		n += p.counts[len(p.bounds)]
 	} else {
 		n = p.count
 	}
-	w.sample(p, "_bucket", le(math.Inf(1)), float64(n))
+	w.sample(p, le(math.Inf(1)), float64(n))
 }
 
 // Scales beyond these have no use: one bucket holds all numbers, or each number has its own.
@@ -240,55 +313,48 @@ func (w *writer) exponential(p *point) {
 	w.ranges(p, &p.positive, 1)
 }
 
+// wideScale is up to which scale the bounds of buckets differ so much that their ranges are written differently, with four digits.
+const wideScale = 9
+
 // ranges stores the buckets of one sign. Those so narrow that their ranges are written alike become one.
 func (w *writer) ranges(p *point, b *buckets, sign float64) {
 	width := math.Exp2(-float64(p.scale))
 	type bounds struct{ low, high float64 }
 	var last bounds
-	n := uint64(0)
-	flush := func() {
-		if n > 0 {
-			w.bucket(p, last.low, last.high, n)
-		}
-		n = 0
-	}
+	n, upper, upperOf := uint64(0), 0.0, -2
 	for i, count := range b.counts {
 		if count == 0 {
 			continue
 		}
 		index := float64(b.offset) + float64(i)
-		next := bounds{math.Exp2(index * width), math.Exp2((index + 1) * width)}
+		if upperOf != i-1 {
+			upper = math.Exp2(index * width)
+		}
+		next := bounds{upper, math.Exp2((index + 1) * width)}
+		upper, upperOf = next.high, i
 		if sign < 0 {
 			next.low, next.high = -next.high, -next.low
 		}
-		if n > 0 && formatRange(next.low, next.high) != formatRange(last.low, last.high) {
-			flush()
+		if n > 0 && next != last && (p.scale <= wideScale || formatRange(next.low, next.high) != formatRange(last.low, last.high)) {
+			w.bucket(p, last.low, last.high, n)
+			n = 0
 		}
 		last = next
 		n += count
 	}
-	flush()
+	if n > 0 {
+		w.bucket(p, last.low, last.high, n)
+	}
 }
 
 func (w *writer) bucket(p *point, low, high float64, n uint64) {
-	w.sample(p, "_bucket", model.Label{Name: "vmrange", Value: formatRange(low, high)}, float64(n))
+	w.sample(p, part{kind: rangeBucket, low: low, high: high}, float64(n))
 }
 
 func (w *writer) summary(p *point) {
 	p.hasSum = true // it is not optional here
 	w.countAndSum(p)
 	for _, q := range p.quantiles {
-		w.sample(p, "", model.Label{Name: "quantile", Value: formatFloat(q.quantile)}, q.value)
+		w.sample(p, part{kind: quantileOf, low: q.quantile}, q.value)
 	}
-}
-
-func le(bound float64) model.Label {
-	return model.Label{Name: "le", Value: formatFloat(bound)}
-}
-
-func formatFloat(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
-
-func formatRange(low, high float64) string {
-	b := append(strconv.AppendFloat(nil, low, 'e', 3, 64), "..."...)
-	return string(strconv.AppendFloat(b, high, 'e', 3, 64))
 }
