@@ -20,7 +20,9 @@ import (
 	"vmcluster/lib/memory"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
 	"vmcluster/lib/storage"
+	"vmcluster/lib/tsblock"
 	"vmcluster/lib/vfs"
 	"vmcluster/lib/vfs/faultfs"
 	"vmcluster/lib/vfs/memfs"
@@ -458,6 +460,48 @@ func TestIncrements(t *testing.T) {
 	}
 	for _, s := range []Store{latest, daily, elsewhere} {
 		compareTrees(t, restored(t, s, memfs.New(memfs.Options{})), tree)
+	}
+}
+
+// TestHistogramsComeBack backs up native histograms and reads them from what was restored.
+func TestHistogramsComeBack(t *testing.T) {
+	n := newNode(t, rand.New(rand.NewPCG(4, 4)))
+	n.write()
+	var b model.Batch
+	if err := b.AddSeries(model.TenantID{AccountID: 7}, []model.Label{{Name: "__name__", Value: "latency"}}); err != nil {
+		t.Fatal(err)
+	}
+	source := histogramtest.New(n.rng, histogramtest.Whole)
+	for i := range int64(50) {
+		b.AddHistogram(n.time+i*15_000, source.Payload())
+	}
+	if err := n.db.Ingest(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := n.snapshot()
+	store, fsys := newMemStore("latest"), memfs.New(memfs.Options{})
+	backup(t, &Request{FS: n.fs, Dir: dir, Dst: store})
+	restored(t, store, fsys)
+	db := open(t, fsys)
+	it, err := db.Search(t.Context(), &model.SearchQuery{
+		Tenant: model.TenantID{AccountID: 7}, Range: model.TimeRange{Min: n.time, Max: n.time + 3_600_000}, Histograms: model.WithHistograms,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got tsblock.HistogramSamples
+	for it.Next() {
+		if err := tsblock.ReadHistograms(&got, it.At().Blocks, model.TimeRange{Min: n.time, Max: n.time + 3_600_000}, 0, &tsblock.Scratch{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(it.Err(), it.Close(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range b.AppendHistograms(nil, 0) {
+		if i >= got.Len() || got.Timestamps[i] != want.Timestamp || !bytes.Equal(got.Payloads[i], want.Payload) {
+			t.Fatalf("histogram %d of %d is another, or none", i, got.Len())
+		}
 	}
 }
 

@@ -35,10 +35,10 @@ func (h *Histogram) Check() error {
 	case len(h.Positive.Spans)+len(h.Negative.Spans) > 4*MaxBuckets:
 		return refuse("it has %d spans, more than %d", len(h.Positive.Spans)+len(h.Negative.Spans), 4*MaxBuckets)
 	}
-	if err := h.Positive.check("positive", h.Float); err != nil {
+	if err := h.Positive.check("positive", h.Float, maxIndex); err != nil {
 		return err
 	}
-	if err := h.Negative.check("negative", h.Float); err != nil {
+	if err := h.Negative.check("negative", h.Float, maxIndex); err != nil {
 		return err
 	}
 	if n := h.Buckets(); n > MaxBuckets {
@@ -100,8 +100,8 @@ func (h *Histogram) checkCustom() error {
 	return nil
 }
 
-// check compares the spans with the counts.
-func (b *Buckets) check(sign string, float bool) error {
+// check compares the spans with the counts, and indexes with their limit.
+func (b *Buckets) check(sign string, float bool, limit int64) error {
 	counts := len(b.Counts)
 	if float {
 		counts = len(b.Floats)
@@ -115,9 +115,9 @@ func (b *Buckets) check(sign string, float bool) error {
 			return refuse("the gap before span %d of its %s buckets is %d", i, sign, s.Offset)
 		}
 		index += int64(s.Offset)
-		if index < -maxIndex || index+int64(s.Length) > maxIndex {
+		if index < -limit || index+int64(s.Length) > limit {
 			return refuse("span %d of its %s buckets reaches from %d to %d, which is not between %d and %d",
-				i, sign, index, index+int64(s.Length), -maxIndex, maxIndex)
+				i, sign, index, index+int64(s.Length), -limit, limit)
 		}
 		index += int64(s.Length)
 		length += uint64(s.Length)
@@ -178,7 +178,7 @@ func (h *Histogram) Reduce() {
 
 // reduce merges buckets: of a schema coarser by shift, bucket i has those of the finer one that end above (i-1)<<shift, up to i<<shift.
 func (b *Buckets) reduce(shift int32) {
-	if b.check("", len(b.Floats) > 0) != nil {
+	if b.check("", len(b.Floats) > 0, math.MaxInt32) != nil {
 		return
 	}
 	spans := b.Spans

@@ -25,15 +25,16 @@ const nearLayouts = 8
 
 // Encoder encodes columns. Its zero value is ready; it belongs to one goroutine at a time.
 type Encoder struct {
-	codec   codec.Encoder
-	h       Histogram
-	run     run
-	layouts layouts
-	starts  []int
-	columns []uint64 // counts by bucket
-	column  []byte
-	ints    []int64
-	floats  []float64
+	codec     codec.Encoder
+	h         Histogram
+	run       run
+	layouts   layouts
+	starts    []int
+	columns   []uint64 // counts by bucket
+	constants []uint64 // counts of those that do not change
+	column    []byte
+	ints      []int64
+	floats    []float64
 }
 
 // run is a run of rows that differ in counts and spans only, taken apart.
@@ -73,9 +74,12 @@ func (e *Encoder) AppendColumn(dst []byte, payloads [][]byte) []byte {
 			continue
 		}
 		n = e.takeRun(payloads)
+		e.layouts.place()
 		start := len(dst)
-		dst = e.appendRun(dst)
-		if len(dst)-start > e.run.size {
+		if len(e.layouts.columns) <= codec.MaxColumnLen {
+			dst = e.appendRun(dst)
+		}
+		if size := len(dst) - start; size == 0 || size > e.run.size {
 			dst = appendPlain(dst[:start], payloads[:n])
 		}
 		payloads = payloads[n:]
@@ -191,10 +195,10 @@ func appendDifference(dst, a, b []byte) []byte {
 	return codec.AppendBytes(dst, b[front:len(b)-back])
 }
 
-// appendBuckets appends a column for each bucket any row has, with the rows that have it.
+// appendBuckets appends the counts of each bucket any row has, in the rows that have it: those of buckets that do not change once, a column for
+// each other one.
 func (e *Encoder) appendBuckets(dst []byte) []byte {
 	r := &e.run
-	e.layouts.place()
 	e.starts = e.layouts.starts(e.starts, r.layoutOf)
 	e.columns = slices.Grow(e.columns[:0], len(r.buckets))
 	columns := e.columns[:len(r.buckets)]
@@ -206,12 +210,39 @@ func (e *Encoder) appendBuckets(dst []byte) []byte {
 			at++
 		}
 	}
+	ends := e.starts[:len(e.layouts.columns)]
+	bits := len(dst)
+	dst = append(dst, make([]byte, (len(ends)+7)/8)...)
+	e.constants = e.constants[:0]
 	start := 0
-	for _, end := range e.starts[:len(e.layouts.columns)] {
-		dst = e.appendNumbers(dst, columns[start:end])
+	for i, end := range ends {
+		if changes(columns[start:end]) {
+			dst[bits+i/8] |= 1 << (i % 8)
+		} else {
+			e.constants = append(e.constants, columns[start])
+		}
+		start = end
+	}
+	if len(e.constants) > 0 {
+		dst = e.appendNumbers(dst, e.constants)
+	}
+	start = 0
+	for i, end := range ends {
+		if dst[bits+i/8]&(1<<(i%8)) != 0 {
+			dst = e.appendNumbers(dst, columns[start:end])
+		}
 		start = end
 	}
 	return dst
+}
+
+func changes(xs []uint64) bool {
+	for _, x := range xs {
+		if x != xs[0] {
+			return true
+		}
+	}
+	return false
 }
 
 // appendNumbers appends a column of counts.

@@ -86,6 +86,21 @@ func TestLargeColumns(t *testing.T) {
 	roundTrip(t, series(rng, histogramtest.Whole, 8192))
 }
 
+// TestScatteredBuckets: there is no column of so many buckets.
+func TestScatteredBuckets(t *testing.T) {
+	var payloads [][]byte
+	for i := range 700 {
+		h := nh.Histogram{Count: 100}
+		for range 100 {
+			h.Positive.Spans = append(h.Positive.Spans, nh.Span{Offset: int32(1 + i), Length: 1})
+			h.Positive.Counts = append(h.Positive.Counts, 1)
+		}
+		h.Positive.Spans[0].Offset = int32(i * 100_000)
+		payloads = append(payloads, h.Append(nil))
+	}
+	roundTrip(t, payloads)
+}
+
 // A layout which changes costs a few bytes, not new columns.
 func TestGrowingLayoutsAreOneRun(t *testing.T) {
 	var payloads [][]byte

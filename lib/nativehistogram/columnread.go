@@ -3,6 +3,7 @@ package nativehistogram
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 
 	"vmcluster/lib/codec"
 	"vmcluster/lib/errkind"
@@ -12,22 +13,23 @@ import (
 type Column struct {
 	Payloads [][]byte // valid until the next one is read into it
 
-	data     []byte // of the payloads
-	ends     []int
-	layouts  layouts
-	spans    [][]byte // of the layouts
-	texts    []byte   // of the spans
-	positive []int    // how many of the buckets of each layout are
-	starts   []int
-	layoutOf []int64
-	hints    []int64
-	sums     []float64
-	counts   []uint64
-	zeros    []uint64
-	buckets  []uint64
-	ints     []int64
-	floats   []float64
-	h        Histogram
+	data      []byte // of the payloads
+	ends      []int
+	layouts   layouts
+	spans     [][]byte // of the layouts
+	texts     []byte   // of the spans
+	positive  []int    // how many of the buckets of each layout are
+	starts    []int
+	layoutOf  []int64
+	hints     []int64
+	sums      []float64
+	counts    []uint64
+	zeros     []uint64
+	buckets   []uint64
+	constants []uint64
+	ints      []int64
+	floats    []float64
+	h         Histogram
 }
 
 func corrupt(format string, args ...any) error {
@@ -104,6 +106,17 @@ func (in *input) bytes() []byte {
 		return nil
 	}
 	in.b = tail
+	return b
+}
+
+// cut returns so many bytes.
+func (in *input) cut(n int) []byte {
+	if n > len(in.b) {
+		in.fail("%d bytes are needed, but %d are left", n, len(in.b))
+		return nil
+	}
+	b := in.b[:n]
+	in.b = in.b[n:]
 	return b
 }
 
@@ -235,9 +248,37 @@ func (c *Column) useLayouts(in *input) (buckets uint64) {
 
 func (c *Column) readBuckets(in *input, buckets uint64) {
 	c.starts = c.layouts.starts(c.starts, c.layoutOf)
+	n := len(c.layouts.columns)
+	changing := in.cut((n + 7) / 8)
+	constants := n
+	for _, b := range changing {
+		constants -= bits.OnesCount8(b)
+	}
+	if n%8 != 0 && len(changing) > 0 && changing[len(changing)-1]>>(n%8) != 0 {
+		in.fail("it has bits for more than %d buckets", n)
+		return
+	}
+	if c.constants = c.constants[:0]; constants > 0 {
+		c.constants = c.numbers(in, c.constants, constants)
+	}
+	if in.err == nil {
+		c.fillBuckets(in, changing, buckets)
+	}
+}
+
+func (c *Column) fillBuckets(in *input, changing []byte, buckets uint64) {
 	c.buckets = c.buckets[:0]
+	next := 0
 	for i := range c.layouts.columns {
-		c.buckets = c.numbers(in, c.buckets, c.starts[i+1]-c.starts[i])
+		rows := c.starts[i+1] - c.starts[i]
+		if changing[i/8]&(1<<(i%8)) != 0 {
+			c.buckets = c.numbers(in, c.buckets, rows)
+			continue
+		}
+		for range rows {
+			c.buckets = append(c.buckets, c.constants[next])
+		}
+		next++
 	}
 	if in.err == nil && uint64(len(c.buckets)) != buckets {
 		in.fail("it has %d of %d counts", len(c.buckets), buckets)

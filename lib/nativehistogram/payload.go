@@ -290,7 +290,7 @@ func Better(a, b []byte) bool {
 func countOf(payload []byte) float64 {
 	c := cursor{b: payload}
 	version, flags := c.byte(), c.byte()
-	n := math.NaN()
+	var n float64
 	if flags&floatFlag != 0 {
 		n = c.float()
 	} else {

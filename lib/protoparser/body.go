@@ -70,6 +70,9 @@ func (b *Bodies) ReadAll(r io.Reader, encoding string, maxSize int64, limitName 
 }
 
 func (b *Bodies) readAll(r io.Reader, encoding string, limit sizeLimit) (*bytesutil.Buffer, error) {
+	if isPlain(encoding) {
+		return b.readLimited(r, "body", limit)
+	}
 	stream, err := b.Stream(r, encoding)
 	if err != nil {
 		return nil, err
@@ -170,9 +173,10 @@ func decodeSnappy(dst, src []byte, limit sizeLimit) ([]byte, error) {
 // Stream returns a reader of the decompressed body, which the caller closes. It
 // does not close r. Errors of the reader are of kind BadRequest.
 func (b *Bodies) Stream(r io.Reader, encoding string) (io.ReadCloser, error) {
-	switch encoding {
-	case "", "identity", "none":
+	if isPlain(encoding) {
 		return &stream{Reader: r}, nil
+	}
+	switch encoding {
 	case "gzip", "x-gzip":
 		return b.gzipStream(r)
 	case "deflate":
@@ -183,6 +187,11 @@ func (b *Bodies) Stream(r io.Reader, encoding string) (io.ReadCloser, error) {
 		return b.snappyStream(r)
 	}
 	return nil, errkind.New(errkind.BadRequest, "cannot read request body: unsupported Content-Encoding %q; use gzip, deflate, zstd, snappy or none", encoding)
+}
+
+// isPlain reports whether a body is as it is.
+func isPlain(encoding string) bool {
+	return encoding == "" || encoding == "identity" || encoding == "none"
 }
 
 // stream classifies read errors and gives its decoder back when closed.
@@ -199,12 +208,17 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ended is a reader at its end.
+type ended struct{}
+
+func (ended) Read([]byte) (int, error) { return 0, io.EOF }
+
 func (s *stream) Close() error {
 	if s.release != nil {
 		s.release()
 		s.release = nil
 	}
-	s.Reader = bytes.NewReader(nil)
+	s.Reader = ended{}
 	return nil
 }
 

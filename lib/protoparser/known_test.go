@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
@@ -28,6 +30,7 @@ import (
 	"vmcluster/lib/protoparser/jsonline"
 	"vmcluster/lib/protoparser/opentsdb"
 	"vmcluster/lib/protoparser/opentsdbhttp"
+	"vmcluster/lib/protoparser/otlp"
 	"vmcluster/lib/protoparser/remotewrite"
 )
 
@@ -54,6 +57,7 @@ func newPipeline(maxSeries int, budget *memory.Budget) *pipeline {
 	p.parse = append(p.parse, influx.New(p.intake, influx.Config{Separator: "_", SkipSingleField: true, DatabaseLabel: "env", MaxLineSize: 1 << 20, MaxRequestSize: 1 << 20}).Parse)
 	p.parse = append(p.parse, graphite.New(p.intake, graphite.Config{SanitizeNames: true}).Parse, opentsdb.New(p.intake, opentsdb.Config{}).Parse)
 	p.parse = append(p.parse, opentsdbhttp.New(p.intake, opentsdbhttp.Config{MaxRequestSize: 1 << 20}).Parse)
+	p.parse = append(p.parse, otlp.New(p.intake, otlp.Config{MaxRequestSize: 1 << 20, PromoteAll: true, PromoteScope: true, Ignore: []string{"a"}}).Parse)
 	return p
 }
 
@@ -267,10 +271,62 @@ func appendPuts(_ *rand.Rand, dst []byte, labels []model.Label, samples []prompb
 	return dst
 }
 
+// message appends a field of a message of protobuf.
+func message(dst []byte, number protowire.Number, b []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(dst, number, protowire.BytesType), b)
+}
+
+// appendOTLP writes samples as points of one metric. Labels are attributes of the resource, the scope or the points, in any order, and
+// fields are between them; some attributes cannot be read.
+func appendOTLP(rng *rand.Rand, dst []byte, labels []model.Label, samples []prompb.Sample) []byte {
+	var resource, scope, metric, points []byte
+	var attributes [][]byte
+	scope = message(scope, 1, []byte(strconv.Itoa(rng.IntN(3))))
+	for _, l := range labels {
+		b := message(message(nil, 1, []byte(l.Name)), 2, message(nil, 1, []byte(l.Value)))
+		if rng.IntN(300) == 0 {
+			b = append(b, 0xff)
+		}
+		switch where := len(l.Value) % 4; {
+		case l.Name == "__name__":
+			metric = message(metric, 1, []byte(l.Value))
+		case where == 0:
+			resource = message(resource, 1, b)
+		case where == 1:
+			scope = message(scope, 3, b)
+		default:
+			attributes = append(attributes, b)
+		}
+	}
+	isHistogram, field := rng.IntN(3) == 0, protowire.Number(7)
+	if isHistogram {
+		field = 9
+	}
+	for _, s := range samples {
+		var p []byte
+		for _, b := range attributes {
+			p = message(p, field, b)
+			if rng.IntN(4) == 0 {
+				p = protowire.AppendFixed64(protowire.AppendTag(p, 3, protowire.Fixed64Type), uint64(s.Timestamp)*1e6)
+			}
+		}
+		value := math.Float64bits(s.Value)
+		if isHistogram {
+			value = uint64(s.Value)
+			p = message(p, 7, binary.LittleEndian.AppendUint64(nil, math.Float64bits(0.5)))
+			p = message(p, 6, binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, value), 0))
+		}
+		p = protowire.AppendFixed64(protowire.AppendTag(p, 4, protowire.Fixed64Type), value)
+		points = message(points, 1, p)
+	}
+	metric = message(metric, map[bool]protowire.Number{false: 5, true: 9}[isHistogram], points)
+	return message(dst, 1, message(message(nil, 2, message(message(nil, 2, metric), 1, scope)), 1, resource))
+}
+
 // randomRequest returns a function which makes the same request anew for a sink, and its format.
 func randomRequest(rng *rand.Rand, world int) (format int, make func(sink func(*model.Batch) error) *protoparser.Request) {
 	writers := []func(*rand.Rand, []byte, []model.Label, []prompb.Sample) []byte{
-		appendRemoteWrite, appendText, appendJSON, appendInflux, appendWords("%s%s %v %d\n", ";"), appendWords("put %[1]s %[4]d %[3]v%[2]s\n", " "), appendPuts,
+		appendRemoteWrite, appendText, appendJSON, appendInflux, appendWords("%s%s %v %d\n", ";"), appendWords("put %[1]s %[4]d %[3]v%[2]s\n", " "), appendPuts, appendOTLP,
 	}
 	format = rng.IntN(len(writers))
 	var body []byte

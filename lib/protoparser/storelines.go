@@ -53,9 +53,12 @@ func (in *Intake) StoreLines(req *Request, o *LineOptions) (Result, error) {
 // InvalidLine counts and logs a line which cannot be parsed.
 func (in *Intake) InvalidLine(c *Collector, counters *Counters, line []byte, fault string) {
 	counters.RowsInvalid.Inc()
-	text := DescribeLine(line, fault)
+	text := ""
+	if c.result.Reason == "" { // a body may be nothing but faults
+		text = DescribeLine(line, fault)
+		in.Warnf("%s; it is skipped and counted in vm_rows_invalid_total, as are more of the same request", text)
+	}
 	c.Invalid(text)
-	in.Warnf("%s; it is skipped and counted in vm_rows_invalid_total", text)
 }
 
 // DescribeLine says in a bounded text what is wrong with a line.

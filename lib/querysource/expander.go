@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	rangeLabel = "vmrange"
 	// staleBits are the bits of the marker that ends a series.
 	staleBits = 0x7ff0000000000002
 	// absentBits are those of what stands in a column where a histogram does not have the bucket. No count has them.
@@ -180,12 +179,11 @@ func (x *expander) run() error {
 			return err
 		}
 	}
-	name := valueOf(x.labels, model.MetricNameLabel)
-	count, err := x.newPart(name+"_count", "")
+	count, err := x.newPart("_count", "")
 	if err != nil {
 		return err
 	}
-	sum, err := x.newPart(name+"_sum", "")
+	sum, err := x.newPart("_sum", "")
 	if err != nil {
 		return err
 	}
@@ -401,25 +399,19 @@ func (l *layout) rangeOf(id bucketID) string {
 
 // bucketPart returns the part of a range, if it is asked for: under the name of the histogram, else as a bucket.
 func (x *expander) bucketPart(text string) (*part, error) {
-	name := valueOf(x.labels, model.MetricNameLabel)
-	p, err := x.newPart(name, text)
+	p, err := x.newPart("", text)
 	if p == nil && err == nil {
-		p, err = x.newPart(name+"_bucket", text)
+		p, err = x.newPart("_bucket", text)
 	}
 	return p, err
 }
 
-// newPart returns a part with the name and a range, which may be empty, or nil if it is not asked for.
-func (x *expander) newPart(name, text string) (*part, error) {
-	x.wanted = append(x.wanted[:0], model.Label{Name: model.MetricNameLabel, Value: name})
-	for _, l := range x.labels {
-		if l.Name != model.MetricNameLabel && (l.Name != rangeLabel || text == "") {
-			x.wanted = append(x.wanted, l)
-		}
+// newPart returns a part whose name has the suffix and which may have a range, or nil if it is not asked for.
+func (x *expander) newPart(suffix, text string) (*part, error) {
+	if suffix != "" && valueOf(x.labels, model.MetricNameLabel) == "" {
+		return nil, nil // it would have the labels of something else
 	}
-	if text != "" {
-		x.wanted = append(x.wanted, model.Label{Name: rangeLabel, Value: text})
-	}
+	x.wanted = model.AppendPartLabels(x.wanted[:0], x.labels, suffix, text)
 	if !x.selects(x.wanted) {
 		return nil, nil
 	}

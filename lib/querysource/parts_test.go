@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/fragment"
+	"vmcluster/lib/logger"
 	"vmcluster/lib/memory"
+	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
 	"vmcluster/lib/nativehistogram"
 	"vmcluster/lib/nativehistogram/histogramtest"
@@ -42,7 +45,7 @@ type store struct {
 func baseFilters(set []model.TagFilter) []model.TagFilter {
 	var out []model.TagFilter
 	for _, f := range set {
-		if f.Name == rangeLabel || f.Name == "le" {
+		if f.Name == model.RangeLabel || f.Name == "le" {
 			continue
 		}
 		if f.Name == model.MetricNameLabel && f.Op == model.Equal {
@@ -225,7 +228,7 @@ func renamed(labels []model.Label, suffix, vmrange string) (out []model.Label) {
 		out = append(out, l)
 	}
 	if vmrange != "" {
-		out = append(out, model.Label{Name: rangeLabel, Value: vmrange})
+		out = append(out, model.Label{Name: model.RangeLabel, Value: vmrange})
 	}
 	return out
 }
@@ -413,7 +416,7 @@ func TestPartsStoredBefore(t *testing.T) {
 	h := &nativehistogram.Histogram{Count: 3, Sum: 4, Positive: nativehistogram.Buckets{Spans: []nativehistogram.Span{{Length: 1}}, Counts: []uint64{3}}}
 	s := &store{series: []stored{
 		{labels: []model.Label{{Name: model.MetricNameLabel, Value: "x"}}, histograms: map[int64][]byte{3000: h.Append(nil)}},
-		{labels: []model.Label{{Name: model.MetricNameLabel, Value: "x_bucket"}, {Name: rangeLabel, Value: "5.000e-01...1.000e+00"}}, samples: map[int64]float64{1000: 1, 2000: 2}},
+		{labels: []model.Label{{Name: model.MetricNameLabel, Value: "x_bucket"}, {Name: model.RangeLabel, Value: "5.000e-01...1.000e+00"}}, samples: map[int64]float64{1000: 1, 2000: 2}},
 	}}
 	got, err := find(t, s, &model.SearchQuery{Range: model.TimeRange{Max: 9000}, Filters: [][]model.TagFilter{{filter("__name__", "x_bucket", model.Equal)}}}, nil)
 	if err != nil || len(got) != 1 || !maps.Equal(got[`x_bucket{vmrange="5.000e-01...1.000e+00"}`], text{1000: "1", 2000: "2", 3000: "3"}) {
@@ -464,5 +467,26 @@ func TestPartsLimits(t *testing.T) {
 	q.KeysOnly = false
 	if _, err := find(t, broken, q, nil); errkind.Of(err) != errkind.Corrupt {
 		t.Errorf("a damaged histogram: %v", err)
+	}
+}
+
+// TestFragmentsOfHistograms: a store does not evaluate fragments over series with native histograms.
+func TestFragmentsOfHistograms(t *testing.T) {
+	h := &nativehistogram.Histogram{Count: 3, Sum: 4, Positive: nativehistogram.Buckets{Spans: []nativehistogram.Span{{Length: 1}}, Counts: []uint64{3}}}
+	s := &store{series: []stored{
+		{labels: []model.Label{{Name: model.MetricNameLabel, Value: "x"}}, histograms: map[int64][]byte{3000: h.Append(nil)}},
+		{labels: []model.Label{{Name: model.MetricNameLabel, Value: "y_count"}}, samples: map[int64]float64{3000: 2}},
+	}}
+	reducer := NewReducer(ReducerOptions{Searcher: s, Logger: logger.Discard(), Metrics: metrics.NewSet()})
+	for name, declined := range map[string]bool{"x": true, "x_count": true, "y_count": false} {
+		f := &fragment.Fragment{Function: "last_over_time", Start: 4000, End: 4000, Step: 1000, Window: 3000, Aggregate: "sum",
+			Search: model.SearchQuery{Range: model.TimeRange{Max: 4000}, Filters: [][]model.TagFilter{{filter("__name__", name, model.Equal)}}}}
+		r, err := reducer.Reduce(t.Context(), f)
+		if err != nil || (len(r.Results) == 0) != declined {
+			t.Errorf("%s: %d results, %v", name, len(r.Results), err)
+		}
+		if s.open != 0 {
+			t.Errorf("%s: %d searches are open", name, s.open)
+		}
 	}
 }

@@ -48,8 +48,8 @@ func (c *cluster) holders(row string) int {
 // eachRow calls f with the name of each row of a batch and the series it belongs to.
 func eachRow(b *model.Batch, f func(i int, row string)) {
 	for i := range b.Len() {
-		for _, s := range b.Samples(i) {
-			f(i, rowName(b.Key(i), s))
+		for _, row := range rowsOf(b, i) {
+			f(i, row)
 		}
 	}
 }
@@ -483,7 +483,7 @@ func TestOverloadedEverywhere(t *testing.T) {
 }
 
 func TestMemoryIsReserved(t *testing.T) {
-	budget := memory.NewBudget(2 * 100 * (seriesBytes + sampleBytes))
+	budget := memory.NewBudget(2 * batchBytes(makeBatch(t, 100, 1, 0)))
 	for _, drop := range []bool{false, true} {
 		set := metrics.NewSet()
 		r, err := New(Options{

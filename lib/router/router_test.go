@@ -59,8 +59,8 @@ func (n *fakeNode) Ingest(ctx context.Context, b *model.Batch) error {
 		if b.Hash(i) != model.HashSeriesKey(b.Key(i)) {
 			return errors.New("the hash does not belong to the key")
 		}
-		for _, s := range b.Samples(i) {
-			n.rows[rowName(b.Key(i), s)]++
+		for _, row := range rowsOf(b, i) {
+			n.rows[row]++
 		}
 	}
 	return nil
@@ -71,14 +71,19 @@ func (n *fakeNode) storeHalf(b *model.Batch, err error) {
 		return
 	}
 	for i := range (b.Len() + 1) / 2 {
-		for _, s := range b.Samples(i) {
-			n.halves = append(n.halves, rowName(b.Key(i), s))
-		}
+		n.halves = append(n.halves, rowsOf(b, i)...)
 	}
 }
 
-func rowName(key []byte, s model.Sample) string {
-	return fmt.Sprintf("%x@%d=%v", key, s.Timestamp, s.Value)
+// rowsOf names the rows of a series.
+func rowsOf(b *model.Batch, i int) (rows []string) {
+	for _, s := range b.Samples(i) {
+		rows = append(rows, fmt.Sprintf("%x@%d=%v", b.Key(i), s.Timestamp, s.Value))
+	}
+	for _, h := range b.AppendHistograms(nil, i) {
+		rows = append(rows, fmt.Sprintf("%x@%d=%s", b.Key(i), h.Timestamp, h.Payload))
+	}
+	return rows
 }
 
 func fail(kind errkind.Kind) func() error {
@@ -139,6 +144,10 @@ func makeBatch(t testing.TB, series, rows, salt int) *model.Batch {
 			t.Fatal(err)
 		}
 		for j := range rows {
+			if j == 0 && i%5 == 1 { // so some series have no samples at all
+				b.AddHistogram(int64(salt*1000), []byte("a histogram"))
+				continue
+			}
 			b.AddSample(int64(salt*1000+j), float64(i))
 		}
 	}
@@ -149,11 +158,11 @@ func makeBatch(t testing.TB, series, rows, salt int) *model.Batch {
 func (c *cluster) missing(b *model.Batch) int {
 	missing := 0
 	for i := range b.Len() {
-		for _, s := range b.Samples(i) {
+		for _, row := range rowsOf(b, i) {
 			found := false
 			for _, n := range c.nodes {
 				n.mu.Lock()
-				found = found || n.rows[rowName(b.Key(i), s)] > 0
+				found = found || n.rows[row] > 0
 				n.mu.Unlock()
 			}
 			if !found {

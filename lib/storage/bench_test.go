@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"vmcluster/lib/memory"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
 	"vmcluster/lib/tsblock"
 )
 
@@ -210,4 +212,49 @@ func BenchmarkRecovery(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*series*rounds), "ns/sample")
+}
+
+// BenchmarkHistograms takes and flushes an hour of 200 series with native histograms of some 60 buckets.
+func BenchmarkHistograms(b *testing.B) {
+	const series, rounds = 200, 240
+	rng := rand.New(rand.NewPCG(1, 2))
+	payloads := make([][][]byte, series)
+	size := 0
+	for i := range payloads {
+		source := histogramtest.New(rng, histogramtest.Whole)
+		source.Resets = 0
+		source.Latencies()
+		for range 400 {
+			source.Next()
+		}
+		for range rounds {
+			payloads[i] = append(payloads[i], source.Payload())
+			size += len(payloads[i][len(payloads[i])-1])
+		}
+	}
+	var head, log, disk int64
+	var batch model.Batch
+	b.ResetTimer()
+	for b.Loop() {
+		s := openBench(b)
+		for round := range rounds {
+			batch.Reset()
+			for i := range series {
+				if err := batch.AddSeries(model.TenantID{}, []model.Label{{Name: model.MetricNameLabel, Value: "latency"}, {Name: "i", Value: fmt.Sprint(i)}}); err != nil {
+					b.Fatal(err)
+				}
+				batch.AddHistogram(testNow().UnixMilli()-3_600_000+int64(round)*15_000, payloads[i][round])
+			}
+			ingest(b, s, &batch)
+		}
+		head, log = s.sum().HeadBytes, s.log.SizeBytes()
+		if err := s.Flush(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		disk = s.sum().Small.SizeBytes
+		closeTest(b, s)
+	}
+	for unit, n := range map[string]int64{"payloadB": int64(size), "headB": head, "logB": log, "diskB": disk, "ns": b.Elapsed().Nanoseconds() / int64(b.N)} {
+		b.ReportMetric(float64(n)/(series*rounds), unit+"/histogram")
+	}
 }

@@ -90,47 +90,34 @@ type answer struct {
 	partial bool
 }
 
-// search runs a query and decodes everything. Keys out of order, of another tenant or twice are errors.
+// search runs a query and decodes everything, native histograms too. Keys out of order, of another tenant or twice are errors.
 func search(s storageapi.Searcher, q *model.SearchQuery) (*answer, error) {
-	it, err := s.Search(context.Background(), q)
+	with := *q
+	with.Histograms = model.WithHistograms
+	it, err := s.Search(context.Background(), &with)
 	if err != nil {
 		return nil, err
 	}
 	a := &answer{series: map[string][]smp{}}
-	if err = errors.Join(a.readAll(it, q), it.Close()); err != nil {
-		return a, err
-	}
-	with := *q
-	with.Histograms = model.WithHistograms
-	if it, err = s.Search(context.Background(), &with); err != nil {
-		return nil, err
-	}
-	return a, errors.Join(a.readHistograms(it, q.Range), it.Close())
+	err = a.readAll(it, q)
+	return a, errors.Join(err, it.Close())
 }
 
-func (a *answer) readHistograms(it storageapi.SeriesIterator, r model.TimeRange) error {
-	var scratch tsblock.Scratch
-	for it.Next() {
-		var list tsblock.HistogramSamples
-		if err := tsblock.ReadHistograms(&list, it.At().Blocks, r, 0, &scratch); err != nil {
-			a.partial = true
-			continue
-		}
-		if list.Len() == 0 {
-			continue
-		}
-		key := string(it.At().Key) + storage.HistogramsMark
-		for i, ts := range list.Timestamps {
-			bits, err := histogramtest.Bits(list.Payloads[i])
-			if err != nil {
-				return err
-			}
-			a.series[key] = append(a.series[key], smp{ts, bits})
-		}
-		a.order = append(a.order, key)
+// addHistograms adds the native histograms of a series.
+func (a *answer) addHistograms(key string, list *tsblock.HistogramSamples) error {
+	if list.Len() == 0 {
+		return nil
 	}
-	a.partial = a.partial || it.Coverage().Partial
-	return it.Err()
+	key += storage.HistogramsMark
+	for i, ts := range list.Timestamps {
+		bits, err := histogramtest.Bits(list.Payloads[i])
+		if err != nil {
+			return err
+		}
+		a.series[key] = append(a.series[key], smp{ts, bits})
+	}
+	a.order = append(a.order, key)
+	return nil
 }
 
 // keyText renders a key of the model.
@@ -160,6 +147,14 @@ func (a *answer) readAll(it storageapi.SeriesIterator, q *model.SearchQuery) err
 			continue
 		}
 		a.add(string(key), &samples)
+		var list tsblock.HistogramSamples
+		if err := tsblock.ReadHistograms(&list, it.At().Blocks, q.Range, 0, &scratch); err != nil {
+			a.partial = true
+			continue
+		}
+		if err := a.addHistograms(string(key), &list); err != nil {
+			return err
+		}
 	}
 	a.partial = a.partial || it.Coverage().Partial
 	return it.Err()

@@ -17,6 +17,7 @@ func TestEveryDecoderIsFuzzed(t *testing.T) {
 		"codec":                      "Fuzz",
 		"tsblock":                    "Fuzz",
 		"model":                      "Fuzz",
+		"nativehistogram":            "Fuzz",
 		"insertrpc":                  "Fuzz",
 		"selectrpc":                  "Fuzz",
 		"transport":                  "Fuzz",
@@ -33,7 +34,7 @@ func TestEveryDecoderIsFuzzed(t *testing.T) {
 			return err
 		}
 		pkg := filepath.ToSlash(filepath.Dir(path))[len(root)+1:]
-		if pkg != "wal" && !slices.ContainsFunc([]string{"storage", "codec", "tsblock", "model", "insertrpc", "selectrpc", "transport"}, func(p string) bool {
+		if pkg != "wal" && !slices.ContainsFunc([]string{"storage", "codec", "tsblock", "nativehistogram", "model", "insertrpc", "selectrpc", "transport"}, func(p string) bool {
 			return pkg == p || strings.HasPrefix(pkg, p+"/")
 		}) {
 			return nil

@@ -165,16 +165,11 @@ func (w *writer) split(b *model.Batch) {
 			w.runs = append(w.runs, run{series: i, start: j, end: j + 1, month: w.month})
 			open = true
 		}
-		w.admit(b, i, first)
+		if w.s.limits != nil && len(w.runs) > first && !w.s.limits.pass(b, i, w.runs[first:]) {
+			w.runs = w.runs[:first]
+		}
+		w.identify(b, i, first)
 	}
-}
-
-// admit asks the limits whether the runs of series i, which begin at the given index, may come in, and identifies them.
-func (w *writer) admit(b *model.Batch, i, first int) {
-	if w.s.limits != nil && len(w.runs) > first && !w.s.limits.pass(b, i, w.runs[first:]) {
-		w.runs = w.runs[:first]
-	}
-	w.identify(b, i, first)
 }
 
 // identify gives the runs of series i, which begin at the given index, their ids from the slot of the series, or the

@@ -34,7 +34,10 @@ func (w *writer) splitHistograms(b *model.Batch) {
 			}
 			w.runs[len(w.runs)-1].end = j + 1
 		}
-		w.admit(b, i, first)
+		if w.s.limits != nil && len(w.runs) > first && !w.s.limits.pass(b, i, w.runs[first:]) {
+			w.runs = w.runs[:first]
+		}
+		w.identify(b, i, first)
 	}
 }
 

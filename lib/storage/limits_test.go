@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
 	"vmcluster/lib/vfs/memfs"
 )
 
@@ -45,6 +46,31 @@ func (x *limitTest) send(t *testing.T, series ...int) {
 	}
 	ingest(t, x.Storage, b)
 	x.clock.Add(int64(time.Second))
+}
+
+// TestLimitsCountHistograms has series with native histograms only, and one with samples as well.
+func TestLimitsCountHistograms(t *testing.T) {
+	x := newLimitTest(t, 2, 0)
+	x.send(t, 1)
+	b := &model.Batch{}
+	for i := range 4 {
+		b.Append(onlyHistograms(t, fmt.Sprintf("m%d", i)), 0)
+		b.AddHistogram(x.o.Now().UnixMilli(), histogramtest.OfBits(uint64(i)<<20))
+	}
+	ingest(t, x.Storage, b)
+	wantMetrics(t, x.o.Metrics, map[string]string{
+		"vm_hourly_series_limit_current_series":            "2",
+		"vm_hourly_series_limit_rows_dropped_total":        "2",
+		"vm_native_histograms_added_to_storage_total":      "2",
+		"vm_native_histograms":                             "2",
+		"vm_rows_added_to_storage_total":                   "3",
+		"vm_new_timeseries_created_total":                  "2",
+		`vm_rows{type="storage/inmemory"}`:                 "3",
+		`vm_cache_entries{type="storage/hour_metric_ids"}`: "3",
+	})
+	if got := readAll(t, x, allTime()); len(got) != 3 { // that of samples, and two of histograms
+		t.Errorf("%d series are stored; want 3", len(got))
+	}
 }
 
 func TestHourlyLimit(t *testing.T) {

@@ -100,6 +100,7 @@ func (s *Storage) sum() totals {
 		t.HeadSeries += st.HeadSeries
 		t.HeadParts += st.HeadParts
 		t.FrozenRows += st.FrozenRows
+		t.Histograms += st.Histograms
 		t.Small.Add(st.Small)
 		t.Big.Add(st.Big)
 		t.IndexBytes += st.IndexBytes

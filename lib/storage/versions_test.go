@@ -9,6 +9,7 @@ import (
 
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/vfs/memfs"
 )
@@ -36,6 +37,16 @@ func write(t *testing.T, s *Storage, tenant model.TenantID, times ...int64) {
 	ingest(t, s, &b)
 }
 
+func writeHistogram(t *testing.T, s *Storage, tenant model.TenantID, at int64) {
+	t.Helper()
+	var b model.Batch
+	if err := b.AddSeries(tenant, []model.Label{{Name: model.MetricNameLabel, Value: "h"}}); err != nil {
+		t.Fatal(err)
+	}
+	b.AddHistogram(at, histogramtest.OfBits(uint64(at)))
+	ingest(t, s, &b)
+}
+
 func TestVersions(t *testing.T) {
 	s := openTest(t, testConfig(), testOptions(memfs.New(memfs.Options{})))
 	defer closeTest(t, s)
@@ -54,6 +65,8 @@ func TestVersions(t *testing.T) {
 	}{
 		{"a fresh sample", func() { write(t, s, mine, now-299_000) }, false, false, false},
 		{"a sample of another tenant", func() { write(t, s, other, now-hourMs) }, false, false, true},
+		{"a fresh histogram", func() { writeHistogram(t, s, mine, now-299_000) }, false, false, false},
+		{"an old histogram", func() { writeHistogram(t, s, mine, now-10*hourMs+1) }, true, false, false},
 		{"an old sample", func() { write(t, s, mine, now-10*hourMs+1) }, true, false, false},
 		{"samples of which one is late", func() { write(t, s, mine, now-1000, now-400_000, now-2000) }, true, true, false},
 		{"a deletion", func() {

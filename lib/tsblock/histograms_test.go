@@ -2,6 +2,7 @@ package tsblock
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
 	"vmcluster/lib/nativehistogram"
+	"vmcluster/lib/nativehistogram/histogramtest"
 )
 
 // randomPayload stands for a histogram: what it says does not matter here.
@@ -141,6 +143,21 @@ func TestHistogramBlocks(t *testing.T) {
 	if err := ReadHistograms(&back, []Block{blocks[0], b}, everything(), 0, &Scratch{}); errkind.Of(err) != errkind.Corrupt || !sameHistograms(&back, &s) {
 		t.Errorf("damaged histograms are read: %v", err)
 	}
+}
+
+func TestGoldenHistograms(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var e Encoder
+	var out bytes.Buffer
+	for range 5 {
+		var s HistogramSamples
+		for i := range int64(1 + r.IntN(20)) {
+			s.Append(1.7e12+i*15_000, histogramtest.OfBits(r.Uint64()>>r.IntN(50)))
+		}
+		_, b := e.AppendHistograms(nil, &s)
+		fmt.Fprintf(&out, "%x\n", b.AppendTo(nil))
+	}
+	checkGolden(t, "histograms.golden", out.Bytes())
 }
 
 func FuzzDecodeHistograms(f *testing.F) {

@@ -285,12 +285,17 @@ func TestGolden(t *testing.T) {
 		_, b := AppendEncode(nil, &s)
 		fmt.Fprintf(&out, "%x\n", b.AppendTo(nil))
 	}
-	path := filepath.Join("testdata", "blocks.golden")
+	checkGolden(t, "blocks.golden", out.Bytes())
+}
+
+func checkGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -298,7 +303,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(out.Bytes(), want) {
+	if !bytes.Equal(got, want) {
 		t.Error("the bytes of blocks have changed: other nodes could not read them; see git diff after -update")
 	}
 }

@@ -134,7 +134,7 @@ type otlpPoints struct {
 func (p *otlpPoints) add(suffix string, attributes attribute.Set, at time.Time, value float64, more ...string) {
 	labels := map[string]string{"__name__": p.name + suffix, "service.name": p.service, "shard": "3", "scope.name": "producer", "scope.version": "1.2"}
 	for _, a := range attributes.ToSlice() {
-		labels[string(a.Key)] = a.Value.Emit()
+		labels[string(a.Key)] = a.Value.String()
 	}
 	for i := 0; i < len(more); i += 2 {
 		labels[more[i]] = more[i+1]

@@ -62,6 +62,9 @@ func (r *recorder) Ingest(ctx context.Context, b *model.Batch) error {
 		for _, s := range b.Samples(i) {
 			r.rows = append(r.rows, fmt.Sprintf("%s@%d=%v", model.SeriesKeyString(b.Key(i)), s.Timestamp, s.Value))
 		}
+		for _, h := range b.AppendHistograms(nil, i) {
+			r.rows = append(r.rows, fmt.Sprintf("%s@%d=%x", model.SeriesKeyString(b.Key(i)), h.Timestamp, h.Payload))
+		}
 	}
 	return nil
 }

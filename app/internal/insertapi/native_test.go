@@ -10,6 +10,7 @@ import (
 
 	"vmcluster/lib/insertrpc"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
 	"vmcluster/lib/storageapi"
 	"vmcluster/lib/transport"
 )
@@ -109,6 +110,10 @@ func TestNativeRandom(t *testing.T) {
 			}
 			n := 1 + rng.IntN(3)
 			for k := range n {
+				if k == 0 && rng.IntN(4) == 0 {
+					b.AddHistogram(int64(k), new(nativehistogram.Histogram).Append(nil))
+					continue
+				}
 				b.AddSample(int64(k), 1)
 			}
 			if len(value) <= 4 {
@@ -134,6 +139,7 @@ func TestNativeRelabelled(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.AddSample(1, 1)
+			b.AddHistogram(2, new(nativehistogram.Histogram).Append(nil))
 		}
 		if err := client.Ingest(t.Context(), &b); err != nil {
 			t.Fatal(err)
@@ -150,12 +156,12 @@ func TestNativeRelabelled(t *testing.T) {
 		return append(labels, model.Label{Name: "level", Value: "low"}), true
 	})
 	for range 2 {
-		if got := send(); !strings.Contains(got, "low") || strings.Contains(got, "drop") || !strings.Contains(got, "tenant 7:0") {
+		if got := send(); strings.Count(got, "low") != 2 || strings.Contains(got, "drop") || !strings.Contains(got, "tenant 7:0") {
 			t.Errorf("with rules: %s", got)
 		}
 	}
-	if got := s.metric(t, "vm_relabel_metrics_dropped_total"); got != "2" {
-		t.Errorf("%s series are counted as dropped; want 2", got)
+	if got := s.metric(t, "vm_relabel_metrics_dropped_total"); got != "4" { // once with their samples, once with their histograms
+		t.Errorf("%s series are counted as dropped; want 4", got)
 	}
 	s.intake.SetRelabeling(nil)
 	if got := send(); got != plain {

@@ -2,7 +2,9 @@ package insertapi
 
 import (
 	"bytes"
+	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	oracle "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/nativehistogram"
 )
 
 const contentTypeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
@@ -28,8 +31,11 @@ func TestRemoteWrite2(t *testing.T) {
 	samples := []oracle.Sample{{Timestamp: 1000, Value: 1}, {Timestamp: 2000, Value: 2}}
 	good := oracle.TimeSeries{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: samples}
 	nameless := oracle.TimeSeries{LabelsRefs: []uint32{3, 4}, Samples: samples}
-	histogram := oracle.TimeSeries{LabelsRefs: []uint32{1, 2}, Histograms: []oracle.Histogram{{Sum: 1}}}
+	histogram := oracle.TimeSeries{LabelsRefs: []uint32{1, 2}, Histograms: []oracle.Histogram{{Timestamp: 5}}}
+	wrong := oracle.TimeSeries{LabelsRefs: []uint32{1, 2}, Histograms: []oracle.Histogram{{Timestamp: 5}, {Schema: 60}}}
 	stored := []string{`tenant 1:0 m{a="b"}@1000=1`, `tenant 1:0 m{a="b"}@2000=2`}
+	empty := fmt.Sprintf("tenant 1:0 m@5=%x", new(nativehistogram.Histogram).Append(nil))
+	withHistogram := append([]string{empty}, stored...)
 	for name, c := range map[string]struct {
 		contentType, encoding string
 		series                []oracle.TimeSeries
@@ -42,7 +48,8 @@ func TestRemoteWrite2(t *testing.T) {
 		"all":                {contentTypeV2, "snappy", []oracle.TimeSeries{good}, nil, 204, "2", "", stored},
 		"nothing":            {contentTypeV2, "snappy", nil, nil, 204, "0", "", nil},
 		"partial":            {contentTypeV2, "snappy", []oracle.TimeSeries{good, nameless}, nil, 400, "2", "cannot store 2 of 4 samples: the metric name is empty", stored},
-		"native histogram":   {contentTypeV2, "snappy", []oracle.TimeSeries{good, histogram}, nil, 400, "2", "cannot store 1 of 3 samples: native histograms are not supported", stored},
+		"native histogram":   {contentTypeV2, "snappy", []oracle.TimeSeries{good, histogram}, nil, 204, "2", "", withHistogram},
+		"wrong histogram":    {contentTypeV2, "snappy", []oracle.TimeSeries{good, wrong}, nil, 400, "2", "cannot store 1 of 4 samples: cannot store native histogram: its schema is 60; send -4 to 52", withHistogram},
 		"storage is away":    {contentTypeV2, "snappy", []oracle.TimeSeries{good}, errkind.New(errkind.Unavailable, "no node"), 503, "0", "no node", nil},
 		"spaces and case":    {"Application/X-Protobuf; proto=\"io.prometheus.write.v2.Request\"", "Snappy", []oracle.TimeSeries{good}, nil, 204, "2", "", stored},
 		"unknown message":    {"application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy", []oracle.TimeSeries{good}, nil, 415, "", "io.prometheus.write.v2.Request", nil},
@@ -60,6 +67,9 @@ func TestRemoteWrite2(t *testing.T) {
 				want := c.written
 				if what != "Samples" && want != "" {
 					want = "0"
+				}
+				if what == "Histograms" && slices.Contains(c.rows, empty) {
+					want = "1"
 				}
 				if got := w.Header().Get("X-Prometheus-Remote-Write-" + what + "-Written"); got != want {
 					t.Errorf("%s written: %q; want %q", what, got, want)

@@ -182,9 +182,12 @@ func (e *env) put(t testing.TB, tenant model.TenantID, labels map[string]string,
 		t.Fatal(err)
 	}
 	for _, s := range samples {
-		if s.h != nil {
+		switch {
+		case s.bytes != nil:
+			b.AddHistogram(s.at+e.store.shift, s.bytes)
+		case s.h != nil:
 			b.AddHistogram(s.at+e.store.shift, payload(s.h))
-		} else {
+		default:
 			b.AddSample(s.at+e.store.shift, s.value)
 		}
 	}

@@ -129,6 +129,7 @@ type naiveSample struct {
 	at    int64
 	value float64
 	h     *histogram.FloatHistogram // nil: the sample is a number
+	bytes []byte                    // its payload; nil: that of h
 }
 
 func (s naiveSample) T() int64              { return s.at }

@@ -140,7 +140,7 @@ func loadConverted(t *testing.T, loaded *naive) {
 	t.Helper()
 	found := map[uint64]*classic{}
 	for _, x := range loaded.series {
-		kind, name := convertnhcb.GetHistogramMetricBaseName(x.labels.Get(labels.MetricName))
+		kind, name := convertnhcb.GetHistogramMetricBaseName(x.labels.Get(model.MetricNameLabel))
 		bound, err := strconv.ParseFloat(x.labels.Get(labels.BucketLabel), 64)
 		if kind == convertnhcb.SuffixNone || kind == convertnhcb.SuffixBucket && err != nil {
 			continue

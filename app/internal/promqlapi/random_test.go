@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram/histogramtest"
 )
 
 // randomQueries are shapes of queries; they are asked at random times.
@@ -20,6 +21,10 @@ var randomQueries = []string{
 	`sum by (x) (a)`, `avg(a)`, `topk(2, a)`, `quantile(0.3, b)`, `stddev without (x) (a)`, `count_values("v", a)`, `max by (Zone) (rate(a[4m]))`,
 	`avg_over_time(a[10m])`, `last_over_time(b[15m])`, `count_over_time(a[1h])`, `present_over_time(b[4m])`, `quantile_over_time(0.9, a[30m])`, `sum_over_time(a[10m:1m])`, `max_over_time(rate(a[2m])[20m:])`,
 	`absent(a{x="nosuch"})`, `absent_over_time(b[1m])`, `label_replace(a, "y", "$1", "x", "(.*)")`, `a > 0`, `a == bool b`, `a unless b{x="1"}`, `sort_desc(b)`, `a[7m]`, `b[3m:30s]`, `vector(time())`, `scalar(b{x="2"})`, `a / a`,
+	`h`, `rate(h[5m])`, `increase(h[20m])`, `irate(h[3m])`, `delta(h[5m])`, `sum(rate(h[5m]))`, `sum by (x) (h)`, `avg(h)`, `count(h)`, `histogram_quantile(0.9, rate(h[10m]))`,
+	`histogram_quantile(0.5, sum(rate(h[10m])))`, `histogram_fraction(0, 1, h)`, `histogram_count(h)`, `histogram_sum(increase(h[1h]))`, `histogram_avg(h)`, `histogram_stddev(h)`,
+	`sum_over_time(h[5m])`, `last_over_time(h[10m])`, `resets(h[1h])`, `changes(h[20m])`, `h == h offset 1m`, `h * 2`, `h - h offset 5m`, `h[4m]`, `rate(h[5m:1m])`, `{__name__=~"a|h"}`, `timestamp(h)`,
+	`present_over_time(h[2m])`, `count_over_time(h[30m])`, `count_values("v", h)`, `h{x="1"} offset 10m`, `quantile_over_time(0.5, h[10m])`, `-h`,
 }
 
 // TestRandom: whatever the data, its cut into parts and the range, the answer is that of the same engine over a naive store.
@@ -80,10 +85,18 @@ func randomData(t *testing.T, r *rand.Rand, e *env, n *naive) {
 			}
 			times, values = append(times, at), append(values, v)
 		}
-		n.add(t, labels, times, values)
+		samples := make([]naiveSample, len(times))
+		for k, at := range times {
+			samples[k] = naiveSample{at: at, value: values[k]}
+		}
+		if i%4 == 1 { // some of the numbers are histograms instead
+			labels["__name__"] = "h"
+			randomHistograms(r, samples)
+		}
+		n.put(t, labels, samples)
 		cut := r.IntN(len(times))
-		for _, k := range [][2]int{{cut, len(times)}, {0, cut}} {
-			e.ingest(t, model.TenantID{}, labels, times[k[0]:k[1]], values[k[0]:k[1]])
+		for _, part := range [][]naiveSample{samples[cut:], samples[:cut]} {
+			e.put(t, model.TenantID{}, labels, part)
 			if r.IntN(6) > 0 {
 				continue
 			}
@@ -92,4 +105,28 @@ func randomData(t *testing.T, r *rand.Rand, e *env, n *naive) {
 			}
 		}
 	}
+}
+
+// randomHistograms replaces most samples by histograms of one kind, then of another.
+func randomHistograms(r *rand.Rand, samples []naiveSample) {
+	sources := []*histogramtest.Source{histogramtest.New(r, histogramtest.Kind(r.IntN(histogramtest.Kinds))), histogramtest.New(r, histogramtest.Kind(r.IntN(histogramtest.Kinds)))}
+	turn := r.IntN(2 * len(samples))
+	for i := range samples {
+		s := &samples[i]
+		if r.IntN(20) == 0 {
+			continue
+		}
+		h := sources[btoi(i > turn)].Next()
+		if r.IntN(50) == 0 {
+			h.Sum = stale // which ends the series
+		}
+		s.bytes, s.h = h.Append(nil), asRead(promOf(h))
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

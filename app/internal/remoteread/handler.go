@@ -105,7 +105,7 @@ func (h *Handler) collect(c *selectapi.Call, q *readQuery) (s *held.Set, err err
 	if err != nil {
 		return nil, err
 	}
-	it, err := c.Search(c.Context(), &model.SearchQuery{Range: q.timeRange, Filters: filters, MaxSeries: h.o.MaxSeries})
+	it, err := c.Search(c.Context(), &model.SearchQuery{Range: q.timeRange, Filters: filters, MaxSeries: h.o.MaxSeries, Histograms: model.WithHistograms})
 	if err != nil {
 		return nil, err
 	}
@@ -138,18 +138,18 @@ func selectorText(matchers []model.TagFilter) string {
 }
 
 // visitor takes a series of query i.
-type visitor func(i int, labels []model.Label, s *query.RawSeries) error
+type visitor func(i int, labels []model.Label, s *found) error
 
 // each decodes all series of all queries.
 func (h *Handler) each(c *selectapi.Call, r *readRequest, sets []*held.Set, visit visitor) error {
 	var labels []model.Label
 	for i, set := range sets {
-		d := query.Decoder{Range: r.queries[i].timeRange, Reading: h.o.Reading}
+		d := decoder{Decoder: query.Decoder{Range: r.queries[i].timeRange, Reading: h.o.Reading}}
 		for k := range set.Len() {
 			if err := c.Context().Err(); err != nil {
 				return err
 			}
-			s, err := d.Decode(set.Key(k), set.Blocks(k))
+			s, err := d.decode(set.Key(k), set.Blocks(k))
 			if err != nil {
 				return err
 			}
@@ -184,8 +184,8 @@ func (h *Handler) stream(w http.ResponseWriter, c *selectapi.Call, r *readReques
 		out = out[:0]
 		return selectapi.Sent(err)
 	}
-	err := h.each(c, r, sets, func(i int, labels []model.Label, s *query.RawSeries) (err error) {
-		if chunks, err = encodeChunks(chunks[:0], s.Timestamps, s.Values); err != nil {
+	err := h.each(c, r, sets, func(i int, labels []model.Label, s *found) (err error) {
+		if chunks, err = s.chunks(chunks[:0]); err != nil {
 			return err
 		}
 		if out = appendFrames(out, i, labels, chunks); len(out) < flushBytes {
@@ -208,7 +208,7 @@ func (h *Handler) sendSamples(w http.ResponseWriter, c *selectapi.Call, r *readR
 	m := &message{budget: h.o.Budget, maxSamples: h.o.Config.MaxSamples}
 	defer m.release()
 	current := 0
-	err := h.each(c, r, sets, func(i int, labels []model.Label, s *query.RawSeries) error {
+	err := h.each(c, r, sets, func(i int, labels []model.Label, s *found) error {
 		for ; current < i; current++ {
 			m.endResult()
 		}

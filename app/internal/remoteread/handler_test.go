@@ -41,6 +41,7 @@ type store struct {
 	*apitest.Memory
 	failed bool
 	cancel func()
+	mixed  *mixed // which is asked instead, if there is one
 }
 
 type partialIterator struct{ storageapi.SeriesIterator }
@@ -50,6 +51,9 @@ func (partialIterator) Coverage() storageapi.Coverage {
 }
 
 func (s *store) Search(ctx context.Context, q *model.SearchQuery) (storageapi.SeriesIterator, error) {
+	if s.mixed != nil {
+		return s.mixed.Search(ctx, q)
+	}
 	it, err := s.Memory.Search(ctx, q)
 	if err == nil && s.failed {
 		it = partialIterator{it}

@@ -8,7 +8,6 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/memory"
 	"vmcluster/lib/model"
-	"vmcluster/lib/query"
 )
 
 // message is a ReadResponse in the making. Its memory is reserved from the budget.
@@ -20,19 +19,26 @@ type message struct {
 	result  []byte // the current one, without its length, which comes first
 	samples int
 	held    int64
+
+	histograms []byte // scratch: those of a series
 }
 
 // add appends a series to the current result.
-func (m *message) add(labels []model.Label, s *query.RawSeries) error {
-	m.samples += len(s.Values)
+func (m *message) add(labels []model.Label, s *found) error {
+	m.samples += len(s.values) + s.histograms.Len()
 	if m.maxSamples > 0 && m.samples > m.maxSamples {
 		return errkind.New(errkind.Unprocessable, "cannot answer a remote read with more than %d samples in one message; let the client accept STREAMED_XOR_CHUNKS, select fewer series, "+
 			"shorten the range, or raise -search.maxRemoteReadSamples", m.maxSamples)
 	}
-	if err := m.hold(len(m.done) + len(m.result) + sizeOfLabels(labels) + maxSampleBytes*len(s.Values)); err != nil {
+	histograms, err := appendHistograms(m.histograms[:0], &s.histograms)
+	m.histograms = histograms
+	if err != nil {
 		return err
 	}
-	m.result = appendSeries(m.result, labels, s.Timestamps, s.Values)
+	if err := m.hold(len(m.done) + len(m.result) + sizeOfLabels(labels) + maxSampleBytes*len(s.values) + 2*len(histograms)); err != nil {
+		return err
+	}
+	m.result = appendSeries(m.result, labels, s.times, s.values, histograms)
 	return nil
 }
 

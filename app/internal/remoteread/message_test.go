@@ -163,7 +163,7 @@ func TestAppendSeries(t *testing.T) {
 	for range 100 {
 		labels, times, values := randomSeries(r, r.IntN(50))
 		var got prompb.QueryResult
-		if err := got.Unmarshal(appendSeries(nil, labels, times, values)); err != nil {
+		if err := got.Unmarshal(appendSeries(nil, labels, times, values, nil)); err != nil {
 			t.Fatal(err)
 		}
 		s := got.Timeseries[0]
@@ -282,7 +282,7 @@ func BenchmarkEncode(b *testing.B) {
 	b.Run("samples", func(b *testing.B) {
 		var out []byte
 		for b.Loop() {
-			out = appendSeries(out[:0], labels, times, values)
+			out = appendSeries(out[:0], labels, times, values, nil)
 		}
 		perSample(b)
 		b.ReportMetric(float64(len(out))/n, "bytes/sample")

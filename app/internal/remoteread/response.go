@@ -21,6 +21,7 @@ const frameBytes = 1 << 20
 // chunk is an encoded run of samples.
 type chunk struct {
 	minTime, maxTime int64
+	encoding         chunkenc.Encoding // whose numbers are those of the protocol
 	data             []byte
 }
 
@@ -36,7 +37,7 @@ func encodeChunks(dst []chunk, times []int64, values []float64) ([]chunk, error)
 		for i, t := range times[:n] {
 			app.Append(0, t, values[i])
 		}
-		dst = append(dst, chunk{minTime: times[0], maxTime: times[n-1], data: c.Bytes()})
+		dst = append(dst, chunk{minTime: times[0], maxTime: times[n-1], encoding: chunkenc.EncXOR, data: c.Bytes()})
 		times, values = times[n:], values[n:]
 	}
 	return dst, nil
@@ -74,7 +75,7 @@ func appendFrame(dst []byte, query int, labels []model.Label, chunks []chunk, si
 		dst = appendLength(dst, 2, sizeOfChunk(c))
 		dst = appendInt(dst, 1, c.minTime)
 		dst = appendInt(dst, 2, c.maxTime)
-		dst = appendInt(dst, 3, int64(chunkenc.EncXOR))
+		dst = appendInt(dst, 3, int64(c.encoding))
 		dst = append(appendLength(dst, 4, len(c.data)), c.data...)
 	}
 	dst = appendInt(dst, 2, int64(query))
@@ -83,12 +84,12 @@ func appendFrame(dst []byte, query int, labels []model.Label, chunks []chunk, si
 }
 
 func sizeOfChunk(c *chunk) int {
-	return sizeOfInt(c.minTime) + sizeOfInt(c.maxTime) + sizeOfInt(int64(chunkenc.EncXOR)) + sizeOfMessage(len(c.data))
+	return sizeOfInt(c.minTime) + sizeOfInt(c.maxTime) + sizeOfInt(int64(c.encoding)) + sizeOfMessage(len(c.data))
 }
 
-// appendSeries appends a series of a QueryResult with its samples.
-func appendSeries(dst []byte, labels []model.Label, times []int64, values []float64) []byte {
-	size := sizeOfLabels(labels)
+// appendSeries appends a series of a QueryResult with its samples, and with its histograms, which are encoded already.
+func appendSeries(dst []byte, labels []model.Label, times []int64, values []float64, histograms []byte) []byte {
+	size := sizeOfLabels(labels) + len(histograms)
 	for i, t := range times {
 		size += sizeOfMessage(sizeOfSample(t, values[i]))
 	}
@@ -102,7 +103,7 @@ func appendSeries(dst []byte, labels []model.Label, times []int64, values []floa
 		}
 		dst = appendInt(dst, 2, t)
 	}
-	return dst
+	return append(dst, histograms...)
 }
 
 func sizeOfSample(t int64, v float64) int {

@@ -14,8 +14,8 @@ func OfBits(bits uint64) []byte {
 		return binary.BigEndian.AppendUint64([]byte{0xff}, bits)
 	}
 	n := uint32(bits >> 3 % 24)
-	if bits%256 == 2 {
-		n = 3000
+	if bits%1024 == 2 {
+		n = 1500
 	}
 	h := nh.Histogram{Schema: int32(bits % 5), Sum: math.Float64frombits(bits)}
 	for i := range n {

@@ -62,7 +62,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		p.storeRest(c, r)
 	}
 	for range lines.TooLong() {
-		p.invalid(c, fmt.Sprintf("the line is longer than -import.maxLineLen=%d bytes", p.intake.MaxImportLineLen()))
+		p.intake.InvalidLine(c, p.counters, nil, fmt.Sprintf("the line is longer than -import.maxLineLen=%d bytes", p.intake.MaxImportLineLen()))
 	}
 	result, err := c.Finish() // what was read before the body broke off is stored
 	if err == nil && lines.Err() != nil {
@@ -75,7 +75,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 // storeRest takes what follows a quote that nothing ends as the row it is meant to be.
 func (p *Parser) storeRest(c *protoparser.Collector, r *row) {
 	if len(r.text) > 0 && c.Err() == nil {
-		p.invalid(c, fmt.Sprintf("row %d has a quote which nothing ends", r.number+1))
+		p.intake.InvalidLine(c, p.counters, r.text, fmt.Sprintf("row %d has a quote which nothing ends", r.number+1))
 		r.clear()
 	}
 }
@@ -90,7 +90,7 @@ func (p *Parser) store(c *protoparser.Collector, r *row) {
 	fault := r.parse()
 	if fault != "" {
 		if r.number > 1 || !r.isHeader {
-			p.invalid(c, fmt.Sprintf("row %d, %q: %s", r.number, r.text[:min(len(r.text), 200)], fault))
+			p.intake.InvalidLine(c, p.counters, r.text, fmt.Sprintf("row %d: %s", r.number, fault))
 		}
 		return
 	}
@@ -104,13 +104,6 @@ func (p *Parser) store(c *protoparser.Collector, r *row) {
 			c.Sample(r.timestamp, s.value)
 		}
 	}
-}
-
-func (p *Parser) invalid(c *protoparser.Collector, fault string) {
-	p.counters.RowsInvalid.Inc()
-	message := "cannot parse CSV: " + fault
-	c.Invalid(message)
-	p.intake.Warnf("%s; it is skipped and counted in vm_rows_invalid_total{type=%q}", message, Format)
 }
 
 // row is a row which is being read. Its strings are valid until the next one.

@@ -8,6 +8,6 @@
 // Invariants:
 //
 //  1. Nothing of a body which is not JSON is stored. A series which is not as it should be is counted and left out, and all others are stored.
-//  2. Memory is bounded by the size limit of bodies: series are read where they are, and one may have 10,000 tags.
+//  2. Memory is bounded by the size limit of bodies: series are read where they are, and one may have 10,000 tags, and as many sketches.
 //  3. The same labels are the same series, whichever way they came: all ways bring them into one form (series.raw), by which series are known.
 package datadog

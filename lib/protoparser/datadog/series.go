@@ -3,7 +3,6 @@ package datadog
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/model"
@@ -36,9 +35,6 @@ const (
 	tag          = 't'
 )
 
-// maxTexts is how many tags a series may have: more could not be stored, and their labels would take many times the memory of the body.
-const maxTexts = 10_000
-
 func (x *series) reset() {
 	x.name, x.raw, x.texts, x.samples, x.nulls = nil, x.raw[:0], 0, x.samples[:0], 0
 }
@@ -56,8 +52,8 @@ func appendText(dst []byte, kind byte, text []byte) []byte {
 
 // fault returns what keeps the series from being stored, or nothing.
 func (x *series) fault() string {
-	if x.texts > maxTexts {
-		return fmt.Sprintf("the series has more than %d tags", maxTexts)
+	if x.texts > protoparser.MaxLabels {
+		return protoparser.TooManyLabelsFault()
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package datadog
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -17,6 +18,8 @@ const (
 	growth  = 1 + 2.0/128
 	unity   = 1338
 	mostBin = math.MaxInt16
+
+	mostPoints = 10_000
 )
 
 // outputs are the series which a sketch becomes. Those of quantiles come first.
@@ -68,7 +71,7 @@ func (p *Parser) storeSketch(c *protoparser.Collector, x *series, b []byte) (fau
 			note("it is a distribution of an old agent, not a sketch", nil)
 		case m.isBytes(4):
 			x.add(tag, m.bytes)
-		case m.isBytes(7):
+		case m.isBytes(7) && fault == "":
 			note(x.readSketch(m.bytes))
 		}
 	}
@@ -118,8 +121,9 @@ func (x *series) readSketch(b []byte) (fault string, err error) {
 	}
 	point := sketchPoint{}
 	point.timestamp, fault = milliseconds(seconds)
-	if fault == "" {
-		fault = x.checkBins()
+	fault = cmp.Or(fault, x.checkBins())
+	if len(x.points) == mostPoints { // they take many times the memory of the message
+		fault = fmt.Sprintf("a series has more than %d sketches", mostPoints)
 	}
 	switch {
 	case m.err != nil || fault != "":

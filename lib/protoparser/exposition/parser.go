@@ -2,7 +2,6 @@ package exposition
 
 import (
 	"fmt"
-	"sync"
 
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
@@ -19,7 +18,7 @@ const maxLineLen = 1 << 20
 type Parser struct {
 	intake   *protoparser.Intake
 	counters *protoparser.Counters
-	rows     sync.Pool // *row
+	rows     protoparser.Pool[row]
 }
 
 // New returns a parser which counts in the intake's metrics.
@@ -41,7 +40,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	defer c.Release()
 	lines := p.intake.Lines(body, maxLineLen)
 	defer lines.Release()
-	r := p.getRow()
+	r := p.rows.Get()
 	defer p.putRow(r)
 
 	var about *described
@@ -61,13 +60,13 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 			continue
 		}
 		if fault := p.store(c, r, line, req.DefaultTimestamp); fault != "" {
-			p.invalid(c, line, fault)
+			p.intake.InvalidLine(c, p.counters, line, fault)
 			continue
 		}
 		read++
 	}
 	for range lines.TooLong() {
-		p.invalid(c, nil, fmt.Sprintf("the line is longer than %d bytes", maxLineLen))
+		p.intake.InvalidLine(c, p.counters, nil, fmt.Sprintf("the line is longer than %d bytes", maxLineLen))
 	}
 	p.counters.RowsRead.Add(read)
 	result, err := c.Finish() // what was read before the body broke off is stored
@@ -114,20 +113,6 @@ func (p *Parser) store(c *protoparser.Collector, r *row, line []byte, defaultTim
 	return ""
 }
 
-func (p *Parser) invalid(c *protoparser.Collector, line []byte, fault string) {
-	p.counters.RowsInvalid.Inc()
-	text := fmt.Sprintf("cannot parse line %q: %s", line[:min(len(line), 200)], fault)
-	c.Invalid(text)
-	p.intake.Warnf("%s; it is skipped and counted in vm_rows_invalid_total{type=%q}", text, Format)
-}
-
-func (p *Parser) getRow() *row {
-	if r, ok := p.rows.Get().(*row); ok {
-		return r
-	}
-	return &row{}
-}
-
 func (p *Parser) putRow(r *row) {
 	clear(r.labels[:cap(r.labels)])
 	p.rows.Put(r)
@@ -138,7 +123,7 @@ func (p *Parser) Name() string { return Format }
 
 // UseLabels implements protoparser.Format.
 func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
-	r := p.getRow()
+	r := p.rows.Get()
 	defer p.putRow(r)
 	fault := r.parse(append(raw[:len(raw):len(raw)], " 0"...))
 	invariants.Check(fault == "", "labels of a known series: %s", fault)

@@ -2,6 +2,8 @@ package native
 
 import (
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/tsblock"
 	"vmcluster/lib/tsdump"
@@ -33,9 +35,9 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	c := p.intake.Collect(req)
 	defer c.Release()
 	r := tsdump.NewReader(body)
-	var samples tsblock.Samples
+	var d decoder
 	for err == nil && c.Err() == nil && r.Next() {
-		err = p.store(c, r.At(), &samples)
+		err = p.store(c, r.At(), &d)
 	}
 	result, sinkErr := c.Finish() // what came before the damage is stored
 	if sinkErr != nil {
@@ -51,9 +53,23 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	return result, errkind.New(errkind.BadRequest, "%w; %d samples which came before are stored, and importing again is harmless", err, result.Rows)
 }
 
+// decoder is memory for what is in a block.
+type decoder struct {
+	samples    tsblock.Samples
+	histograms tsblock.HistogramSamples
+	histogram  nativehistogram.Histogram
+}
+
 // store stores the blocks of one series.
-func (p *Parser) store(c *protoparser.Collector, s *tsdump.Series, samples *tsblock.Samples) error {
+func (p *Parser) store(c *protoparser.Collector, s *tsdump.Series, d *decoder) error {
 	for i := range s.Blocks {
+		if s.Blocks[i].Content() == tsblock.Histograms {
+			if err := p.storeHistograms(c, s.Labels, &s.Blocks[i], d); err != nil {
+				return err
+			}
+			continue
+		}
+		samples := &d.samples
 		samples.Reset()
 		if err := s.Blocks[i].Decode(samples); err != nil {
 			return err
@@ -65,6 +81,30 @@ func (p *Parser) store(c *protoparser.Collector, s *tsdump.Series, samples *tsbl
 		for j, ts := range samples.Timestamps {
 			c.Sample(ts, samples.Values[j])
 		}
+	}
+	return nil
+}
+
+// storeHistograms stores a block of native histograms. A damaged one ends the import, since a dump has what was stored.
+func (p *Parser) storeHistograms(c *protoparser.Collector, labels []model.Label, b *tsblock.Block, d *decoder) error {
+	d.histograms.Reset()
+	if err := b.DecodeHistograms(&d.histograms); err != nil {
+		return err
+	}
+	p.counters.RowsRead.Add(d.histograms.Len())
+	for _, payload := range d.histograms.Payloads {
+		if err := d.histogram.Parse(payload); err != nil {
+			return err
+		}
+		if err := d.histogram.Check(); err != nil {
+			return err
+		}
+	}
+	if !c.StartSeries(labels, d.histograms.Len()) {
+		return nil
+	}
+	for i, ts := range d.histograms.Timestamps {
+		c.Histogram(ts, d.histograms.Payloads[i])
 	}
 	return nil
 }

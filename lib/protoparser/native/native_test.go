@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
+	"vmcluster/lib/nativehistogram/histogramtest"
 	"vmcluster/lib/protoparser"
 	"vmcluster/lib/tsblock"
 	"vmcluster/lib/tsdump"
@@ -35,6 +38,9 @@ func parse(p *Parser, body []byte) (rows []string, result protoparser.Result, er
 		for i := range b.Len() {
 			for _, s := range b.Samples(i) {
 				rows = append(rows, fmt.Sprintf("%s@%d=%x", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), s.Timestamp, math.Float64bits(s.Value)))
+			}
+			for _, h := range b.AppendHistograms(nil, i) {
+				rows = append(rows, fmt.Sprintf("%s@%d=histogram %x", strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 "), h.Timestamp, h.Payload))
 			}
 		}
 		return nil
@@ -100,4 +106,35 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%d rows, %+v, error %v", len(rows), result, err)
 		}
 	})
+}
+
+// TestHistograms: native histograms come in as they were; those that cannot be end the import.
+func TestHistograms(t *testing.T) {
+	source := histogramtest.New(rand.New(rand.NewPCG(1, 1)), histogramtest.Whole)
+	var found tsblock.HistogramSamples
+	var want []string
+	for i := range int64(20_000) { // which are several batches
+		payload := source.Payload()
+		found.Append(i, payload)
+		want = append(want, fmt.Sprintf("h{x=\"1\"}@%d=histogram %x", i, payload))
+	}
+	broken := tsblock.HistogramSamples{Timestamps: []int64{1}, Payloads: [][]byte{(&nativehistogram.Histogram{Schema: 77}).Append(nil)}}
+	dump := func(s *tsblock.HistogramSamples) []byte {
+		blocks, _ := (&tsblock.Encoder{}).AppendHistogramBlocks(nil, nil, s)
+		var w tsdump.Writer
+		b := w.AppendHeader(nil)
+		b = w.AppendSeries(b, []model.Label{{Name: "__name__", Value: "h"}}, append(blocks, block(7)))
+		return w.AppendEnd(b)
+	}
+	p, _ := newParser(t)
+	rows, result, err := parse(p, dump(&found))
+	want = append(want, fmt.Sprintf("h{x=\"1\"}@0=%x", math.Float64bits(7)))
+	slices.Sort(want)
+	slices.Sort(rows)
+	if err != nil || result.Rows != len(want) || !slices.Equal(rows, want) {
+		t.Errorf("%d rows, want %d; %+v, %v", len(rows), len(want), result, err)
+	}
+	if _, result, err = parse(p, dump(&broken)); errkind.Of(err) != errkind.BadRequest || result.Rows != 0 {
+		t.Errorf("a histogram with an unknown schema: %+v, %v", result, err)
+	}
 }

@@ -4,8 +4,6 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/valyala/fastjson"
-
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/flagvalue"
 	"vmcluster/lib/invariants"
@@ -109,11 +107,11 @@ func (p *Parser) store(c *protoparser.Collector, e *event, s *protoparser.JSONSc
 	}
 }
 
-// maxPooledLabels bounds what is kept of events: the JSON parser keeps some fifty times as much memory as the longest text it has seen.
+// maxPooledLabels bounds what is kept of events.
 const maxPooledLabels = 64 << 10
 
 func (p *Parser) putEvent(e *event) {
-	if cap(e.raw) > maxPooledLabels || cap(e.samples) > maxPooledLabels {
+	if cap(e.raw) > maxPooledLabels || cap(e.samples) > maxPooledLabels || cap(e.labels) > maxPooledLabels {
 		return
 	}
 	clear(e.labels[:cap(e.labels)])
@@ -135,14 +133,13 @@ func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
 // maxAllSeries bounds the texts of an event times its numbers, each of which makes a series with all of them.
 const maxAllSeries = 16 << 20 // bytes
 
-// event is one object. Its strings belong to the JSON parser.
+// event is one object. Its labels are parts of raw.
 type event struct {
 	raw       []byte // an array of an object of all texts and, behind commonEnd, the name of a number
 	commonEnd int
 	samples   []sample
 	timestamp int64
 	defaultMs int64
-	parser    fastjson.Parser
 	labels    []model.Label
 }
 
@@ -159,8 +156,13 @@ func (e *event) split(s *protoparser.JSONScanner) (fault string) {
 	}
 	e.timestamp, e.samples = e.defaultMs, e.samples[:0]
 	e.raw = append(e.raw[:0], "[{"...)
+	n := 0
 	for s.Enter(); s.More('}'); {
 		key, value := s.Member()
+		if n++; n > protoparser.MaxLabels {
+			fault = protoparser.TooManyLabelsFault()
+			continue
+		}
 		switch {
 		case string(key) == `"timestamp"`:
 			if t, ok := protoparser.SecondsOrMs(protoparser.UnquoteNumber(value)); ok && t >= 0 {
@@ -198,11 +200,17 @@ func (e *event) rawLabels(key []byte) []byte {
 
 // parseLabels takes raw labels apart.
 func (e *event) parseLabels(raw []byte) {
-	v, err := e.parser.ParseBytes(raw)
-	invariants.Check(err == nil, "parts of valid JSON are not valid: %v", err)
-	parts := v.GetArray()
-	e.labels = append(e.labels[:0], model.Label{Name: model.MetricNameLabel, Value: bytesutil.String(parts[1].GetStringBytes())})
-	parts[0].GetObject().Visit(func(key []byte, v *fastjson.Value) {
-		e.labels = append(e.labels, model.Label{Name: bytesutil.String(key), Value: bytesutil.String(v.GetStringBytes())})
-	})
+	s := protoparser.NewJSONScanner(raw)
+	s.Enter()
+	texts := protoparser.NewJSONScanner(s.Value())
+	s.More(']')
+	name, _ := protoparser.JSONText(s.Value())
+	e.labels = append(e.labels[:0], model.Label{Name: model.MetricNameLabel, Value: bytesutil.String(name)})
+	for texts.Enter(); texts.More('}'); {
+		key, value := texts.Member()
+		name, _ := protoparser.JSONText(key)
+		text, ok := protoparser.JSONText(value)
+		invariants.Check(ok, "the value of a text is none: %q", value)
+		e.labels = append(e.labels, model.Label{Name: bytesutil.String(name), Value: bytesutil.String(text)})
+	}
 }

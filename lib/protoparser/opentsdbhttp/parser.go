@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valyala/fastjson"
-
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
@@ -56,15 +54,23 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer p.intake.Bodies.Put(body)
-	if err := protoparser.ValidateJSON(body.B); err != nil {
-		p.counters.UnmarshalErrors.Inc()
-		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse body of OpenTSDB's /api/put as JSON: %.300s; nothing of it is stored", err)
-	}
-	c := p.intake.CollectRaw(req, p, nil)
-	defer c.Release()
 	r := p.getRow()
 	defer p.putRow(r)
 	r.defaultMs = req.DefaultTimestamp / 1000 * 1000
+	var plain bool
+	r.plain, plain = appendPlain(r.plain[:0], body.B)
+	if !plain {
+		if err := protoparser.ValidateJSON(body.B); err != nil {
+			p.counters.UnmarshalErrors.Inc()
+			return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse body of OpenTSDB's /api/put as JSON: %.300s; nothing of it is stored", err)
+		}
+	}
+	c := p.intake.CollectRaw(req, p, nil)
+	defer c.Release()
+	if plain {
+		p.storePlain(c, r, body.B)
+		return c.Finish()
+	}
 	switch s := protoparser.NewJSONScanner(body.B); s.Next() {
 	case '{':
 		p.store(c, r, s)
@@ -77,6 +83,35 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, errkind.New(errkind.BadRequest, "cannot parse body of OpenTSDB's /api/put: it is neither an object nor an array of objects")
 	}
 	return c.Finish()
+}
+
+// storePlain stores the samples of a plain body.
+func (p *Parser) storePlain(c *protoparser.Collector, r *row, body []byte) {
+	for i := range r.plain {
+		if c.Err() != nil {
+			return
+		}
+		x := &r.plain[i]
+		tags := x.tags.of(body)
+		if len(tags) == 0 {
+			tags = []byte("{}")
+		}
+		r.setRaw(x.metric.of(body), tags)
+		started := c.StartRaw(r.raw, 0, 1)
+		if !started && !c.Dropped() {
+			fault := r.parseLabels(r.raw)
+			invariants.Check(fault == "", "labels of a plain row: %s", fault)
+			started = c.StartNew(r.labels, 1)
+		}
+		if started {
+			at := x.timestamp
+			if at == 0 {
+				at = r.defaultMs
+			}
+			c.Sample(protoparser.Lower(at, p.trimMs), x.value)
+		}
+	}
+	p.counters.RowsRead.Add(len(r.plain))
 }
 
 // store stores the sample of the row which comes next.
@@ -109,12 +144,18 @@ func (p *Parser) getRow() *row {
 	return &row{}
 }
 
-// maxPooledLabels bounds what is kept of rows: the JSON parser keeps some fifty times as much memory as the longest text it has seen.
+// maxPooledLabels bounds what is kept of rows.
 const maxPooledLabels = 64 << 10
 
+// maxPooledRows bounds what is kept of plain rows, which are 40 bytes each.
+const maxPooledRows = 64 << 10
+
 func (p *Parser) putRow(r *row) {
-	if cap(r.raw) > maxPooledLabels {
+	if cap(r.raw) > maxPooledLabels || cap(r.labels) > maxPooledLabels {
 		return
+	}
+	if cap(r.plain) > maxPooledRows {
+		r.plain = nil
 	}
 	clear(r.labels[:cap(r.labels)])
 	p.rows.Put(r)
@@ -132,14 +173,14 @@ func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
 	use(r.labels)
 }
 
-// row is one object. Its strings belong to the JSON parser.
+// row is one object. Its labels are parts of raw.
 type row struct {
 	raw       []byte // the values of metric and tags in brackets, with a comma between
 	timestamp int64
 	value     float64
 	defaultMs int64
-	parser    fastjson.Parser
 	labels    []model.Label
+	plain     []plainRow
 }
 
 // split cuts off the value which comes next and finds its members, whose labels stay as they are. It returns what is wrong with it, or nothing.
@@ -171,8 +212,12 @@ func (r *row) split(s *protoparser.JSONScanner) (fault string) {
 	case tags[0] != '{':
 		return `"tags" is no object`
 	}
-	r.raw = append(append(append(append(append(r.raw[:0], '['), metric...), ','), tags...), ']')
+	r.setRaw(metric, tags)
 	return r.parseNumbers(timestamp, value)
+}
+
+func (r *row) setRaw(metric, tags []byte) {
+	r.raw = append(append(append(append(append(r.raw[:0], '['), metric...), ','), tags...), ']')
 }
 
 func (r *row) parseNumbers(timestamp, value []byte) (fault string) {
@@ -196,16 +241,23 @@ func (r *row) parseNumbers(timestamp, value []byte) (fault string) {
 
 // parseLabels reads what split left as it is.
 func (r *row) parseLabels(raw []byte) (fault string) {
-	v, err := r.parser.ParseBytes(raw)
-	invariants.Check(err == nil, "a part of valid JSON is not valid: %v", err)
-	parts := v.GetArray()
-	r.labels = append(r.labels[:0], model.Label{Name: model.MetricNameLabel, Value: bytesutil.String(parts[0].GetStringBytes())})
-	parts[1].GetObject().Visit(func(key []byte, v *fastjson.Value) {
-		if v.Type() != fastjson.TypeString {
-			fault = "the value of a tag is not a text"
-			return
+	s := protoparser.NewJSONScanner(raw)
+	s.Enter()
+	metric, _ := protoparser.JSONText(s.Value())
+	r.labels = append(r.labels[:0], model.Label{Name: model.MetricNameLabel, Value: bytesutil.String(metric)})
+	s.More(']')
+	s.Next()
+	for s.Enter(); s.More('}'); {
+		key, value := s.Member()
+		name, _ := protoparser.JSONText(key)
+		text, ok := protoparser.JSONText(value)
+		if !ok {
+			return "the value of a tag is not a text"
 		}
-		r.labels = append(r.labels, model.Label{Name: bytesutil.String(key), Value: bytesutil.String(v.GetStringBytes())})
-	})
-	return fault
+		if len(r.labels) == protoparser.MaxLabels {
+			return protoparser.TooManyLabelsFault()
+		}
+		r.labels = append(r.labels, model.Label{Name: bytesutil.String(name), Value: bytesutil.String(text)})
+	}
+	return ""
 }

@@ -38,8 +38,9 @@ type (
 		Summary                 *jsonData
 	}
 	jsonData struct {
-		DataPoints  []jsonPoint
-		IsMonotonic bool
+		DataPoints             []jsonPoint
+		IsMonotonic            bool
+		AggregationTemporality json.RawMessage
 	}
 	jsonPoint struct {
 		Attributes     []jsonAttribute
@@ -164,6 +165,8 @@ func (w *writer) jsonMetrics(metrics []jsonMetric) error {
 			continue
 		}
 		m.monotonic = data.IsMonotonic
+		temporality := unquoted(data.AggregationTemporality)
+		m.delta = temporality == "AGGREGATION_TEMPORALITY_DELTA" || temporality == strconv.Itoa(deltaTemporality)
 		w.setMetric(m)
 		for j := range data.DataPoints {
 			if err := w.c.Err(); err != nil {

@@ -41,6 +41,9 @@ func parse(p *Parser, body []byte, format string) (rows []string, metadata []mod
 					}
 					rows = append(rows, strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 ")+" "+value+" "+fmt.Sprint(s.Timestamp))
 				}
+				for _, x := range b.AppendHistograms(nil, i) {
+					rows = append(rows, strings.TrimPrefix(model.SeriesKeyString(b.Key(i)), "tenant 0:0 ")+" "+describe(x.Payload)+" "+fmt.Sprint(x.Timestamp))
+				}
 			}
 			return nil
 		},

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
 )
 
 // partKind says what of a point a series has.
@@ -34,7 +35,7 @@ func (s part) text() (suffix string, extra model.Label) {
 	case leBucket:
 		return "_bucket", model.Label{Name: "le", Value: formatFloat(s.low)}
 	case rangeBucket:
-		return "_bucket", model.Label{Name: "vmrange", Value: formatRange(s.low, s.high)}
+		return "_bucket", model.Label{Name: model.RangeLabel, Value: formatRange(s.low, s.high)}
 	case quantileOf:
 		return "", model.Label{Name: "quantile", Value: formatFloat(s.low)}
 	}
@@ -46,6 +47,5 @@ func le(bound float64) part { return part{kind: leBucket, low: bound} }
 func formatFloat(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func formatRange(low, high float64) string {
-	b := append(strconv.AppendFloat(nil, low, 'e', 3, 64), "..."...)
-	return string(strconv.AppendFloat(b, high, 'e', 3, 64))
+	return string(nativehistogram.AppendVMRange(nil, low, high))
 }

@@ -25,6 +25,7 @@ type metric struct {
 	unit        string
 	description string
 	monotonic   bool
+	delta       bool // of an exponential histogram
 }
 
 // point is one data point of any kind.

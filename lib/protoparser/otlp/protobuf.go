@@ -105,6 +105,9 @@ func (r *protobuf) metric(b []byte) error {
 	return messages(data, 1, r.dataPoint)
 }
 
+// deltaTemporality is the number of AGGREGATION_TEMPORALITY_DELTA.
+const deltaTemporality = 1
+
 // readMetric reads a metric but for its points, which are in the data.
 func readMetric(b []byte) (m metric, data []byte, err error) {
 	err = fields(b, func(f field) error {
@@ -120,10 +123,13 @@ func readMetric(b []byte) (m metric, data []byte, err error) {
 		}
 		return nil
 	})
-	if err != nil || m.kind != sum {
+	if err != nil || m.kind != sum && m.kind != exponential {
 		return m, data, err
 	}
 	err = fields(data, func(f field) error {
+		if f.varint(2) {
+			m.delta = f.bits == deltaTemporality
+		}
 		if f.varint(3) {
 			m.monotonic = f.bits != 0
 		}

@@ -8,6 +8,7 @@ import (
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
 )
 
 // A value of an attribute is a string, bool, int64, float64, []any, an object, or nil when there is none.
@@ -136,6 +137,9 @@ func decodeValue(b []byte, depth int) (value any, err error) {
 func decodeList(b []byte, depth int) (any, error) {
 	list := []any{}
 	err := messages(b, 1, func(item []byte) error {
+		if len(list) == protoparser.MaxLabels {
+			return errElements()
+		}
 		value, err := decodeValue(item, depth+1)
 		list = append(list, value)
 		return err
@@ -146,6 +150,9 @@ func decodeList(b []byte, depth int) (any, error) {
 func decodeObject(b []byte, depth int) (any, error) {
 	o := object{}
 	err := messages(b, 1, func(pair []byte) error {
+		if len(o) == protoparser.MaxLabels {
+			return errElements()
+		}
 		key, raw, err := keyValue(pair)
 		if err != nil {
 			return err
@@ -155,6 +162,11 @@ func decodeObject(b []byte, depth int) (any, error) {
 		return err
 	})
 	return o, err
+}
+
+// errElements is about what takes many times the memory of the request.
+func errElements() error {
+	return errkind.New(errkind.BadRequest, "cannot decode OTLP request: the value of an attribute has more than %d elements", protoparser.MaxLabels)
 }
 
 func errDepth() error {

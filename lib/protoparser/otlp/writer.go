@@ -9,6 +9,7 @@ import (
 
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/model"
+	"vmcluster/lib/nativehistogram"
 	"vmcluster/lib/protoparser"
 )
 
@@ -30,7 +31,9 @@ type writer struct {
 	raw      []byte        // scratch: raw labels of a series
 	series   []model.Label // scratch: its labels
 	rows     int
-	err      error // of the request, found in the labels of a point
+	h        nativehistogram.Histogram // scratch
+	payload  []byte                    // scratch
+	err      error                     // of the request, found in the labels of a point
 }
 
 // setResource begins a resource.
@@ -117,7 +120,11 @@ func (w *writer) parts(p *point) {
 	case histogram:
 		w.histogram(p)
 	case exponential:
-		w.exponential(p)
+		if w.config.NativeHistograms {
+			w.native(p)
+		} else {
+			w.exponential(p)
+		}
 	case summary:
 		w.summary(p)
 	}
@@ -138,7 +145,7 @@ func nearest(labels []model.Label) []model.Label {
 
 // stale marks what a point stands for as gone. Which buckets there were is known only if it lists them.
 func (w *writer) stale(p *point) {
-	if w.metric.kind == gauge || w.metric.kind == sum {
+	if w.metric.kind == gauge || w.metric.kind == sum || w.metric.kind == exponential && w.config.NativeHistograms {
 		w.sample(p, part{}, staleValue())
 		return
 	}
@@ -167,21 +174,24 @@ func (w *writer) faulty(p *point, reason string) {
 
 // sample stores a sample of a series of the point.
 func (w *writer) sample(p *point, s part, value float64) {
-	if p.isFaulty {
-		return
-	}
-	started := w.start(p, s)
-	if p.isFaulty {
-		return
-	}
-	w.rows++
-	if started {
+	if w.start(p, s) {
 		w.c.Sample(int64(p.time/1e6), value)
 	}
 }
 
-// start begins a series of the point; false when it is left out.
+// start begins a series of the point with one row; false when it is left out.
 func (w *writer) start(p *point, s part) bool {
+	if p.isFaulty {
+		return false
+	}
+	started := w.begin(p, s)
+	if !p.isFaulty {
+		w.rows++
+	}
+	return started
+}
+
+func (w *writer) begin(p *point, s part) bool {
 	if w.proto != nil {
 		if w.proto.start(s) {
 			return true

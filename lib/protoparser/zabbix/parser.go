@@ -197,6 +197,9 @@ func (x *item) parseLabels(raw []byte, config *Config) (fault string) {
 	if fault == "" {
 		fault = eachOf(next(), "item_tags", func(tag []byte) string { return x.addTag(tag, config.EmptyValue) })
 	}
+	if fault == "" && len(x.labels) > protoparser.MaxLabels {
+		fault = protoparser.TooManyLabelsFault()
+	}
 	x.labels = protoparser.MergeNames(x.labels, config.TagSeparator)
 	x.add(model.MetricNameLabel, bytesutil.String(name))
 	return fault

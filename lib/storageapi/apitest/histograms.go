@@ -36,19 +36,22 @@ func (s *memorySeries) hasPartIn(sets [][]compiledFilter) bool {
 		if len(rest) < len(set) {
 			suffixes = append(suffixes, "")
 		}
-		for _, suffix := range suffixes {
-			labels := slices.Clone(s.labels)
-			for i := range labels {
-				if labels[i].Name == model.MetricNameLabel {
-					labels[i].Value += suffix
-				}
-			}
-			if matchesAny([][]compiledFilter{rest}, labels) {
-				return true
-			}
+		if slices.ContainsFunc(suffixes, func(suffix string) bool { return matchesAny([][]compiledFilter{rest}, s.labelsOfPart(suffix)) }) {
+			return true
 		}
 	}
 	return false
+}
+
+// labelsOfPart returns the labels with a suffix behind the name.
+func (s *memorySeries) labelsOfPart(suffix string) []model.Label {
+	labels := slices.Clone(s.labels)
+	for i := range labels {
+		if labels[i].Name == model.MetricNameLabel {
+			labels[i].Value += suffix
+		}
+	}
+	return labels
 }
 
 // histogram is a native histogram as a reader sees it.

@@ -12,11 +12,15 @@ import (
 
 const (
 	histogramShards = 16
-	// openHistograms is how many bytes of native histograms a series has before they are sealed into a block, if not a single one is larger.
-	openHistograms   = 16 << 10
-	firstHistograms  = 1 << 10
-	histogramHeader  = 12 // timestamp and size
-	sealedHistHeader = int(unsafe.Sizeof(sealedHistograms{}))
+	// A series has native histograms in a buffer until there are sealCount, or openHistograms bytes, for which it has no more room; then they are sealed
+	// into a block. A column of fewer takes much more for each.
+	sealCount       = 32
+	openHistograms  = 16 << 10
+	firstHistograms = 1 << 10
+	histogramHeader = 12 // timestamp and size
+	// histogramListBytes is about what a list takes in the map.
+	histogramListBytes = 2 * int64(unsafe.Sizeof(histogramList{}))
+	sealedHistHeader   = int(unsafe.Sizeof(sealedHistograms{}))
 )
 
 // histogramShard is the native histograms of some series, which few series have.
@@ -55,6 +59,7 @@ func (h *Head) AppendHistograms(id uint32, list []model.Histogram, d *Delta) {
 			shard.lists = map[uint32]histogramList{}
 		}
 		d.series++
+		d.Bytes += histogramListBytes
 	}
 	for i := range list {
 		x := &list[i]
@@ -81,16 +86,13 @@ func (h *Head) AppendHistograms(id uint32, list []model.Histogram, d *Delta) {
 
 // makeRoom makes room for n bytes in the buffer of a list.
 func (h *Head) makeRoom(l *histogramList, n int, d *Delta) {
-	if int(l.used)+n <= int(l.size) {
-		return
-	}
-	if int(l.used)+n > openHistograms && l.count > 0 {
+	if int(l.used)+n > int(l.size) && (l.count >= sealCount || l.count > 0 && int(l.used)+n > openHistograms) {
 		h.sealHistograms(l, d)
 	}
 	if int(l.used)+n <= int(l.size) {
 		return
 	}
-	size := max(firstHistograms, min(4*int(l.size), openHistograms), int(l.used)+n)
+	size := max(firstHistograms, min(2*int(l.size), openHistograms), int(l.used)+n)
 	at, _ := h.cells.alloc(size, unitBytes, d)
 	if l.used > 0 {
 		copy(h.cells.bytes(at, size), h.cells.bytes(l.open, int(l.used)))
