@@ -20,6 +20,7 @@ func TestDryRun(t *testing.T) {
 	}
 	node := "-storageNode=127.0.0.1:1"
 	rules, badRules := file("rules.yml", "- action: labeldrop\n  regex: secret\n"), file("bad.yml", "- action: nonsense\n")
+	aggregation := file("aggregation.yml", "- {interval: 1m, outputs: [total]}\n")
 	limits, badLimits := file("limits", ""), file("badlimits", "what is this\n")
 	list, data := file("list", "127.0.0.1:1\n127.0.0.1:2\n"), filepath.Join(dir, "data")
 	missing := filepath.Join(dir, "missing.pem")
@@ -42,6 +43,8 @@ func TestDryRun(t *testing.T) {
 		{"vmstorage", "-storageDataPath=" + data + " -cluster.tls -cluster.tlsCertFile=" + missing + " -cluster.tlsKeyFile=" + missing, "missing.pem"},
 		{"victoria-metrics", "-storageDataPath=" + data + " -relabelConfig=" + rules, ""},
 		{"victoria-metrics", "-storageDataPath=" + data + " -relabelConfig=" + badRules, "nonsense"},
+		{"victoria-metrics", "-storageDataPath=" + data + " -streamAggr.config=" + aggregation, ""},
+		{"victoria-metrics", "-storageDataPath=" + data + " -streamAggr.config=" + badRules, `no such key; rules have by`},
 		{"victoria-metrics", "-storageDataPath=" + data + " -vmselectAddr=:1 -cluster.tls -cluster.tlsCertFile=" + missing + " -cluster.tlsKeyFile=" + missing, "missing.pem"},
 	} {
 		end := runToEnd(t, spec{binary: tc.binary, args: append(strings.Fields(tc.args), "-dryRun")})

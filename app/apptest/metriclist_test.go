@@ -99,12 +99,16 @@ func startWatched(t *testing.T) *watched {
 	if err := os.WriteFile(rules, []byte("- {action: drop, source_labels: [__name__], regex: unwanted}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	aggregation := filepath.Join(t.TempDir(), "aggregation.yml")
+	if err := os.WriteFile(aggregation, []byte("- {name: watched, match: aggregated, interval: 1m, outputs: [last]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	store := []string{"-storage.maxHourlySeries=100000", "-storage.maxDailySeries=100000", "-metrics.exposeMetadata"}
 	insert := []string{"-relabelConfig=" + rules, "-metrics.exposeMetadata"}
 	tenants := "-tenantLimits.config=" + limits
 	return &watched{
 		cluster: startCluster(t, clusterOptions{storageArgs: store, insertArgs: append(insert, tenants), selectArgs: []string{tenants, "-metrics.exposeMetadata"}}),
-		single:  startSingle(t, append(insert, store...)...),
+		single:  startSingle(t, slices.Concat(insert, store, []string{"-streamAggr.config=" + aggregation})...),
 	}
 }
 

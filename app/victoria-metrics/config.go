@@ -14,6 +14,7 @@ import (
 	"vmcluster/app/internal/relabeling"
 	"vmcluster/app/internal/rpclisten"
 	"vmcluster/app/internal/storageflags"
+	"vmcluster/app/internal/streamaggregation"
 	"vmcluster/lib/certfiles"
 	"vmcluster/lib/gather"
 	"vmcluster/lib/httpserver"
@@ -33,6 +34,7 @@ type component struct {
 	insert   insertapi.Config
 	lines    lineports.Config
 	relabel  relabeling.Config
+	aggr     streamaggregation.Config
 	reads    readside.Config
 	admin    adminapi.Config
 	metadata metadata.Config
@@ -53,6 +55,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	c.insert.RegisterFlags(fs)
 	c.lines.RegisterFlags(fs)
 	c.relabel.RegisterFlags(fs)
+	c.aggr.RegisterFlags(fs)
 	c.reads.RegisterFlags(fs)
 	c.admin.RegisterFlags(fs)
 	c.metadata.RegisterFlags(fs)
@@ -86,11 +89,16 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	writes := insertapi.New(insertapi.Options{Ingester: ingester, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
+	aggregation, err := streamaggregation.Start(env, &c.aggr, ingester)
+	if err != nil {
+		return err
+	}
+	writes := insertapi.New(insertapi.Options{Ingester: aggregation, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	rules, err := relabeling.Start(env, &c.relabel, writes.Relabel)
 	if err != nil {
 		return err
 	}
+	rules.Also(aggregation.Reload)
 	if err := c.lines.Start(env, writes); err != nil {
 		return err
 	}
@@ -120,6 +128,9 @@ func (c *component) check(env *service.Env) error {
 		}
 	}
 	if err := relabeling.Check(env, &c.relabel); err != nil {
+		return err
+	}
+	if err := streamaggregation.Check(env, &c.aggr); err != nil {
 		return err
 	}
 	return env.Checked()

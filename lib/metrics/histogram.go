@@ -36,7 +36,7 @@ func (h *Histogram) UpdateN(v float64, n int) {
 	if math.IsNaN(v) || v < 0 || n <= 0 {
 		return
 	}
-	i := bucketOf(v)
+	i := BucketOf(v)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mu.sum += v * float64(n)
@@ -50,8 +50,8 @@ func (h *Histogram) UpdateN(v float64, n int) {
 	}
 }
 
-// bucketOf returns the bucket of a value that is not negative; -1 below the first, bucketCount above the last.
-func bucketOf(v float64) int {
+// BucketOf returns the bucket of a value that is not negative; -1 below the first, bucketCount above the last.
+func BucketOf(v float64) int {
 	position := (math.Log10(v) - decimalMin) * bucketsPerDecade
 	switch i := int(position); {
 	case position < 0:
@@ -73,21 +73,30 @@ func (h *Histogram) write(w *Writer, name string) {
 	buckets, lower, upper, sum := h.mu.buckets, h.mu.lower, h.mu.upper, h.mu.sum
 	h.mu.Unlock()
 	var count uint64
-	emit := func(n uint64, vmrange string) {
+	emit := func(n uint64, bucket int) {
 		if n > 0 {
 			count += n
-			w.line(withLabel(name, "_bucket", fmt.Sprintf("vmrange=%q", vmrange)), float64(n))
+			w.line(withLabel(name, "_bucket", fmt.Sprintf("vmrange=%q", BucketRange(bucket))), float64(n))
 		}
 	}
-	emit(lower, fmt.Sprintf("0...%.3e", math.Pow10(decimalMin)))
+	emit(lower, -1)
 	for i, n := range buckets {
-		if n > 0 {
-			emit(n, fmt.Sprintf("%.3e...%.3e", bound(i), bound(i+1)))
-		}
+		emit(n, i)
 	}
-	emit(upper, fmt.Sprintf("%.3e...+Inf", math.Pow10(decimalMax)))
+	emit(upper, bucketCount)
 	w.line(withLabel(name, "_sum", ""), sum)
 	w.line(withLabel(name, "_count", ""), float64(count))
+}
+
+// BucketRange returns the range of a bucket as the label vmrange has it.
+func BucketRange(i int) string {
+	switch i {
+	case -1:
+		return fmt.Sprintf("0...%.3e", math.Pow10(decimalMin))
+	case bucketCount:
+		return fmt.Sprintf("%.3e...+Inf", math.Pow10(decimalMax))
+	}
+	return fmt.Sprintf("%.3e...%.3e", bound(i), bound(i+1))
 }
 
 func bound(i int) float64 {

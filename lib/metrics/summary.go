@@ -45,7 +45,7 @@ func (s *Summary) Update(v float64) {
 		p = &period{}
 		s.recent.current = p
 	}
-	p.buckets[bucketOf(v)+1]++
+	p.buckets[BucketOf(v)+1]++
 	p.count++
 	p.largest = max(p.largest, v)
 }

@@ -53,7 +53,7 @@ func compile(f *fields) (r rule, err error) {
 	if name == "graphite" {
 		r.graphite = compileGraphite(f.Match, f.Labels, slices.Sorted(maps.Keys(f.Labels)))
 	}
-	r.conditions, err = compileConditions(f.If.list)
+	r.conditions, err = compileConditions(fieldIf, f.If.list)
 	return r, err
 }
 
@@ -153,8 +153,8 @@ func compilePattern(list []string, groups, parts bool) (p pattern, err error) {
 	return p, nil
 }
 
-// compileConditions compiles selectors.
-func compileConditions(selectors []string) ([]condition, error) {
+// compileConditions compiles the selectors of a field.
+func compileConditions(field string, selectors []string) ([]condition, error) {
 	var list []condition
 	for _, text := range selectors {
 		sets, err := parseSelector(text)
@@ -164,7 +164,7 @@ func compileConditions(selectors []string) ([]condition, error) {
 			list = append(list, c)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot use if %q: want a selector such as foo{bar=\"baz\"}: %w", text, err)
+			return nil, fmt.Errorf("cannot use %s %q: want a selector such as foo{bar=\"baz\"}: %w", field, text, err)
 		}
 	}
 	return list, nil

@@ -76,15 +76,19 @@ func parse(text []byte) (*Rules, error) {
 	if err := yaml.Load(text, &documents, yaml.WithAllDocuments()); err != nil {
 		return nil, fmt.Errorf("fix the YAML: %w", err)
 	}
-	rules := &Rules{}
 	if len(documents) == 0 || len(documents[0].Content) == 0 {
-		return rules, nil
+		return &Rules{}, nil
 	}
 	if len(documents) > 1 {
 		return nil, fmt.Errorf("there are %d documents; write one list of rules and no line of ---", len(documents))
 	}
-	list := documents[0].Content[0]
-	if isNull(list) {
+	return ParseNode(documents[0].Content[0])
+}
+
+// ParseNode compiles a list of rules which is part of a larger text in YAML.
+func ParseNode(list *yaml.Node) (*Rules, error) {
+	rules := &Rules{}
+	if list = target(list); isNull(list) {
 		return rules, nil
 	}
 	if list.Kind != yaml.SequenceNode {

@@ -3,6 +3,7 @@ package relabel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/metricsql"
@@ -20,6 +21,21 @@ func parseSelector(text string) ([][]model.TagFilter, error) {
 		return nil, errors.New("it is an expression")
 	}
 	return selector.FilterSets, nil
+}
+
+// Selectors are series selectors any of which is to match. Without any, all series match.
+type Selectors struct{ list []condition }
+
+// ParseSelectors compiles the selectors of a field, which errors name.
+func ParseSelectors(field string, texts []string) (Selectors, error) {
+	list, err := compileConditions(field, texts)
+	return Selectors{list}, err
+}
+
+// Match reports whether the labels of a series are selected.
+func (s Selectors) Match(labels []model.Label) bool {
+	of := state{labels: labels}
+	return len(s.list) == 0 || slices.ContainsFunc(s.list, func(c condition) bool { return c.met(&of) })
 }
 
 // ParseLabels reads the labels of one series, written as foo{bar="baz"}. Errors are of kind BadRequest.

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"vmcluster/app/internal/reloading"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/metrics"
 	"vmcluster/lib/relabel"
@@ -214,7 +215,7 @@ func TestRefusedAtStart(t *testing.T) {
 	dir := t.TempDir()
 	bad, large := filepath.Join(dir, "bad.yml"), filepath.Join(dir, "large.yml")
 	write(t, bad, "- {action: nosuch}")
-	write(t, large, strings.Repeat("#", maxSize+1))
+	write(t, large, strings.Repeat("#", reloading.MaxSize+1))
 	for path, want := range map[string]string{
 		bad:                               `cannot parse relabelling rules of -relabelConfig="` + bad + `": rule 1 in line 1: cannot use action "nosuch"`,
 		large:                             "it has more than 16777216 bytes",
