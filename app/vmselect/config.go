@@ -54,7 +54,7 @@ func (c *component) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.selects, "selectNode", "Address of another vmselect, host:port of its -httpListenAddr, with https:// before it if that has -tls, whose result cache /internal/resetRollupResultCache?propagate=1 resets, too; may be repeated")
 	c.gather.RegisterFlags(fs)
 	fs.Var(&c.dedup, "dedup.minScrapeInterval", "Leave the newest sample only in every interval of this length, per series; set it as at vmstorage; 0 keeps all samples of different timestamps")
-	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory for caches that survive a restart; accepted and not written to, since there are none yet")
+	fs.StringVar(&c.cachePath, "cacheDataPath", "", "Directory in which the result cache is left when the process stops and found when it starts again; empty: it is lost. What samples have come or gone meanwhile is noticed")
 	c.native.RegisterClusterNativeFlags(fs)
 	fs.StringVar(&c.nativeAddr, "clusternativeListenAddr", "", "Address to listen at for vmselects of a higher level, which have this one as a -storageNode; for example :8401; empty: none")
 	c.nativeTLS.RegisterServerFlags(fs, "clusternative", "vmselects of a higher level")
@@ -92,7 +92,7 @@ func (c *component) Start(env *service.Env) error {
 	everyone := multitenant.New(multitenant.Options{Stores: searcher, Config: &c.tenants, Metrics: env.Metrics, Now: time.Now})
 	reads := c.reads.Start(env, readside.Options{
 		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Versions: searcher, Limits: limits, SelectNodes: c.selects,
-		DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
+		CacheDir: c.cachePath, Stores: searcher.Stores, DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
 	})
 	if err := c.serveHigherLevel(env, searcher); err != nil {
 		return err

@@ -35,3 +35,14 @@ func (g *Gather) Versions(ctx context.Context, tenant model.TenantID, r model.Ti
 	}
 	return out, nil
 }
+
+// Stores returns the number that the instances of all versions have in them for as long as the nodes are not replaced, and the names of the
+// nodes: what was kept with another number is of the same nodes only if it was theirs up to the end.
+func (g *Gather) Stores() (number uint64, names []string) {
+	set := g.acquire()
+	defer g.release(set)
+	for i := range set.nodes {
+		names = append(names, set.nodes[i].Name)
+	}
+	return set.number, names
+}

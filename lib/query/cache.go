@@ -4,7 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"hash/maphash"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -44,7 +44,7 @@ type Cache struct {
 	versions Versioner
 	budget   *memory.Budget
 	max      int64
-	seed     maphash.Seed // of the hashes of series keys
+	seed     uint64 // of the hashes of series keys
 
 	requests, misses, fullHits, partialHits, resets *metrics.Counter
 
@@ -69,7 +69,7 @@ type cacheEntry struct {
 
 // NewCache returns an empty cache.
 func NewCache(o CacheOptions) *Cache {
-	c := &Cache{versions: o.Versions, budget: o.Budget, max: o.MaxBytes, seed: maphash.MakeSeed()}
+	c := &Cache{versions: o.Versions, budget: o.Budget, max: o.MaxBytes, seed: rand.Uint64()}
 	if c.max <= 0 {
 		c.max = o.Budget.Limit() / 8
 	}
@@ -98,6 +98,10 @@ func NewCache(o CacheOptions) *Cache {
 // Reset forgets everything, also what queries under way are about to add.
 func (c *Cache) Reset() {
 	c.resets.Inc()
+	c.clear()
+}
+
+func (c *Cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.epoch++

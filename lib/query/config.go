@@ -65,7 +65,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	c.CacheTimestampOffset = flagvalue.Duration(5 * time.Minute)
 	fs.Var(&c.CacheTimestampOffset, "search.cacheTimestampOffset", "Results for times that are younger than this are not cached, since samples of them may still be on their way. Samples which come later are noticed as well, but everything cached for their hour is evaluated anew then")
 	fs.BoolVar(&c.DisableAutoCacheReset, "search.disableAutoCacheReset", false, "Go on using cached results when older samples have been written or series have been deleted since. Answers may lack them then, until the cache is reset")
-	fs.BoolVar(&c.ResetCacheOnStartup, "search.resetRollupResultCacheOnStartup", false, "Start with an empty result cache, which is always so, since it is in memory only")
+	fs.BoolVar(&c.ResetCacheOnStartup, "search.resetRollupResultCacheOnStartup", false, "Start with an empty result cache, whatever was left in -cacheDataPath")
 	fs.BoolVar(&c.DisablePushDown, "search.disablePushDown", false, "Read all series from the storage nodes as they are stored, instead of having the nodes aggregate them where that gives the same answer; the argument pushdown=0 does it for one query")
 	fs.BoolVar(&c.DisableImplicitConversion, "search.disableImplicitConversion", false, "Refuse rollup functions over expressions which are not selectors and have no brackets, such as rate(sum(m))")
 	fs.BoolVar(&c.TreatDotsAsIs, "search.treatDotsAsIsInRegexps", false, "Let dots in regular expressions of filters match dots only, as in {host=~\"a.b.c\"}; those in .+ .* and .{n} match any character still")

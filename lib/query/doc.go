@@ -2,7 +2,8 @@
 // settles the evaluation times, fetches samples, runs rollups (lib/query/rollup)
 // and combines their results (lib/query/vector).
 //
-// It must not know HTTP, how a Source finds series, or how results are encoded.
+// It must not know HTTP, how a Source finds series, or how answers are encoded. The file in which a Cache outlives the process is its own
+// (docs/format/result_cache.md); where that lies, others know.
 //
 // An Engine is safe for concurrent use. Results belong to the caller. What a
 // request has reserved is given back when its evaluation returns at the latest.

@@ -3,10 +3,11 @@ package query
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
 
 	"vmcluster/lib/model"
 	"vmcluster/lib/query/rollup"
@@ -27,7 +28,7 @@ const (
 
 // seam is what the workers of a run do besides evaluating.
 type seam struct {
-	seed  maphash.Seed
+	seed  uint64
 	watch rollup.Watch
 	from  int64 // first time at which an evaluation of all points would read
 	old   *kept // nil: all points are evaluated
@@ -57,7 +58,7 @@ func brokenSeam(format string, args ...any) error {
 // seamSeries evaluates one series, and notes what its results depend on.
 func (w *rollupWorker) seamSeries(s *RawSeries, known rollup.Known) error {
 	seam := w.run.seam
-	hash := maphash.Bytes(seam.seed, w.out.key)
+	hash := seam.hash(w.out.key)
 	var past *rollup.Past
 	var before *keptSeries
 	if seam.old != nil {
@@ -95,6 +96,14 @@ func (w *rollupWorker) seamSeries(s *RawSeries, known rollup.Known) error {
 	}
 	w.out.noted = append(w.out.noted, n)
 	return nil
+}
+
+// hash tells series apart, in files too.
+func (s *seam) hash(key []byte) uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(s.seed)
+	_, _ = d.Write(key) // never fails
+	return d.Sum64()
 }
 
 // hasRoom reports whether one more series can be noted, and reserves its memory.

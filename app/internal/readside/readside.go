@@ -2,6 +2,7 @@ package readside
 
 import (
 	"flag"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"vmcluster/lib/querysource"
 	"vmcluster/lib/service"
 	"vmcluster/lib/storageapi"
+	"vmcluster/lib/vfs"
 )
 
 // Config holds the flags of all reads.
@@ -44,6 +46,10 @@ type Options struct {
 	Reducer  storageapi.Reducer // over the same stores; nil reads all series
 	Metadata storageapi.MetadataReader
 	Versions storageapi.Versioner // of the stores, for the result cache
+	// CacheDir is where the result cache is left when the process stops, and Stores tells what is in the instances of all Versions, and the
+	// names of the stores; without a directory it is lost.
+	CacheDir string
+	Stores   func() (number uint64, names []string)
 	// SelectNodes are host:port of other select nodes, whose caches are reset with this one's.
 	SelectNodes []string
 	// DedupIntervalMs is -dedup.minScrapeInterval.
@@ -60,10 +66,12 @@ type Options struct {
 func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, r *http.Request) bool {
 	parts := querysource.NewParts(o.Searcher, env.Budget)
 	source := selectapi.NewSource(parts, o.Reducer, o.DedupIntervalMs, env.Metrics)
+	cache := query.NewCache(query.CacheOptions{Versions: querysource.Versioner(o.Versions), Budget: env.Budget, Metrics: env.Metrics})
 	engine := query.New(&c.query, query.Options{
-		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now,
-		Cache: query.NewCache(query.CacheOptions{Versions: querysource.Versioner(o.Versions), Budget: env.Budget, Metrics: env.Metrics}),
+		Source: source, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Now: time.Now, Cache: cache,
 	})
+	reading := source.Reading()
+	c.keepCache(env, &o, cache, fmt.Sprintf("%+v, dedup %d, NaN %t", c.query, reading.DedupIntervalMs, reading.KeepNaN))
 	dialect := promqlapi.New(promqlapi.Options{
 		Config: &c.promql, Limits: &c.query, Reading: source.Reading(), Budget: env.Budget, Logger: env.Logger, MaxDuration: c.sel.MaxQueryDuration.D(),
 	})
@@ -81,4 +89,17 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 		Budget: env.Budget, Now: time.Now, MaxQueryLen: int(c.query.MaxQueryLen), MaxBytes: int64(c.query.MaxMemoryPerQuery), SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs,
 	})
 	return func(w http.ResponseWriter, r *http.Request) bool { return graphite.Handle(w, r) || api.Handle(w, r) }
+}
+
+// keepCache has the result cache survive a restart. With -search.disableAutoCacheReset nobody would notice what has changed meanwhile.
+func (c *Config) keepCache(env *service.Env, o *Options, cache *query.Cache, settings string) {
+	if o.CacheDir == "" || c.query.DisableCache || c.query.DisableAutoCacheReset {
+		return
+	}
+	f := &cacheFile{fs: vfs.OS(), dir: o.CacheDir, settings: settings, stores: o.Stores, logger: env.Logger}
+	f.load(cache, !c.query.ResetCacheOnStartup)
+	env.OnStop("result cache", func() error {
+		f.save(cache)
+		return nil
+	})
 }
