@@ -11,7 +11,7 @@ COUNT      ?= 6
 
 .PHONY: all build $(BINARIES) cluster-up test lint fmt race fuzz-short bench bench-compare chart clean \
 	vmbench bench-all bench-peers bench-prometheus bench-corpus bench-floor bench-scale bench-churn bench-memory bench-soak bench-crash bench-answers bench-tables \
-	bench-replication bench-fanout crash crash-long chaos-long props-long backup-emulators faults cluster-faults mixed limits manifests images
+	bench-replication bench-fanout bench-parsers crash crash-long chaos-long props-long backup-emulators faults cluster-faults mixed limits manifests images
 
 all: build
 
@@ -180,6 +180,10 @@ bench-crash: vmbench
 # Compares answers value by value.
 bench-answers: vmbench
 	$(VMBENCH) compare -bin bin -peers ours-cluster,vm-single -dataset a $(BENCH_FLAGS)
+
+# Parsers beside the floor (reading and decompressing the same bytes) and beside those of Prometheus and OTLP, in CPU time.
+bench-parsers:
+	cd app/apptest/producers && $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1s -count $(REPEAT) ./parsers
 
 # One after the other; what fails does not keep the others from being measured.
 bench-all:

@@ -212,7 +212,7 @@ func (a *Aggregator) finish(r *rule) {
 	if r.windows {
 		windows = 2
 	}
-	at := int64(0)
+	at := r.end - r.intervalMs // of the window before
 	for left := windows; left > 0 && r.flushAtEnds; left-- {
 		f := r.turn(now)
 		f.at = max(min(f.end, now), at+1) // no two samples of a series have one time

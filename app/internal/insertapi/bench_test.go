@@ -75,7 +75,7 @@ func benchmarkRules(b *testing.B, n int) *relabel.Rules {
 // BenchmarkRelabelled counts time per sample by the number of rules, of a million series which are known and of series which are not.
 func BenchmarkRelabelled(b *testing.B) {
 	const perBody = 5000
-	for _, n := range []int{0, 1, 20} {
+	for _, n := range []int{0, 1, 10, 20} {
 		var rules *relabel.Rules
 		if n > 0 {
 			rules = benchmarkRules(b, n)

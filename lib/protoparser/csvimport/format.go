@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/errkind"
+	"vmcluster/lib/protoparser"
 )
 
 // maxColumn bounds the numbers of columns in formats.
@@ -98,14 +100,11 @@ func timeParser(what string) func(string) (int64, bool) {
 	case "unix_s":
 		return parseSeconds
 	case "unix_ms":
-		return func(s string) (int64, bool) {
-			n, err := strconv.ParseInt(s, 10, 64)
-			return n, err == nil
-		}
+		return parseInt
 	case "unix_ns":
 		return func(s string) (int64, bool) {
-			n, err := strconv.ParseInt(s, 10, 64)
-			return n / 1e6, err == nil
+			n, ok := parseInt(s)
+			return n / 1e6, ok
 		}
 	case "rfc3339":
 		return layoutParser(time.RFC3339)
@@ -113,8 +112,10 @@ func timeParser(what string) func(string) (int64, bool) {
 	return nil
 }
 
+func parseInt(s string) (int64, bool) { return protoparser.ParseInt(bytesutil.Bytes(s)) }
+
 func parseSeconds(s string) (int64, bool) {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n < math.MaxInt64/1000 && n > math.MinInt64/1000 {
+	if n, ok := parseInt(s); ok && n < math.MaxInt64/1000 && n > math.MinInt64/1000 {
 		return n * 1000, true
 	}
 	f, err := strconv.ParseFloat(s, 64)

@@ -3,8 +3,8 @@ package csvimport
 import (
 	"bytes"
 	"fmt"
-	"strconv"
 	"sync"
+	"unicode/utf8"
 
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/model"
@@ -42,7 +42,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		return protoparser.Result{}, err
 	}
 	defer body.Close()
-	c := p.intake.Collect(req)
+	c := p.intake.CollectRaw(req, p, nil)
 	defer c.Release()
 	lines := p.intake.Lines(body, p.intake.MaxImportLineLen())
 	defer lines.Release()
@@ -83,7 +83,7 @@ func (p *Parser) storeRest(c *protoparser.Collector, r *row) {
 // store stores the samples of a whole row.
 func (p *Parser) store(c *protoparser.Collector, r *row) {
 	defer r.clear()
-	if len(bytes.TrimSpace(r.text)) == 0 {
+	if isBlank(r.text) {
 		return
 	}
 	r.number++
@@ -95,15 +95,37 @@ func (p *Parser) store(c *protoparser.Collector, r *row) {
 		return
 	}
 	p.counters.RowsRead.Add(len(r.samples))
+	r.raw = r.raw[:0]
+	for _, l := range r.labels {
+		r.raw = protoparser.AppendRawText(protoparser.AppendRawText(r.raw, l.Name), l.Value)
+	}
+	nameless := len(r.raw)
 	for _, s := range r.samples {
-		r.scratch = append(r.scratch[:0], r.labels...)
+		r.raw = r.raw[:nameless]
 		if !r.named {
-			r.scratch = append(r.scratch, model.Label{Name: model.MetricNameLabel, Value: s.name})
+			r.raw = protoparser.AppendRawText(protoparser.AppendRawText(r.raw, model.MetricNameLabel), s.name)
 		}
-		if c.StartSeries(r.scratch, 1) {
+		started := c.StartRaw(r.raw, 0, 1)
+		if !started && !c.Dropped() {
+			r.scratch = protoparser.AppendRawLabels(r.scratch[:0], r.raw)
+			started = c.StartNew(r.scratch, 1)
+		}
+		if started {
 			c.Sample(r.timestamp, s.value)
 		}
 	}
+}
+
+// Name implements protoparser.Format.
+func (p *Parser) Name() string { return Format }
+
+// UseLabels implements protoparser.Format.
+func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
+	use(protoparser.AppendRawLabels(nil, raw))
+}
+
+func isBlank(b []byte) bool {
+	return (len(b) == 0 || b[0] <= ' ' || b[0] >= utf8.RuneSelf) && len(bytes.TrimSpace(b)) == 0
 }
 
 // row is a row which is being read. Its strings are valid until the next one.
@@ -114,13 +136,15 @@ type row struct {
 	defaultMs int64
 	trimMs    int64
 
-	text     []byte // as it was read; of several lines if there are line ends between quotes
+	text     []byte // as it was read
+	lines    []byte // where it is, if it has quotes, between which there may be line ends
 	open     bool   // the number of quotes is odd
 	unquoted []byte
 
 	labels    []model.Label
 	scratch   []model.Label
-	named     bool // a label gives the name
+	raw       []byte // labels of a series
+	named     bool   // a label gives the name
 	samples   []namedValue
 	timestamp int64
 	isHeader  bool // what is wrong is what headers have wrong
@@ -132,14 +156,19 @@ type namedValue struct {
 }
 
 // clear makes room for the next row.
-func (r *row) clear() { r.text, r.open = r.text[:0], false }
+func (r *row) clear() { r.text, r.lines, r.open = nil, r.lines[:0], false }
 
-// add adds a line and reports whether the row is whole: it has an even number of quotes.
+// add adds a line, which stays as it is until the row was read, and reports whether the row is whole: it has an even number of quotes.
 func (r *row) add(line []byte) bool {
-	if len(r.text) > 0 {
-		r.text = append(r.text, '\n')
+	if !r.open && bytes.IndexByte(line, '"') < 0 {
+		r.text = line
+		return true
 	}
-	r.text = append(r.text, line...)
+	if r.open {
+		r.lines = append(r.lines, '\n')
+	}
+	r.lines = append(r.lines, line...)
+	r.text = r.lines
 	r.open = r.open != (bytes.Count(line, []byte{'"'})%2 == 1)
 	return !r.open || len(r.text) > r.maxLen
 }
@@ -174,8 +203,11 @@ func (r *row) parse() (fault string) {
 // cutField cuts the first field off; more says that another one follows.
 func (r *row) cutField(s []byte) (field string, rest []byte, more bool, fault string) {
 	if len(s) == 0 || s[0] != '"' {
-		f, rest, more := bytes.Cut(s, []byte{','})
-		return bytesutil.String(f), rest, more, ""
+		n := bytes.IndexByte(s, ',')
+		if n < 0 {
+			return bytesutil.String(s), nil, false, ""
+		}
+		return bytesutil.String(s[:n]), s[n+1:], true, ""
 	}
 	start := len(r.unquoted)
 	for i := 1; i < len(s); i++ {
@@ -208,8 +240,8 @@ func (r *row) take(c *column, field string) (fault string) {
 		r.labels = append(r.labels, model.Label{Name: c.name, Value: field})
 		r.named = r.named || c.name == model.MetricNameLabel
 	case c.kind == kindMetric && field != "": // an empty one is no sample
-		v, err := strconv.ParseFloat(field, 64)
-		if err != nil {
+		v, ok := protoparser.ParseFloat(bytesutil.Bytes(field))
+		if !ok {
 			r.isHeader = true
 			return fmt.Sprintf("the value of metric %q is %q, which is no number", c.name, field)
 		}

@@ -70,9 +70,11 @@ type line struct {
 
 // store stores the samples of a line. It returns how many they are, or what is wrong with the line.
 func (l *line) store(c *protoparser.Collector, text []byte) (samples int, fault string) {
-	raw, fault := l.parse(text)
-	if fault != "" {
-		return 0, fault
+	raw, ok := l.parsePlain(text)
+	if !ok {
+		if raw, fault = l.parse(text); fault != "" {
+			return 0, fault
+		}
 	}
 	started := c.StartRaw(raw, 0, len(l.samples))
 	if !started && !c.Dropped() {

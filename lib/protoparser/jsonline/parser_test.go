@@ -1,6 +1,7 @@
 package jsonline
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,6 +111,25 @@ func FuzzParse(f *testing.F) {
 		rows, result, err := parse(p, body, "")
 		if err != nil || len(rows) != result.Rows {
 			t.Fatalf("%d rows, %+v, error %v", len(rows), result, err)
+		}
+	})
+}
+
+// FuzzPlain: what is read as a plain line is JSON, and is read the same in the other way.
+func FuzzPlain(f *testing.F) {
+	f.Add(`{"metric":{"__name__":"m","a":"b"},"values":[1,-2.5e3],"timestamps":[1,2]}`)
+	f.Add(` { "timestamps" : [ 5 ] , "values" : [ 0 ] , "metric" : { } } `)
+	f.Add(`{"metric":{"a":"b" , "c" :"d" },"values":[1 ],"timestamps":[1] }`)
+	f.Add(`{"metric":{},"values":[01],"timestamps":[1.5]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var plain, other line
+		metric, ok := plain.parsePlain([]byte(text))
+		if !ok {
+			return
+		}
+		want, fault := other.parse([]byte(text))
+		if fault != "" || !bytes.Equal(metric, want) || !slices.Equal(plain.samples, other.samples) || other.nulls > 0 || plain.parseLabels(metric) != "" {
+			t.Errorf("%q: %s, %v; want %s, %v, %s", text, metric, plain.samples, want, other.samples, fault)
 		}
 	})
 }

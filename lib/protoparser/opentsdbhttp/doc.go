@@ -8,5 +8,5 @@
 // Invariants:
 //
 //  1. Nothing of a body which is not JSON is stored. A row which is not as above is counted and left out, and all others are stored.
-//  2. Memory is bounded by the size limit of bodies: rows are read where they are.
+//  2. Memory is bounded by the size limit of bodies: rows are read where they are, and 64 bytes are noted of each.
 package opentsdbhttp

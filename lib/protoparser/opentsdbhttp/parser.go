@@ -68,7 +68,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	c := p.intake.CollectRaw(req, p, nil)
 	defer c.Release()
 	if plain {
-		p.storePlain(c, r, body.B)
+		p.storePlain(c, r)
 		return c.Finish()
 	}
 	switch s := protoparser.NewJSONScanner(body.B); s.Next() {
@@ -86,23 +86,26 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 }
 
 // storePlain stores the samples of a plain body.
-func (p *Parser) storePlain(c *protoparser.Collector, r *row, body []byte) {
+func (p *Parser) storePlain(c *protoparser.Collector, r *row) {
 	for i := range r.plain {
 		if c.Err() != nil {
 			return
 		}
 		x := &r.plain[i]
-		tags := x.tags.of(body)
+		tags := x.tags
 		if len(tags) == 0 {
 			tags = []byte("{}")
 		}
-		r.setRaw(x.metric.of(body), tags)
+		r.setRaw(x.metric, tags)
 		started := c.StartRaw(r.raw, 0, 1)
 		if !started && !c.Dropped() {
-			fault := r.parseLabels(r.raw)
-			invariants.Check(fault == "", "labels of a plain row: %s", fault)
+			if fault := r.parseLabels(r.raw); fault != "" {
+				p.intake.InvalidLine(c, p.counters, r.raw, fault)
+				continue
+			}
 			started = c.StartNew(r.labels, 1)
 		}
+		p.counters.RowsRead.Inc()
 		if started {
 			at := x.timestamp
 			if at == 0 {
@@ -111,7 +114,6 @@ func (p *Parser) storePlain(c *protoparser.Collector, r *row, body []byte) {
 			c.Sample(protoparser.Lower(at, p.trimMs), x.value)
 		}
 	}
-	p.counters.RowsRead.Add(len(r.plain))
 }
 
 // store stores the sample of the row which comes next.
@@ -147,13 +149,14 @@ func (p *Parser) getRow() *row {
 // maxPooledLabels bounds what is kept of rows.
 const maxPooledLabels = 64 << 10
 
-// maxPooledRows bounds what is kept of plain rows, which are 40 bytes each.
+// maxPooledRows bounds what is kept of plain rows, which are 64 bytes each.
 const maxPooledRows = 64 << 10
 
 func (p *Parser) putRow(r *row) {
 	if cap(r.raw) > maxPooledLabels || cap(r.labels) > maxPooledLabels {
 		return
 	}
+	clear(r.plain)
 	if cap(r.plain) > maxPooledRows {
 		r.plain = nil
 	}

@@ -1,6 +1,7 @@
 package opentsdbhttp
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -103,6 +104,38 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("rows %q, before %q, %+v, error %v", rows, before, result, err)
 			}
 			before = rows
+		}
+	})
+}
+
+// FuzzPlain: what is read as a plain body is JSON, and is read the same in the other way.
+func FuzzPlain(f *testing.F) {
+	f.Add(`[{"metric":"m","timestamp":1717200000,"value":-2.5e3,"tags":{"a":"b","c":"d"}},{"value":1,"metric":"n"}]`)
+	f.Add(` { "metric" : "m" , "value" : 0 , "tags" : { } } `)
+	f.Add(`{"metric":"m","value":01,"timestamp":1717200000123}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		plain, ok := appendPlain(nil, []byte(text))
+		if !ok {
+			return
+		}
+		if err := protoparser.ValidateJSON([]byte(text)); err != nil {
+			t.Fatalf("%q is no JSON: %s", text, err)
+		}
+		s := protoparser.NewJSONScanner([]byte(text))
+		if s.Next() == '[' {
+			s.Enter()
+		}
+		for i, x := range plain {
+			s.More(']')
+			var got, want row
+			fault := want.split(s)
+			if len(x.tags) == 0 {
+				x.tags = []byte("{}")
+			}
+			got.setRaw(x.metric, x.tags)
+			if fault != "" || !bytes.Equal(got.raw, want.raw) || x.value != want.value || x.timestamp != want.timestamp || got.parseLabels(got.raw) != "" {
+				t.Errorf("%q: row %d is %s %+v; want %s %+v, %s", text, i, got.raw, x, want.raw, want, fault)
+			}
 		}
 	})
 }

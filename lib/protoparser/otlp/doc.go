@@ -11,4 +11,6 @@
 //  2. A point which makes no sense (buckets that do not fit their bounds) is counted and left out; all others are stored.
 //  3. The same request as protobuf and as JSON stores the same.
 //  4. Values nest as deep as maxDepth; deeper ones are errors.
+//  5. Of a series in protobuf that is known nothing is read but the sample: it is recognised by hashes of the bytes which say what it is, so that
+//     the same attributes in another order are looked up apart, and stored as the same series.
 package otlp

@@ -10,6 +10,7 @@ import (
 	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/invariants"
 	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
 )
 
 // known recognises the series of a request in protobuf by hashes of the bytes which say what they are, so that attributes are read of new
@@ -226,7 +227,7 @@ func (d *describer) describe(k *known, raw []byte, use func([]model.Label)) erro
 	if err != nil || !r.w.label(p) || !r.w.render(p, s) {
 		return err
 	}
-	r.w.series = appendRawLabels(r.w.series[:0], r.w.raw)
+	r.w.series = protoparser.AppendRawLabels(r.w.series[:0], r.w.raw)
 	use(r.w.series)
 	return nil
 }

@@ -80,7 +80,7 @@ func (p *Parser) UseLabels(raw []byte, use func([]model.Label)) {
 	if !ok {
 		labels = new([]model.Label)
 	}
-	*labels = appendRawLabels((*labels)[:0], raw)
+	*labels = protoparser.AppendRawLabels((*labels)[:0], raw)
 	use(*labels)
 	clear(*labels)
 	p.scratch.Put(labels)

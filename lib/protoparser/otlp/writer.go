@@ -1,13 +1,11 @@
 package otlp
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 
-	"vmcluster/lib/bytesutil"
 	"vmcluster/lib/model"
 	"vmcluster/lib/nativehistogram"
 	"vmcluster/lib/protoparser"
@@ -211,7 +209,7 @@ func (w *writer) begin(p *point, s part) bool {
 			return false
 		}
 	}
-	w.series = appendRawLabels(w.series[:0], w.raw)
+	w.series = protoparser.AppendRawLabels(w.series[:0], w.raw)
 	return w.c.StartNew(w.series, 1)
 }
 
@@ -233,11 +231,11 @@ func (w *writer) render(p *point, s part) bool {
 		w.name = w.config.metricName(&w.metric)
 	}
 	suffix, extra := s.text()
-	w.raw = appendText(appendText(appendText(w.raw[:0], model.MetricNameLabel), w.name, suffix), extra.Name)
-	w.raw = appendText(w.raw, extra.Value)
+	w.raw = protoparser.AppendRawText(protoparser.AppendRawText(protoparser.AppendRawText(w.raw[:0], model.MetricNameLabel), w.name, suffix), extra.Name)
+	w.raw = protoparser.AppendRawText(w.raw, extra.Value)
 	for _, l := range w.labels {
 		if l.Name != extra.Name && l.Name != model.MetricNameLabel {
-			w.raw = appendText(appendText(w.raw, l.Name), l.Value)
+			w.raw = protoparser.AppendRawText(protoparser.AppendRawText(w.raw, l.Name), l.Value)
 		}
 		if len(w.raw) > maxRawLabels {
 			w.faulty(p, fmt.Sprintf("the labels of a point have more than %d bytes", maxRawLabels))
@@ -245,36 +243,6 @@ func (w *writer) render(p *point, s part) bool {
 		}
 	}
 	return true
-}
-
-// appendText appends a text in pieces with its size before it. Names and values in turn, the metric's first, are the raw labels of a series.
-func appendText(dst []byte, pieces ...string) []byte {
-	n := 0
-	for _, s := range pieces {
-		n += len(s)
-	}
-	dst = binary.AppendUvarint(dst, uint64(n))
-	for _, s := range pieces {
-		dst = append(dst, s...)
-	}
-	return dst
-}
-
-// appendRawLabels appends the labels of which raw ones were made, which their strings are parts of.
-func appendRawLabels(dst []model.Label, raw []byte) []model.Label {
-	next := func() string {
-		size, n := binary.Uvarint(raw)
-		text := raw[n : n+int(size)]
-		raw = raw[n+int(size):]
-		return bytesutil.String(text)
-	}
-	for len(raw) > 0 {
-		name := next()
-		if value := next(); name != "" {
-			dst = append(dst, model.Label{Name: name, Value: value})
-		}
-	}
-	return dst
 }
 
 func (w *writer) countAndSum(p *point) {
