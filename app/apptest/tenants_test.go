@@ -30,7 +30,7 @@ func writeNeighbour(t *testing.T, c *cluster, tenant string, i int) {
 		return s
 	}
 	mustWrite(t, c.writeURL(tenant)+"/api/v1/write", own("common", "who", marker+"1", "zone", "z"), own("common", "who", marker+"2", "zone", "z"), own("only_"+marker, "label_"+marker, "v"))
-	text := fmt.Sprintf("# HELP common said by %s\n# TYPE common gauge\ncommon{who=%q,zone=\"z\"} %d %d\n", marker, marker+"1", 1000*i+5, fixed+5*60000)
+	text := fmt.Sprintf("# HELP common said by %s\n# TYPE common gauge\ncommon{who=%q,zone=\"z\"} %d %d # {trace_id=%q} 1\n", marker, marker+"1", 1000*i+5, fixed+5*60000, marker)
 	request(t, http.MethodPost, c.writeURL(tenant)+"/api/v1/import/prometheus", []byte(text)).want(t, http.StatusNoContent)
 }
 
@@ -98,6 +98,8 @@ func walks(t *testing.T) map[string][]walk {
 		"/select/{}/prometheus/api/v1/status/metric_names_stats": {{changing: true}},
 		"/select/{}/prometheus/api/v1/status/active_queries":     {{kind: fixedText}},
 		"/select/{}/prometheus/api/v1/status/top_queries":        {{changing: true, args: []string{"topN", "1000"}}},
+		"/select/{}/prometheus/api/v1/query_exemplars":           {query(ofData, "rate(common[5m])"), query(ofData, every)},
+		"/select/{}/promql/api/v1/query_exemplars":               {query(ofData, "common or only"), query(fixedText, "sum(")},
 		"/select/{}/promql/api/v1/query":                         {query(ofData, every), query(ofFigures, "sum(common)")},
 		"/select/{}/promql/api/v1/query_range":                   {over(ofData, every)},
 		"/select/{}/graphite/render":                             graphite(ofData, "target", "only_*", "format", "json"),
@@ -111,7 +113,7 @@ func walks(t *testing.T) map[string][]walk {
 		"/select/{}/graphite/tags/<tag_name>":                    {{arg: "who", args: []string{"from", "1717200000", "until", "1717200300"}, refused: http.StatusBadRequest}},
 		"/select/{}/graphite/functions/<func_name>":              {{kind: fixedText, arg: "sum", refused: http.StatusBadRequest}},
 	}
-	for _, path := range []string{"api/v1/status/buildinfo", "api/v1/query_exemplars", "expand-with-exprs", "prettify-query", "metric-relabel-debug", "target-relabel-debug", "-/healthy", "-/ready", "api/v1/rules", "rules", "api/v1/alerts", "alerts", "api/v1/notifiers", "notifiers", "vmalert/"} {
+	for _, path := range []string{"api/v1/status/buildinfo", "expand-with-exprs", "prettify-query", "metric-relabel-debug", "target-relabel-debug", "-/healthy", "-/ready", "api/v1/rules", "rules", "api/v1/alerts", "alerts", "api/v1/notifiers", "notifiers", "vmalert/"} {
 		out["/select/{}/prometheus/"+path] = fixed
 	}
 	out["/select/{}/promql/api/v1/format_query"] = fixed

@@ -93,7 +93,7 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	writes := insertapi.New(insertapi.Options{Ingester: aggregation, Metadata: described, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
+	writes := insertapi.New(insertapi.Options{Ingester: aggregation, Metadata: described, Exemplars: db, Starts: db, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.SingleNode, Budget: env.Budget})
 	rules, err := relabeling.Start(env, &c.relabel, writes.Relabel)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (c *component) Start(env *service.Env) error {
 		return err
 	}
 	reads := c.reads.Start(env, readside.Options{
-		Searcher: searcher, Catalog: searcher, Metadata: described, Versions: searcher, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
+		Searcher: searcher, Catalog: searcher, Metadata: described, Exemplars: db, Versions: searcher, DedupIntervalMs: c.storage.DedupMinScrape.D().Milliseconds(), SingleNode: true, DisableCORS: c.http.DisableCORS,
 	})
 	if err := c.serveCluster(env, db, described); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (c *component) serveCluster(env *service.Env, db *storage.Storage, describe
 	}
 	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
 	server := selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Addr: c.selectAddr, Name: env.Name,
+		Searcher: db, Catalog: db, Reducer: reduce, Metadata: described, Exemplars: db, Versioner: db, Addr: c.selectAddr, Name: env.Name,
 		Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
 	})
 	const stopTimeout = 5 * time.Second // as at vmstorage

@@ -81,7 +81,7 @@ func (c *component) Start(env *service.Env) error {
 	if err != nil {
 		return err
 	}
-	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Limits: limits, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
+	api := insertapi.New(insertapi.Options{Ingester: spread, Metadata: spread, Exemplars: spread, Starts: spread, Limits: limits, Logger: env.Logger, Metrics: env.Metrics, Config: &c.insert, PathStyle: insertapi.Cluster, Budget: env.Budget})
 	rules, err := relabeling.Start(env, &c.relabel, api.Relabel)
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (c *component) serveHigherLevel(env *service.Env, api *insertapi.API) error
 	limiter.Register(env.Metrics, "vm_clusternative_concurrent_insert", "")
 	native := insertapi.NewNative(api, env.Metrics)
 	server := insertrpc.NewServer(insertrpc.ServerOptions{
-		Ingester: native, Metadata: native, Addr: c.nativeAddr, Config: c.native, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Limiter: limiter,
+		Ingester: native, Metadata: native, Exemplars: native, Starts: native, Addr: c.nativeAddr, Config: c.native, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget, Limiter: limiter,
 	})
 	timeout := c.native.Transport.ShutdownSpread.D() + nativeStopTimeout
 	err := rpclisten.Listen(env, rpclisten.Port{Peer: "vminsert", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: timeout})

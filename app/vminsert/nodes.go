@@ -38,7 +38,7 @@ func (c *component) connect(env *service.Env) (*router.Router, error) {
 func nodesOf(members []nodelist.Member[*insertrpc.Client]) []router.Node {
 	var nodes []router.Node
 	for _, m := range members {
-		nodes = append(nodes, router.Node{Name: m.Name, Ingester: m.Conn, Metadata: m.Conn, Reachable: m.Conn.Reachable})
+		nodes = append(nodes, router.Node{Name: m.Name, Ingester: m.Conn, Metadata: m.Conn, Exemplars: m.Conn, Starts: m.Conn, Reachable: m.Conn.Reachable})
 	}
 	return nodes
 }

@@ -91,7 +91,7 @@ func (c *component) Start(env *service.Env) error {
 	}
 	everyone := multitenant.New(multitenant.Options{Stores: searcher, Config: &c.tenants, Metrics: env.Metrics, Now: time.Now})
 	reads := c.reads.Start(env, readside.Options{
-		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Versions: searcher, Limits: limits, SelectNodes: c.selects,
+		Searcher: everyone, Catalog: everyone, Reducer: everyone, Metadata: everyone, Exemplars: everyone, Versions: searcher, Limits: limits, SelectNodes: c.selects,
 		CacheDir: c.cachePath, Stores: searcher.Stores, DedupIntervalMs: c.dedup.D().Milliseconds(), DisableCORS: c.http.DisableCORS,
 	})
 	if err := c.serveHigherLevel(env, searcher); err != nil {
@@ -124,7 +124,7 @@ func (c *component) serveHigherLevel(env *service.Env, nodes *gather.Gather) err
 	c.native.Transport.HandshakeTimeout, c.native.Transport.TLSOptional = c.handshake.Timeout, c.nativeTLS.Optional
 	c.native.DenyQueryTracing = c.reads.DenyQueryTracing()
 	server := selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: nodes, Catalog: nodes, Reducer: nodes, Metadata: nodes, Versioner: nodes, Addr: c.nativeAddr, Name: env.Name, Level: true,
+		Searcher: nodes, Catalog: nodes, Reducer: nodes, Metadata: nodes, Exemplars: nodes, Versioner: nodes, Addr: c.nativeAddr, Name: env.Name, Level: true,
 		Config: c.native, Logger: env.Logger, Metrics: env.Metrics,
 	})
 	return rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "clusternativeListenAddr", Addr: c.nativeAddr, Server: server, StopTimeout: nativeStopTimeout})

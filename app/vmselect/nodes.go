@@ -33,7 +33,7 @@ func (c *component) connect(env *service.Env) (*gather.Gather, error) {
 func nodesOf(members []nodelist.Member[*selectrpc.Client]) []gather.Node {
 	var nodes []gather.Node
 	for _, m := range members {
-		nodes = append(nodes, gather.Node{Name: m.String(), Group: m.Group, Searcher: m.Conn, Catalog: m.Conn, Reducer: m.Conn, Metadata: m.Conn, Versioner: m.Conn})
+		nodes = append(nodes, gather.Node{Name: m.String(), Group: m.Group, Searcher: m.Conn, Catalog: m.Conn, Reducer: m.Conn, Metadata: m.Conn, Exemplars: m.Conn, Versioner: m.Conn})
 	}
 	return nodes
 }

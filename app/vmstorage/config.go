@@ -73,13 +73,13 @@ func (c *component) Start(env *service.Env) error {
 	reduce := querysource.NewReducer(querysource.ReducerOptions{Searcher: db, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget})
 	described := metadata.New(metadata.Options{Config: c.metadata, Budget: env.Budget, Metrics: env.Metrics})
 	selects := selectrpc.NewServer(selectrpc.ServerOptions{
-		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Versioner: db, Addr: c.selectAddr, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
+		Searcher: db, Admin: db, Catalog: db, Reducer: reduce, Metadata: described, Exemplars: db, Versioner: db, Addr: c.selectAddr, Config: c.sel, Logger: env.Logger, Metrics: env.Metrics,
 	})
 	if err := rpclisten.Listen(env, rpclisten.Port{Peer: "vmselect", Flag: "vmselectAddr", Addr: c.selectAddr, Server: selects, StopTimeout: searchStopTimeout}); err != nil {
 		return err
 	}
 	inserts := insertrpc.NewServer(insertrpc.ServerOptions{
-		Ingester: db, Metadata: described, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
+		Ingester: db, Metadata: described, Exemplars: db, Starts: db, Addr: c.insertAddr, Config: c.insert, Logger: env.Logger, Metrics: env.Metrics, Budget: env.Budget,
 	})
 	spread := c.insert.Transport.ShutdownSpread.D()
 	if err := rpclisten.Listen(env, rpclisten.Port{Peer: "vminsert", Flag: "vminsertAddr", Addr: c.insertAddr, Server: inserts, StopTimeout: spread + insertStopTimeout}); err != nil {

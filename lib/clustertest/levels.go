@@ -41,7 +41,7 @@ func (c *Cluster) NewLevel(name string, g *gather.Gather, in storageapi.Ingester
 func (l *Level) Start() {
 	l.c.t.Helper()
 	g := l.Gather
-	l.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: g, Catalog: g, Reducer: g, Versioner: g, Metadata: g, Name: "vmselect", Level: true})
+	l.selects = selectrpc.NewServer(selectrpc.ServerOptions{Searcher: g, Catalog: g, Reducer: g, Versioner: g, Metadata: g, Exemplars: g, Name: "vmselect", Level: true})
 	l.inserts = insertrpc.NewServer(insertrpc.ServerOptions{Ingester: l.Ingests})
 	l.serve(":8401", l.selects.Serve)
 	l.serve(":8400", l.inserts.Serve)
@@ -85,7 +85,7 @@ func (c *Cluster) NewReader(cfg gather.Config, nodes []*Node, levels []*Level) *
 	add := func(name, addr, group string) {
 		client := selectrpc.NewClient(selectrpc.ClientOptions{Addr: addr, Dial: c.network.Dial})
 		c.clients = append(c.clients, client)
-		readFrom = append(readFrom, gather.Node{Name: name, Group: group, Searcher: client, Catalog: client, Reducer: client, Versioner: client, Metadata: client})
+		readFrom = append(readFrom, gather.Node{Name: name, Group: group, Searcher: client, Catalog: client, Reducer: client, Versioner: client, Metadata: client, Exemplars: client})
 		waitFor(c.t, "connection to "+name, client.Reachable)
 	}
 	for _, n := range nodes {

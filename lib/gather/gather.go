@@ -58,13 +58,14 @@ const (
 	actionStatus
 	actionReduce
 	actionMetadata
+	actionExemplars
 
 	actionCount
 )
 
 // String returns the value of the action label.
 func (a action) String() string {
-	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus", "reduce", "metadata"}[a]
+	return [actionCount]string{"search", "searchMetricNames", "labelNames", "labelValues", "tenants", "seriesCount", "tsdbStatus", "reduce", "metadata", "exemplars"}[a]
 }
 
 // The least time between warnings about partial answers, of which a busy vmselect gives many while a node is away, and

@@ -11,12 +11,13 @@ import (
 
 // Node is one source.
 type Node struct {
-	Name     string // the address as given by the user, for messages; different from that of the other nodes
-	Group    string // of nodes that share a replication factor; may be empty
-	Searcher storageapi.Searcher
-	Catalog  storageapi.Catalog        // nil: not offered
-	Reducer  storageapi.Reducer        // nil: not offered
-	Metadata storageapi.MetadataReader // nil: not offered
+	Name      string // the address as given by the user, for messages; different from that of the other nodes
+	Group     string // of nodes that share a replication factor; may be empty
+	Searcher  storageapi.Searcher
+	Catalog   storageapi.Catalog        // nil: not offered
+	Reducer   storageapi.Reducer        // nil: not offered
+	Metadata  storageapi.MetadataReader // nil: not offered
+	Exemplars storageapi.ExemplarReader // nil: it has none
 
 	Versioner storageapi.Versioner // nil: not offered
 }

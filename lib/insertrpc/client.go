@@ -100,7 +100,7 @@ func NewClient(o ClientOptions) *Client {
 	c.transport = transport.NewClient(transport.ClientOptions{
 		Addr:         o.Addr,
 		Role:         transport.RoleInsert,
-		Capabilities: transport.CapabilityHistograms,
+		Capabilities: transport.CapabilityHistograms | transport.CapabilityExemplars | transport.CapabilityStarts,
 		Dial:         o.Dial,
 		Config:       o.Config.Transport,
 		Logger:       o.Logger,

@@ -24,6 +24,12 @@ const flagReset = 1 << 0
 // flagMetadata says that a request has descriptions of metrics instead of samples.
 const flagMetadata = 1 << 1
 
+// flagExemplars says that a request has exemplars instead of samples; only for nodes with CapabilityExemplars.
+const flagExemplars = 1 << 3
+
+// flagStarts says that a request has starts of series instead of samples; only for nodes with CapabilityStarts.
+const flagStarts = 1 << 4
+
 // position is a place in a batch.
 type position struct {
 	series int

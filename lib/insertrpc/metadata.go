@@ -39,7 +39,7 @@ func (c *Client) AddMetadata(ctx context.Context, list []model.Metadata) error {
 				size += bytes + model.TenantSize + 16
 			}
 		}
-		if err := c.sendMetadata(ctx, r); err != nil {
+		if err := c.sendWhole(ctx, r); err != nil {
 			return err
 		}
 		list = list[n:]
@@ -47,7 +47,8 @@ func (c *Client) AddMetadata(ctx context.Context, list []model.Metadata) error {
 	return nil
 }
 
-func (c *Client) sendMetadata(ctx context.Context, r *metadataRequest) error {
+// sendWhole sends a request without samples and waits for its acknowledgement.
+func (c *Client) sendWhole(ctx context.Context, r transport.Request) error {
 	stream, err := c.transport.Start(ctx, r)
 	if err != nil {
 		return err

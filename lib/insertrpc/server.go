@@ -67,24 +67,27 @@ func (c *ServerConfig) setDefaults(budget *memory.Budget) {
 
 // ServerOptions says where the samples go.
 type ServerOptions struct {
-	Ingester storageapi.Ingester
-	Metadata storageapi.MetadataWriter // nil: its requests are Unsupported
-	Addr     string                    // label of metrics: the listen address as given
-	Config   ServerConfig
-	Logger   *logger.Logger     // nil means none
-	Metrics  *metrics.Set       // nil means none
-	Budget   *memory.Budget     // dictionaries and waiting batches are part of it; nil means none
-	Limiter  *transport.Limiter // shared with other ways in; nil means one of its own, with metrics
+	Ingester  storageapi.Ingester
+	Metadata  storageapi.MetadataWriter // nil: its requests are Unsupported
+	Exemplars storageapi.ExemplarWriter // nil: its requests are Unsupported
+	Starts    storageapi.StartWriter    // nil: its requests are Unsupported
+	Addr      string                    // label of metrics: the listen address as given
+	Config    ServerConfig
+	Logger    *logger.Logger     // nil means none
+	Metrics   *metrics.Set       // nil means none
+	Budget    *memory.Budget     // dictionaries and waiting batches are part of it; nil means none
+	Limiter   *transport.Limiter // shared with other ways in; nil means one of its own, with metrics
 }
 
 // Server takes batches from any number of clients.
 type Server struct {
-	opts         ServerOptions
-	transport    *transport.Server
-	limiter      *transport.Limiter
-	rowsRead     *metrics.Counter
-	metadataRead *metrics.Counter
-	calls        sync.Pool
+	opts          ServerOptions
+	transport     *transport.Server
+	limiter       *transport.Limiter
+	rowsRead      *metrics.Counter
+	metadataRead  *metrics.Counter
+	exemplarsRead *metrics.Counter
+	calls         sync.Pool
 }
 
 // NewServer returns a server which does nothing until Serve is called.
@@ -96,15 +99,23 @@ func NewServer(o ServerOptions) *Server {
 	set := o.Metrics
 	s := &Server{opts: o, limiter: o.Limiter, rowsRead: set.Counter("vm_vminsert_metrics_read_total")}
 	s.metadataRead = set.Counter("vm_vminsert_metadata_read_total")
+	s.exemplarsRead = set.Counter("vm_vminsert_exemplars_read_total")
 	if s.limiter == nil {
 		s.limiter = transport.NewLimiter(o.Config.MaxConcurrentInserts, o.Config.MaxQueueDuration.D(),
 			"-maxConcurrentInserts and -insert.maxQueueDuration")
 		s.limiter.Register(set, "vm_concurrent_insert", "")
 	}
+	capabilities := transport.CapabilityHistograms
+	if o.Exemplars != nil {
+		capabilities |= transport.CapabilityExemplars
+	}
+	if o.Starts != nil {
+		capabilities |= transport.CapabilityStarts
+	}
 	name := func(metric string) string { return fmt.Sprintf(`%s{name="vminsert", addr=%q}`, metric, o.Addr) }
 	s.transport = transport.NewServer(transport.ServerOptions{
 		Role:         transport.RoleInsert,
-		Capabilities: transport.CapabilityHistograms,
+		Capabilities: capabilities,
 		NewSession:   s.newSession,
 		Config:       o.Config.Transport,
 		Logger:       o.Logger,
@@ -151,6 +162,12 @@ func (n *session) Accept(payload []byte) (transport.Call, error) {
 	s := n.server
 	if len(payload) > 0 && payload[0]&flagMetadata != 0 {
 		return s.acceptMetadata(payload)
+	}
+	if len(payload) > 0 && payload[0]&flagExemplars != 0 {
+		return s.acceptExemplars(payload)
+	}
+	if len(payload) > 0 && payload[0]&flagStarts != 0 {
+		return s.acceptStarts(payload)
 	}
 	c, _ := s.calls.Get().(*call)
 	if c == nil {

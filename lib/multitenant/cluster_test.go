@@ -19,6 +19,7 @@ type clusterStores struct {
 	storageapi.Catalog
 	storageapi.Reducer
 	storageapi.MetadataReader
+	storageapi.ExemplarReader
 }
 
 // TestCluster reads all tenants of a cluster in many searches at a time, more than the nodes serve at once.
@@ -37,7 +38,7 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := New(Options{Stores: &clusterStores{c.Searcher, c.Catalog, c.Reducer, nil}, Config: &Config{}, Metrics: metrics.NewSet(), Now: time.Now})
+	s := New(Options{Stores: &clusterStores{c.Searcher, c.Catalog, c.Reducer, nil, nil}, Config: &Config{}, Metrics: metrics.NewSet(), Now: time.Now})
 	count := func(ctx context.Context, q *model.SearchQuery) (n int, err error) {
 		it, err := s.Search(ctx, q)
 		if err != nil {

@@ -19,6 +19,7 @@ type Stores interface {
 	storageapi.Catalog
 	storageapi.Reducer
 	storageapi.MetadataReader
+	storageapi.ExemplarReader
 }
 
 // Options are the arguments of New.

@@ -524,3 +524,54 @@ func TestReduce(t *testing.T) {
 		}
 	}
 }
+
+func TestExemplars(t *testing.T) {
+	e := newEnv(0)
+	five := model.TenantID{AccountID: 5}
+	for _, tenant := range []string{"5", "7:9"} {
+		e.add(t, tenant, base, "__name__", "m")
+	}
+	list := []model.Exemplar{
+		apitest.Exemplar(five, "m", "x", "1", 1000), apitest.Exemplar(five, "m", "x", "2", 2000), apitest.Exemplar(five, "n", "x", "3", 1000),
+		apitest.Exemplar(model.TenantID{AccountID: 7, ProjectID: 9}, "m", "x", "4", 1000),
+	}
+	for i := range list {
+		list[i].Timestamp = base + int64(i)
+	}
+	if err := e.AddExemplars(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		filters []model.TagFilter
+		limit   int
+		want    []string
+	}{
+		{[]model.TagFilter{is("__name__", "m")}, 3, []string{`m{job="x",vm_account_id="5",vm_project_id="0"} 0`, `m{job="x",vm_account_id="5",vm_project_id="0"} 1`, `m{job="x",vm_account_id="7",vm_project_id="9"} 3`}},
+		{[]model.TagFilter{is("vm_account_id", "5"), is("__name__", "n")}, 0, []string{`n{job="x",vm_account_id="5",vm_project_id="0"} 2`}},
+		{[]model.TagFilter{is("vm_account_id", "6")}, 0, nil},
+	} {
+		q := &storageapi.ExemplarQuery{Search: *all(c.filters), Limit: c.limit}
+		got, err := e.s.Exemplars(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var texts []string
+		for _, x := range got.Items {
+			_, labels, err := model.ParseSeriesKey(nil, x.Series)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts = append(texts, fmt.Sprint(model.LabelsString(labels), " ", x.Timestamp-base))
+		}
+		wantList(t, "exemplars", texts, c.want...)
+		if q.Limit = 2; len(c.want) > 2 {
+			if _, err := e.s.Exemplars(t.Context(), q); errkind.Of(err) != errkind.Unprocessable {
+				t.Errorf("beyond the limit the error is %v", err)
+			}
+		}
+	}
+	q := &storageapi.ExemplarQuery{Search: model.SearchQuery{Tenant: five, Range: all().Range}}
+	if got, err := e.s.Exemplars(t.Context(), q); err != nil || !apitest.SameExemplars(got.Items, list[:3]) {
+		t.Errorf("one tenant: %+v, %v", got, err)
+	}
+}

@@ -15,6 +15,7 @@ type Label = struct{ Name, Value string }
 type Sample struct {
 	Timestamp int64 // Unix milliseconds
 	Value     float64
+	Start     int64 // when the counter began, in Unix milliseconds; 0 when the sender does not say, as those of version 1.0 never do
 }
 
 // TimeSeries is one series of a request.
@@ -23,10 +24,9 @@ type TimeSeries[L ~struct{ Name, Value string }] struct {
 	Samples []Sample
 }
 
-// Skipped counts what a request held besides labels, samples and native histograms.
+// Skipped counts what a request held besides labels, samples, native histograms and exemplars.
 type Skipped struct {
-	Metadata  int
-	Exemplars int
+	Metadata int
 	// V2 counts fields which only remote write 2.0 requests have. A request with
 	// some of them and without series was sent in the wrong version.
 	V2 int
@@ -56,6 +56,7 @@ type Decoder[L ~struct{ Name, Value string }] struct {
 	err      error
 
 	histograms []span // of the messages of the series
+	exemplars  []span // likewise
 }
 
 // span is a part of the body.
@@ -81,6 +82,9 @@ func (d *Decoder[L]) Reset(body []byte) {
 	}
 	if d.histograms = d.histograms[:0]; cap(d.histograms) > keptSamples {
 		d.histograms = nil
+	}
+	if d.exemplars = d.exemplars[:0]; cap(d.exemplars) > keptSamples {
+		d.exemplars = nil
 	}
 }
 
@@ -140,11 +144,11 @@ const (
 // readSeries reads one TimeSeries message into d.series; faults go to outer.
 func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 	labels, samples := d.series.Labels[:0], d.series.Samples[:0]
-	d.histograms = d.histograms[:0]
+	d.histograms, d.exemplars = d.histograms[:0], d.exemplars[:0]
 	mostSamples := freeSamples + (r.end-r.pos)/minSampleBytes
 	raw := span{r.pos, r.pos}
 	for r.pos < r.end {
-		if len(labels) > maxLabels || len(samples)+len(d.histograms) > mostSamples {
+		if len(labels) > maxLabels || len(samples)+len(d.histograms)+len(d.exemplars) > mostSamples {
 			r.fail(r.pos, "the series has too many labels, or samples without time and value")
 			break
 		}
@@ -166,12 +170,13 @@ func (d *Decoder[L]) readSeries(r reader, outer *reader) bool {
 			labels = append(labels, L(r.label(wire)))
 			raw.extend(at, r.pos)
 		case 2:
-			samples = append(samples, r.sample(wire))
+			s := r.sample(wire)
+			s.Start = 0 // a field of version 2.0
+			samples = append(samples, s)
 		case 3:
-			r.skip(field, wire)
-			d.skipped.Exemplars++
+			d.exemplars = r.appendMessage(d.exemplars, wire, "exemplar")
 		case 4:
-			d.histograms = r.appendHistogram(d.histograms, wire)
+			d.histograms = r.appendMessage(d.histograms, wire, "histogram")
 		default:
 			r.skip(field, wire)
 		}
@@ -363,6 +368,8 @@ func (r *reader) sample(wire int) Sample {
 			s.Value = math.Float64frombits(m.fixed64())
 		case field == 2 && wire == wireVarint:
 			s.Timestamp = int64(m.varint())
+		case field == 3 && wire == wireVarint:
+			s.Start = int64(m.varint())
 		case field == 1 || field == 2:
 			m.fail(m.pos, "the sample has a wrong wire type")
 		default:

@@ -7,9 +7,9 @@ import (
 	"vmcluster/lib/nativehistogram"
 )
 
-// appendHistogram reads a histogram field, the message of which stays undecoded.
-func (r *reader) appendHistogram(dst []span, wire int) []span {
-	start, end := r.bytes(wire, "histogram")
+// appendMessage reads a field the message of which stays undecoded.
+func (r *reader) appendMessage(dst []span, wire int, what string) []span {
+	start, end := r.bytes(wire, what)
 	return append(dst, span{start, end})
 }
 

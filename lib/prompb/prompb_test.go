@@ -38,7 +38,7 @@ func randomSeries(rng *rand.Rand) TimeSeries[label] {
 		s.Labels = append(s.Labels, label{randomString(rng), randomString(rng)})
 	}
 	for range rng.IntN(10) {
-		s.Samples = append(s.Samples, Sample{int64(rng.Uint64()) >> rng.IntN(64), math.Float64frombits(rng.Uint64())})
+		s.Samples = append(s.Samples, Sample{Timestamp: int64(rng.Uint64()) >> rng.IntN(64), Value: math.Float64frombits(rng.Uint64())})
 	}
 	return s
 }
@@ -107,7 +107,7 @@ func oracleDecode(body []byte) ([]TimeSeries[label], error) {
 			s.Labels = append(s.Labels, label{l.Name, l.Value})
 		}
 		for _, x := range ts.Samples {
-			s.Samples = append(s.Samples, Sample{x.Timestamp, x.Value})
+			s.Samples = append(s.Samples, Sample{Timestamp: x.Timestamp, Value: x.Value})
 		}
 		all = append(all, s)
 	}
@@ -134,12 +134,21 @@ func TestReadsWhatTheReferenceWrites(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatalf("%v, %v", got, err)
 	}
-	want := TimeSeries[label]{Labels: []label{{"__name__", "m"}, {"a", ""}}, Samples: []Sample{{0, 0}, {-7, -1.5}}}
+	want := TimeSeries[label]{Labels: []label{{"__name__", "m"}, {"a", ""}}, Samples: []Sample{{}, {Timestamp: -7, Value: -1.5}}}
 	if !sameSeries(&got[0], &want) {
 		t.Errorf("got %v; want %v", got[0], want)
 	}
-	if s := d.Skipped(); s != (Skipped{Metadata: 1, Exemplars: 1}) {
+	if s := d.Skipped(); s != (Skipped{Metadata: 1}) {
 		t.Errorf("skipped %+v", s)
+	}
+	for d.Reset(body); d.Next(); {
+		var e Exemplar[label]
+		if n := d.Exemplars(); n != 1 {
+			t.Fatalf("%d exemplars", n)
+		}
+		if err := d.Exemplar(0, &e); err != nil || len(e.Labels) != 1 || e.Labels[0] != (label{"trace", "x"}) || e.Value != 3 || e.Timestamp != 5 {
+			t.Errorf("exemplar %+v, %v", e, err)
+		}
 	}
 }
 
@@ -170,7 +179,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestTruncatedBodyGivesWholeSeriesThenAnError(t *testing.T) {
-	s := TimeSeries[label]{Labels: []label{{"__name__", "m"}}, Samples: []Sample{{1, 2}}}
+	s := TimeSeries[label]{Labels: []label{{"__name__", "m"}}, Samples: []Sample{{Timestamp: 1, Value: 2}}}
 	one := AppendTimeSeries(nil, &s)
 	body := AppendTimeSeries(slices.Clone(one), &s)
 	var d Decoder[label]
@@ -233,7 +242,7 @@ func benchmarkBody(series int) []byte {
 			{"__name__", "node_cpu_seconds_total"}, {"cluster", "production-eu"}, {"cpu", fmt.Sprint(i % 64)},
 			{"env", "prod"}, {"instance", fmt.Sprintf("10.0.%d.%d:9100", i/250%250, i%250)}, {"job", "node-exporter"},
 			{"mode", "idle"}, {"region", "eu-west-1"},
-		}, Samples: []Sample{{1717200000000 + int64(i), float64(i) * 1.5}}}
+		}, Samples: []Sample{{Timestamp: 1717200000000 + int64(i), Value: float64(i) * 1.5}}}
 		body = AppendTimeSeries(body, &s)
 	}
 	return body

@@ -40,7 +40,7 @@ func (d *Decoder[L]) NextGuess() bool {
 	d.before, d.pos, d.start, d.lazy, d.guessed = d.pos, end, start, true, true
 	d.raw = span{start, end - tail}
 	d.series.Labels, d.series.Samples = d.series.Labels[:0], append(d.series.Samples[:0], s)
-	d.histograms = d.histograms[:0]
+	d.histograms, d.exemplars = d.histograms[:0], d.exemplars[:0]
 	return true
 }
 
@@ -102,7 +102,7 @@ func (d *Decoder[L]) walk(start, end int) bool {
 	}
 	raw := span{start, p}
 	samples := d.series.Samples[:0]
-	d.histograms = d.histograms[:0]
+	d.histograms, d.exemplars = d.histograms[:0], d.exemplars[:0]
 	for p < len(b) {
 		s, n := plainSample(b[p:])
 		switch {

@@ -149,7 +149,7 @@ func TestRawAgainstEager(t *testing.T) {
 }
 
 func TestRawOfPlainSeries(t *testing.T) {
-	s := TimeSeries[label]{Labels: []label{{"__name__", "m"}, {"a", "b"}}, Samples: []Sample{{1717200000000, 1}}}
+	s := TimeSeries[label]{Labels: []label{{"__name__", "m"}, {"a", "b"}}, Samples: []Sample{{Timestamp: 1717200000000, Value: 1}}}
 	zero := binary.AppendUvarint([]byte{2<<3 | wireBytes, 7, 2<<3 | wireVarint}, 1717200000000) // without a value
 	body := AppendTimeSeries(nil, &s)
 	labelsOnly := AppendTimeSeries(nil, &TimeSeries[label]{Labels: s.Labels})
@@ -165,7 +165,7 @@ func TestRawOfPlainSeries(t *testing.T) {
 		if !bytes.Equal(body[start:end], labelsOnly[2:]) {
 			t.Errorf("series %d: raw labels %q", i, body[start:end])
 		}
-		want := Sample{1717200000000, float64(1 - i)}
+		want := Sample{Timestamp: 1717200000000, Value: float64(1 - i)}
 		if got := d.At().Samples; len(got) != 1 || got[0] != want {
 			t.Errorf("series %d: samples %v; want %v", i, got, want)
 		}

@@ -1,6 +1,7 @@
 package prompb
 
 import (
+	"encoding/binary"
 	"math"
 
 	"vmcluster/lib/bytesutil"
@@ -35,6 +36,7 @@ type DecoderV2 struct {
 	err      error
 
 	histograms []span // of the messages of the series
+	exemplars  []span // likewise
 }
 
 // symbol is where a text is in the body.
@@ -63,7 +65,10 @@ func (d *DecoderV2) Reset(body []byte) {
 	if cap(d.histograms) > keptSamples {
 		d.histograms = nil
 	}
-	*d = DecoderV2{body: body, symbols: d.symbols[:0], refs: d.refs[:0], samples: d.samples[:0], histograms: d.histograms[:0]}
+	if cap(d.exemplars) > keptSamples {
+		d.exemplars = nil
+	}
+	*d = DecoderV2{body: body, symbols: d.symbols[:0], refs: d.refs[:0], samples: d.samples[:0], histograms: d.histograms[:0], exemplars: d.exemplars[:0]}
 	d.readSymbols()
 }
 
@@ -182,6 +187,9 @@ func (d *DecoderV2) nextPlain() bool {
 	}
 	raw := span{d.pos + refs, d.pos + p}
 	sample, n := plainSample(b[p:end])
+	if n == 0 {
+		sample, n = startedSample(b[p:end])
+	}
 	if p += n; n == 0 {
 		return false
 	}
@@ -193,8 +201,40 @@ func (d *DecoderV2) nextPlain() bool {
 		metadata = span{d.pos + p + 2, d.pos + end}
 	}
 	d.pos, d.raw, d.lazy, d.metadata, d.samples = d.pos+end, raw, true, metadata, append(d.samples[:0], sample)
-	d.histograms = d.histograms[:0]
+	d.histograms, d.exemplars = d.histograms[:0], d.exemplars[:0]
 	return true
+}
+
+// startedSample is plainSample for one with a start timestamp, as long as the other one.
+func startedSample(b []byte) (s Sample, size int) {
+	const timeField, valueField = 1 + 6, 1 + 8
+	if len(b) < 3+2*timeField || b[0] != 2<<3|wireBytes {
+		return s, 0
+	}
+	size = 2 + int(b[1])
+	switch {
+	case size > len(b):
+		return s, 0
+	case b[1] == valueField+2*timeField && b[2] == 1<<3|wireFixed64:
+		s.Value = math.Float64frombits(binary.LittleEndian.Uint64(b[3:]))
+	case b[1] != 2*timeField:
+		return s, 0
+	}
+	var ok, okStart bool
+	s.Timestamp, ok = plainTime(b[size-2*timeField:size-timeField], 2)
+	s.Start, okStart = plainTime(b[size-timeField:size], 3)
+	if !ok || !okStart {
+		return s, 0
+	}
+	return s, size
+}
+
+// plainTime reads a field with a timestamp of six bytes.
+func plainTime(b []byte, field byte) (ms int64, ok bool) {
+	if b[0] != field<<3|wireVarint || b[6] >= 0x80 || b[1]&b[2]&b[3]&b[4]&b[5] < 0x80 {
+		return 0, false
+	}
+	return int64(b[1]&0x7f) | int64(b[2]&0x7f)<<7 | int64(b[3]&0x7f)<<14 | int64(b[4]&0x7f)<<21 | int64(b[5]&0x7f)<<28 | int64(b[6])<<35, true
 }
 
 // finish takes over position and fault of a reader of the body.
@@ -208,11 +248,11 @@ func (d *DecoderV2) finish(r *reader, pos int) {
 // readSeries reads one TimeSeries message.
 func (d *DecoderV2) readSeries(r *reader) {
 	d.refs, d.samples, d.raw, d.metadata, d.lazy = d.refs[:0], d.samples[:0], span{}, span{}, false
-	d.histograms = d.histograms[:0]
+	d.histograms, d.exemplars = d.histograms[:0], d.exemplars[:0]
 	mostSamples := freeSamples + (r.end-r.pos)/minSampleBytes
 	fields := 0 // of references
 	for r.pos < r.end {
-		if len(d.samples)+len(d.histograms) > mostSamples {
+		if len(d.samples)+len(d.histograms)+len(d.exemplars) > mostSamples {
 			r.fail(r.pos, "the series has samples without time and value")
 			break
 		}
@@ -224,10 +264,9 @@ func (d *DecoderV2) readSeries(r *reader) {
 		case 2:
 			d.samples = append(d.samples, r.sample(wire))
 		case 3:
-			d.histograms = r.appendHistogram(d.histograms, wire)
+			d.histograms = r.appendMessage(d.histograms, wire, "histogram")
 		case 4:
-			r.skip(field, wire)
-			d.skipped.Exemplars++
+			d.exemplars = r.appendMessage(d.exemplars, wire, "exemplar")
 		case 5:
 			d.metadata.start, d.metadata.end = r.bytes(wire, "metadata")
 		default:

@@ -21,6 +21,7 @@ func describeV2(d *DecoderV2, body []byte) (lines []string, err error) {
 		lines = append(lines, fmt.Sprintf("symbol %q", d.Symbol(uint32(i))))
 	}
 	histograms := 0
+	var e Exemplar[Label]
 	for d.Next() {
 		histograms += d.Histograms()
 		start, end := d.Raw()
@@ -40,12 +41,17 @@ func describeV2(d *DecoderV2, body []byte) (lines []string, err error) {
 		m := d.Metadata()
 		line := fmt.Sprint("series ", refs, m.Type, m.Help, m.Unit)
 		for _, x := range d.Samples() {
-			line += fmt.Sprintf(" %d=%x", x.Timestamp, x.Value)
+			line += fmt.Sprintf(" %d=%x@%d", x.Timestamp, x.Value, x.Start)
+		}
+		for i := range d.Exemplars() {
+			if err := d.Exemplar(i, &e); err != nil {
+				return nil, err
+			}
+			line += fmt.Sprintf(" exemplar %v %d=%x", e.Refs, e.Timestamp, e.Value)
 		}
 		lines = append(lines, line)
 	}
-	skipped := d.Skipped()
-	return append(lines, fmt.Sprint(histograms, skipped.Exemplars)), d.Err()
+	return append(lines, fmt.Sprint(histograms)), d.Err()
 }
 
 // oracleV2 renders a body as Prometheus' own decoder sees it.
@@ -57,16 +63,19 @@ func oracleV2(body []byte) (lines []string, err error) {
 	for _, s := range r.Symbols {
 		lines = append(lines, fmt.Sprintf("symbol %q", s))
 	}
-	histograms, exemplars := 0, 0
+	histograms := 0
 	for _, s := range r.Timeseries {
 		line := fmt.Sprint("series ", slices.Concat([]uint32{}, s.LabelsRefs), uint64(s.Metadata.Type), s.Metadata.HelpRef, s.Metadata.UnitRef)
 		for _, x := range s.Samples {
-			line += fmt.Sprintf(" %d=%x", x.Timestamp, x.Value)
+			line += fmt.Sprintf(" %d=%x@%d", x.Timestamp, x.Value, x.StartTimestamp)
 		}
-		histograms, exemplars = histograms+len(s.Histograms), exemplars+len(s.Exemplars)
+		for _, x := range s.Exemplars {
+			line += fmt.Sprintf(" exemplar %v %d=%x", slices.Concat([]uint32{}, x.LabelsRefs), x.Timestamp, x.Value)
+		}
+		histograms += len(s.Histograms)
 		lines = append(lines, line)
 	}
-	return append(lines, fmt.Sprint(histograms, exemplars)), nil
+	return append(lines, fmt.Sprint(histograms)), nil
 }
 
 func randomV2(rng *rand.Rand) []byte {
@@ -80,11 +89,11 @@ func randomV2(rng *rand.Rand) []byte {
 			s.LabelsRefs = append(s.LabelsRefs, rng.Uint32N(300))
 		}
 		for range rng.IntN(4) {
-			s.Samples = append(s.Samples, oracle.Sample{Value: rng.NormFloat64(), Timestamp: []int64{0, -5, 1_700_000_000_000}[rng.IntN(3)], StartTimestamp: rng.Int64N(2)})
+			s.Samples = append(s.Samples, oracle.Sample{Value: rng.NormFloat64(), Timestamp: []int64{0, -5, 1_700_000_000_000}[rng.IntN(3)], StartTimestamp: []int64{0, 1, 1_699_999_990_000}[rng.IntN(3)]})
 		}
 		for range rng.IntN(2) {
 			s.Histograms = append(s.Histograms, oracle.Histogram{Sum: 2, Schema: 3, Timestamp: 7})
-			s.Exemplars = append(s.Exemplars, oracle.Exemplar{LabelsRefs: []uint32{1, 2}, Value: 3})
+			s.Exemplars = append(s.Exemplars, oracle.Exemplar{LabelsRefs: []uint32{1, rng.Uint32N(400)}, Value: rng.NormFloat64(), Timestamp: rng.Int64N(1 << 40)})
 		}
 		s.Metadata = oracle.Metadata{Type: oracle.Metadata_MetricType(rng.IntN(8)), HelpRef: rng.Uint32N(9), UnitRef: rng.Uint32N(300)}
 		r.Timeseries = append(r.Timeseries, s)

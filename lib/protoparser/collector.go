@@ -46,6 +46,7 @@ type Collector struct {
 	nulls      int
 	err        error
 	raw        rawCollector
+	starts     []model.Start // of series of the batch
 }
 
 // Collect returns a collector for the request.
@@ -70,6 +71,7 @@ func (c *Collector) Release() {
 	}
 	c.batch.Reset()
 	c.raw.reset()
+	c.starts = nil
 	clear(c.labels)
 	c.labels = c.labels[:0]
 	c.req, c.relabel, c.labelBytes, c.dropped, c.result, c.nulls, c.err = nil, nil, 0, 0, Result{}, 0, nil
@@ -206,6 +208,7 @@ func (c *Collector) splitSeries() {
 
 func (c *Collector) flush() {
 	rows := c.batch.Rows()
+	c.tellStarts()
 	if c.err == nil && rows > 0 {
 		c.err = c.req.Sink(&c.batch)
 		if c.err == nil {

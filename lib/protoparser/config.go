@@ -2,6 +2,7 @@ package protoparser
 
 import (
 	"flag"
+	"time"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/flagvalue"
@@ -16,6 +17,7 @@ type Config struct {
 	MaxImportLineLen     flagvalue.Bytes
 	PromNaming           bool
 	NativeHistograms     HistogramMode
+	MaxStartAge          flagvalue.Duration
 }
 
 // RegisterFlags registers the flags and sets the defaults.
@@ -33,6 +35,9 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.NativeHistograms, "nativeHistograms",
 		"What becomes of native histograms which come by Prometheus remote write: store keeps them as they are; vmrange stores their buckets as samples of "+
 			"<name>_bucket with the label vmrange, and <name>_count and <name>_sum; drop leaves them out and counts them in vm_rows_ignored_total{reason=\"native_histogram\"}")
+	c.MaxStartAge = flagvalue.Duration(time.Hour)
+	fs.Var(&c.MaxStartAge, "startTimestamps.maxAge",
+		"Store the value 0 at the time when a counter began, which remote write 2.0 tells, and OTLP with -opentelemetry.startTimestamps, if that is no longer before its first sample; 0 turns it off")
 	c.MaxImportLineLen = 10 << 20
 	fs.Var(&c.MaxImportLineLen, "import.maxLineLen", "The largest length of a line in bytes at /api/v1/import; longer lines are skipped and counted in vm_rows_invalid_total")
 }

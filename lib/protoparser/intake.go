@@ -34,6 +34,10 @@ type Request struct {
 	ValueBits bool
 	// Metadata stores what senders say of metrics, and keeps nothing of the list; nil when nobody wants it.
 	Metadata func([]model.Metadata) error
+	// Exemplars stores exemplars, and keeps nothing of the list; nil when nobody wants them.
+	Exemplars func([]model.Exemplar) error
+	// Starts stores when series began to count, before their samples, and keeps nothing of the list; nil when nobody wants to know.
+	Starts func([]model.Start) error
 	// SymbolTable says that a remote write body is the message of remote write 2.0.
 	SymbolTable bool
 	// DefaultTimestamp, in Unix milliseconds, is for samples which bring none.
@@ -47,6 +51,7 @@ type Result struct {
 	Rows       int // samples stored, native histograms among them
 	Histograms int // native histograms stored as they are
 	Converted  int // native histograms collected as samples
+	Exemplars  int // stored
 	Dropped    int // samples left out for their labels or values
 	Invalid    int // lines, series or native histograms which could not be parsed
 	// Reason tells why the first of Dropped and Invalid was left out; empty when none was.
@@ -77,6 +82,12 @@ type Intake struct {
 
 	seen            *metadataSeen
 	metadataDropped *metrics.Counter
+
+	exemplarsDropped *metrics.Counter
+
+	starts        startsSeen
+	startsDropped *metrics.Counter
+	maxStartAgeMs int64
 }
 
 // New returns an intake with its counters registered.
@@ -91,6 +102,11 @@ func New(o Options) *Intake {
 
 		relabelDropped:  o.Metrics.Counter("vm_relabel_metrics_dropped_total"),
 		metadataDropped: o.Metrics.Counter("vm_metadata_rows_dropped_total"),
+
+		exemplarsDropped: o.Metrics.Counter("vm_exemplars_dropped_total"),
+
+		startsDropped: o.Metrics.Counter("vm_start_timestamps_dropped_total"),
+		maxStartAgeMs: o.Config.MaxStartAge.D().Milliseconds(),
 	}
 	for r := range reasonCount {
 		in.ignored[r] = o.Metrics.Counter(fmt.Sprintf("vm_rows_ignored_total{reason=%q}", r.String()))
@@ -125,6 +141,7 @@ type Counters struct {
 	RowsRead        *metrics.Counter
 	RowsInvalid     *metrics.Counter
 	Metadata        *metrics.Counter
+	Exemplars       *ExemplarCounters
 }
 
 // NewCounters registers the metrics of the format with the given value of the type label.
@@ -139,6 +156,7 @@ func (in *Intake) NewCounters(format string) *Counters {
 		RowsRead:        counter("vm_protoparser_rows_read_total"),
 		RowsInvalid:     counter("vm_rows_invalid_total"),
 		Metadata:        counter("vm_protoparser_metadata_read_total"),
+		Exemplars:       in.NewExemplarCounters(format),
 	}
 }
 

@@ -21,9 +21,11 @@ import (
 type Node struct {
 	// Name is the node's address as given by the user. It decides which series the
 	// node gets, so it must be the same after a restart.
-	Name     string
-	Ingester storageapi.Ingester
-	Metadata storageapi.MetadataWriter // nil: the node takes none
+	Name      string
+	Ingester  storageapi.Ingester
+	Metadata  storageapi.MetadataWriter // nil: the node takes none
+	Exemplars storageapi.ExemplarWriter // nil: the node takes none
+	Starts    storageapi.StartWriter    // nil: the node takes none
 	// Reachable reports whether there is a connection that takes requests; nil means that nobody knows.
 	Reachable func() bool
 }

@@ -32,7 +32,9 @@ const (
 
 	methodVersions method = 14
 
-	methods = 15
+	methodExemplars method = 15
+
+	methods = 16
 )
 
 // String names the method as metrics do.
@@ -66,6 +68,8 @@ func (m method) String() string {
 		return "searchMetadata"
 	case methodVersions:
 		return "versions"
+	case methodExemplars:
+		return "searchExemplars"
 	}
 	return "unknown"
 }

@@ -68,7 +68,8 @@ type ServerOptions struct {
 	Reducer  storageapi.Reducer        // nil: fragments are Unsupported
 	Metadata storageapi.MetadataReader // nil: its requests are Unsupported
 
-	Versioner storageapi.Versioner // nil: its requests are Unsupported
+	Versioner storageapi.Versioner      // nil: its requests are Unsupported
+	Exemplars storageapi.ExemplarReader // nil: its requests are Unsupported
 
 	Level   bool   // the answers come from several nodes, so that they may turn out to be partial: clients are told
 	Addr    string // label of metrics: the listen address as given
@@ -218,6 +219,8 @@ func (c *call) answer(ctx context.Context, out *transport.Responder) (storageapi
 		return c.metadata(ctx, out)
 	case methodVersions:
 		return c.versions(ctx, out)
+	case methodExemplars:
+		return c.exemplars(ctx, out)
 	}
 	if q.method >= methodDeleteSeries {
 		return c.catalog(ctx, out)

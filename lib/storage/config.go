@@ -38,6 +38,7 @@ type Config struct {
 	TrackNames            bool
 	NameStatsBytes        flagvalue.Bytes
 	DenyOutsideRetention  bool
+	ExemplarBytes         flagvalue.Bytes
 }
 
 // DefaultConfig returns the configuration that the flags have when none is given.
@@ -82,6 +83,7 @@ func (c *Config) registerFeatureFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.LogNewSeries, "logNewSeries", false, "Log every new series; /internal/log_new_series does it for a while")
 	fs.BoolVar(&c.TrackNames, "storage.trackMetricNamesStats", true, "Count how often metrics are asked for, see /api/v1/status/metric_names_stats")
 	fs.Var(&c.NameStatsBytes, "storage.cacheSizeMetricNamesStats", "Memory for counting how often metrics are asked for; 0 means a hundredth of the memory the process may use")
+	fs.Var(&c.ExemplarBytes, "storage.maxExemplarsSize", "Disk space, and memory as well, for exemplars; the oldest received leave first; 0 means a hundredth of the memory the process may use")
 	fs.BoolVar(&c.DenyOutsideRetention, "denyQueriesOutsideRetention", false, "Answer an error to searches which begin before -retentionPeriod, instead of leaving out what is older")
 }
 

@@ -33,6 +33,9 @@ func (s *Storage) DeleteSeries(ctx context.Context, q *model.SearchQuery) (int, 
 	defer s.deleting.Unlock()
 	partitions := s.acquire(allTime())
 	n, err := s.deleteIn(ctx, partitions, q)
+	if err == nil {
+		err = s.exemplars.Delete(ctx, q)
+	}
 	if s.closed.Load() && err != nil {
 		err = s.drainingErr()
 	}

@@ -27,6 +27,9 @@ type storageMetrics struct {
 	searches       *metrics.Counter
 	damagedReads   *metrics.Counter
 	flushSeconds   *metrics.Histogram
+	startsAdded    *metrics.Counter
+	oldExemplars   *metrics.Counter
+	earlyExemplars *metrics.Counter
 	partitions     partition.Counters
 }
 
@@ -48,6 +51,9 @@ func newStorageMetrics(set *metrics.Set) *storageMetrics {
 		searches:       set.Counter("vm_storage_searches_total"),
 		damagedReads:   set.Counter("vm_storage_damaged_reads_total"),
 		flushSeconds:   set.Histogram("vm_storage_flush_duration_seconds"),
+		startsAdded:    set.Counter("vm_start_timestamps_added_total"),
+		oldExemplars:   set.Counter(`vm_exemplars_ignored_total{reason="small_timestamp"}`),
+		earlyExemplars: set.Counter(`vm_exemplars_ignored_total{reason="big_timestamp"}`),
 	}
 	index.RegisterMetrics(set) // the first index comes with the first sample
 	m.partitions.CorruptManifests = set.Counter("vm_corrupt_manifests_total")
@@ -73,6 +79,7 @@ func (s *Storage) registerMetrics() {
 	set.Gauge("vm_storage_log_losses", func() float64 { return float64(len(s.losses)) })
 	set.Gauge("vm_app_prev_shutdown_unclean", func() float64 { return boolFloat(s.unclean) })
 	metrics.RegisterFS(set, s.cfg.DataPath)
+	s.exemplars.RegisterMetrics()
 	set.AddCollector(s.collect)
 }
 

@@ -130,6 +130,9 @@ func (s *Storage) linkSnapshot(ctx context.Context, name string) (err error) {
 			return err
 		}
 	}
+	if err := s.exemplars.Snapshot(filepath.Join(data, exemplarsName)); err != nil {
+		return err
+	}
 	for _, dir := range []string{data, tmp} {
 		if err := s.fs.SyncDir(dir); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
 	"vmcluster/lib/model"
+	"vmcluster/lib/storage/internal/exemplars"
 	"vmcluster/lib/storage/internal/head"
 	"vmcluster/lib/storage/internal/partition"
 	"vmcluster/lib/storageapi"
@@ -82,6 +83,7 @@ type Storage struct {
 	tenants       *tenantAccounts
 	deleting      sync.Mutex
 	versions      *versions
+	exemplars     *exemplars.Store
 
 	indexes indexWatch // of watchLoop
 
@@ -194,7 +196,7 @@ func (s *Storage) open() error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.loadNameStats(), s.loadLosses(), s.loadSeriesLimits()); err != nil {
+	if err := errors.Join(s.openPartitions(), s.openSnapshots(), s.openExemplars(), s.loadNameStats(), s.loadLosses(), s.loadSeriesLimits()); err != nil {
 		return err
 	}
 	if err := s.replay(); err != nil {
@@ -381,6 +383,9 @@ func (s *Storage) closeFiles() error {
 		if err := s.log.Close(); !failed && !diskFull(err) {
 			errs = append(errs, err)
 		}
+	}
+	if s.exemplars != nil {
+		errs = append(errs, s.exemplars.Close())
 	}
 	errs = append(errs, release(s.table.Load().sorted))
 	s.table.Store(newTable(nil))

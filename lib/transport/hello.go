@@ -46,6 +46,10 @@ const (
 	CapabilityLevel uint64 = 1 << 6
 	// CapabilityHistograms: requests may carry native histograms, or ask for them.
 	CapabilityHistograms uint64 = 1 << 7
+	// CapabilityExemplars, of role insert: requests may hold exemplars.
+	CapabilityExemplars uint64 = 1 << 8
+	// CapabilityStarts, of role insert: requests may say when counters began.
+	CapabilityStarts uint64 = 1 << 9
 )
 
 const (

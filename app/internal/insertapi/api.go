@@ -40,6 +40,8 @@ import (
 type Options struct {
 	Ingester  storageapi.Ingester
 	Metadata  storageapi.MetadataWriter // nil: nobody keeps it
+	Exemplars storageapi.ExemplarWriter // nil: nobody keeps them
+	Starts    storageapi.StartWriter    // nil: nobody wants to know when counters began
 	Logger    *logger.Logger
 	Metrics   *metrics.Set
 	Config    *Config
@@ -52,6 +54,8 @@ type Options struct {
 type API struct {
 	ingester      storageapi.Ingester
 	metadata      storageapi.MetadataWriter // nil: nobody keeps it
+	exemplars     storageapi.ExemplarWriter // nil: nobody keeps them
+	starts        storageapi.StartWriter    // nil: nobody wants to know
 	warn          *logger.Throttle
 	style         PathStyle
 	tenantHeaders bool
@@ -77,6 +81,7 @@ type route struct {
 	perInsert *metrics.Histogram
 	tenants   *tenantstat.Counters[metrics.Counter] // of rows; nil in the single node
 	metadata  *metrics.Counter
+	exemplars *metrics.Counter
 }
 
 // New returns an API with its metrics registered.
@@ -97,6 +102,12 @@ func New(o Options) *API {
 	}
 	if o.Config.EnableMetadata {
 		a.metadata = o.Metadata
+	}
+	if o.Config.EnableExemplars {
+		a.exemplars = o.Exemplars
+	}
+	if o.Config.Limits.MaxStartAge > 0 {
+		a.starts = o.Starts
 	}
 	in := protoparser.New(protoparser.Options{Config: &o.Config.Limits, Logger: o.Logger, Metrics: o.Metrics, Budget: o.Budget})
 	a.intake = in
@@ -133,6 +144,7 @@ func (a *API) addRoute(set *metrics.Set, f format, kind string, parse func(*prot
 		perInsert: set.Histogram(fmt.Sprintf("vm_rows_per_insert{type=%q}", kind)),
 		tenants:   tenants,
 		metadata:  set.Counter(fmt.Sprintf("vm_metadata_rows_inserted_total{type=%q}", kind)),
+		exemplars: set.Counter(fmt.Sprintf("vm_exemplars_inserted_total{type=%q}", kind)),
 	}
 	if requests != "" {
 		rt.requests, rt.errors = set.Counter(requests), set.Counter(errors)
@@ -293,6 +305,9 @@ func (a *API) ImportText(ctx context.Context, text io.Reader, at time.Time, labe
 // metadataTimeout is how long storing what a request says of metrics may hold up its answer.
 const metadataTimeout = 3 * time.Second
 
+// exemplarTimeout is how long storing some of the exemplars of a request may hold up its answer.
+const exemplarTimeout = 5 * time.Second
+
 // write parses the body and stores its rows.
 func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, error) {
 	body := a.getReader(r.Body)
@@ -314,6 +329,12 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 			}
 			return err
 		}
+	}
+	if a.starts != nil {
+		req.Starts = func(list []model.Start) error { return a.starts.AddStarts(r.Context(), list) }
+	}
+	if a.exemplars != nil {
+		req.Exemplars = func(list []model.Exemplar) error { return a.addExemplars(r.Context(), rt, list) }
 	}
 	if err := a.readArgs(r, t, &req); err != nil {
 		return protoparser.Result{}, err
@@ -337,6 +358,17 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 	defer a.limiter.release()
 	result, err := rt.parse(&req)
 	return excess.settle(result, err)
+}
+
+// addExemplars stores exemplars. Those which cannot be stored in time do not hold up the answer about the samples.
+func (a *API) addExemplars(ctx context.Context, rt *route, list []model.Exemplar) error {
+	ctx, cancel := context.WithTimeout(ctx, exemplarTimeout)
+	defer cancel()
+	err := a.exemplars.AddExemplars(ctx, list)
+	if err == nil {
+		rt.exemplars.Add(len(list))
+	}
+	return err
 }
 
 func contentEncoding(h http.Header) string {

@@ -25,6 +25,7 @@ type Config struct {
 	TenantHeaders        bool
 	CSVTrimTimestamp     flagvalue.Duration
 	EnableMetadata       bool
+	EnableExemplars      bool
 	Influx               influx.Config
 	InfluxDatabases      flagvalue.Strings
 	Graphite             graphite.Config
@@ -45,6 +46,8 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.MaxQueueDuration, "insert.maxQueueDuration", "How long a write request waits for its turn when -maxConcurrentInserts are being processed, before it is answered 503")
 	fs.BoolVar(&c.EnableMetadata, "enableMetadata", true,
 		"Keep type, unit and help of metrics, which senders tell with their samples, for /api/v1/metadata")
+	fs.BoolVar(&c.EnableExemplars, "enableExemplars", true,
+		"Keep exemplars, which senders tell with their samples, for /api/v1/query_exemplars")
 	c.CSVTrimTimestamp = flagvalue.Duration(time.Millisecond)
 	fs.Var(&c.CSVTrimTimestamp, "csvTrimTimestamp", "Lower timestamps of /api/v1/import/csv to multiples of this duration")
 	c.Influx.RegisterFlags(fs)

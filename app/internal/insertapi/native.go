@@ -17,11 +17,14 @@ type Native struct {
 	rows      *metrics.Counter
 	perInsert *metrics.Histogram
 	tenants   *tenantstat.Counters[metrics.Counter]
+	exemplars *protoparser.ExemplarCounters
 }
 
 var (
 	_ storageapi.Ingester       = (*Native)(nil)
 	_ storageapi.MetadataWriter = (*Native)(nil)
+	_ storageapi.ExemplarWriter = (*Native)(nil)
+	_ storageapi.StartWriter    = (*Native)(nil)
 )
 
 // NewNative returns a Native before the Ingester of the API, with its metrics registered.
@@ -32,6 +35,7 @@ func NewNative(a *API, set *metrics.Set) *Native {
 		rows:      set.Counter("vm_rows_inserted_total{" + kind + "}"),
 		perInsert: set.Histogram("vm_rows_per_insert{" + kind + "}"),
 		tenants:   tenantstat.New(set.Counter, "vm_tenant_inserted_rows_total", kind),
+		exemplars: a.intake.NewExemplarCounters("clusternative"),
 	}
 }
 
@@ -156,4 +160,58 @@ func (n *Native) AddMetadata(ctx context.Context, list []model.Metadata) error {
 	}
 	m.Flush()
 	return nil
+}
+
+// AddExemplars stores the exemplars, with the labels of their series checked and changed as those of samples are, unless nobody keeps any.
+func (n *Native) AddExemplars(ctx context.Context, list []model.Exemplar) (err error) {
+	a := n.api
+	if a.exemplars == nil {
+		return nil
+	}
+	req := protoparser.Request{Exemplars: func(changed []model.Exemplar) error {
+		failed := a.exemplars.AddExemplars(ctx, changed)
+		if failed != nil {
+			err = failed // the sender is told, and sends them again or elsewhere
+		}
+		return failed
+	}}
+	x := a.intake.Exemplars(&req, n.exemplars)
+	var labels []model.Label
+	for i := range list {
+		e := &list[i]
+		var parseErr error
+		if req.Tenant, labels, parseErr = model.ParseSeriesKey(labels[:0], e.Series); parseErr != nil {
+			return parseErr
+		}
+		if x.Series(labels) {
+			x.AddEncoded(e.Labels, e.Timestamp, e.Value)
+		}
+	}
+	x.Flush()
+	return err
+}
+
+// AddStarts stores when series began, with their labels checked and changed as those of samples are, unless nobody wants to know.
+func (n *Native) AddStarts(ctx context.Context, list []model.Start) error {
+	a := n.api
+	if a.starts == nil {
+		return nil
+	}
+	var req protoparser.Request
+	keys := a.intake.SeriesKeys(&req)
+	changed := make([]model.Start, 0, len(list))
+	var labels []model.Label
+	for i := range list {
+		var err error
+		if req.Tenant, labels, err = model.ParseSeriesKey(labels[:0], list[i].Series); err != nil {
+			return err
+		}
+		if key, ok := keys.Of(labels); ok {
+			changed = append(changed, model.Start{Series: key, Timestamp: list[i].Timestamp})
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	return a.starts.AddStarts(ctx, changed)
 }

@@ -56,7 +56,7 @@ func isV2(h http.Header) (bool, error) {
 func noteWritten(h http.Header, r *protoparser.Result) {
 	h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(r.Rows-r.Histograms))
 	h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(r.Histograms+r.Converted))
-	h.Set("X-Prometheus-Remote-Write-Exemplars-Written", "0")
+	h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(r.Exemplars))
 }
 
 // partialWrite returns what a sender of version 2.0 is told when something was left out for good.

@@ -147,7 +147,7 @@ func newEnv(t testing.TB, args ...string) *env {
 	h := New(Options{Config: &v.promql, Limits: &v.query, Reading: source.Reading(), Budget: e.budget, Logger: logger.Discard(), MaxDuration: v.sel.MaxQueryDuration.D()})
 	e.promql = h
 	e.api = selectapi.New(selectapi.Options{
-		Config: &v.sel, Searcher: e.store, Catalog: db, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: now, SingleNode: v.singleNode, PromQL: h.Routes(),
+		Config: &v.sel, Searcher: e.store, Catalog: db, Exemplars: db, Engine: engine, Logger: logger.Discard(), Metrics: set, Now: now, SingleNode: v.singleNode, PromQL: h.Routes(),
 	})
 	t.Cleanup(func() {
 		if n := e.budget.Used(); n != 0 {

@@ -71,9 +71,10 @@ func (h *Handlers) Close() error { return h.engine.Close() }
 // Routes returns the handlers by path.
 func (h *Handlers) Routes() map[string]selectapi.Handler {
 	return map[string]selectapi.Handler{
-		"/api/v1/query":        h.query,
-		"/api/v1/query_range":  h.queryRange,
-		"/api/v1/format_query": h.formatQuery,
+		"/api/v1/query":           h.query,
+		"/api/v1/query_range":     h.queryRange,
+		"/api/v1/query_exemplars": h.exemplars,
+		"/api/v1/format_query":    h.formatQuery,
 	}
 }
 

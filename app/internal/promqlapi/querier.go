@@ -230,11 +230,7 @@ func (h *Handlers) memoryPerQuery() int64 {
 }
 
 func (s *seriesSet) searchQuery() (*model.SearchQuery, error) {
-	selector := make([]model.TagFilter, 0, len(s.matchers))
-	for _, m := range s.matchers {
-		selector = append(selector, model.TagFilter{Name: m.Name, Value: m.Value, Op: filterOp(m.Type)})
-	}
-	filters, err := s.run.call.Filters(selector)
+	filters, err := s.run.call.Filters(filtersOf(s.matchers))
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +239,15 @@ func (s *seriesSet) searchQuery() (*model.SearchQuery, error) {
 		q.Detail = model.NewestSample
 	}
 	return q, nil
+}
+
+// filtersOf returns what a selector of PromQL asks for.
+func filtersOf(matchers []*labels.Matcher) []model.TagFilter {
+	selector := make([]model.TagFilter, 0, len(matchers))
+	for _, m := range matchers {
+		selector = append(selector, model.TagFilter{Name: m.Name, Value: m.Value, Op: filterOp(m.Type)})
+	}
+	return selector
 }
 
 func filterOp(t labels.MatchType) model.FilterOp {

@@ -41,11 +41,12 @@ func (c *Config) DenyQueryTracing() bool { return c.sel.DenyQueryTracing }
 
 // Options say what is read.
 type Options struct {
-	Searcher storageapi.Searcher
-	Catalog  storageapi.Catalog
-	Reducer  storageapi.Reducer // over the same stores; nil reads all series
-	Metadata storageapi.MetadataReader
-	Versions storageapi.Versioner // of the stores, for the result cache
+	Searcher  storageapi.Searcher
+	Catalog   storageapi.Catalog
+	Reducer   storageapi.Reducer // over the same stores; nil reads all series
+	Metadata  storageapi.MetadataReader
+	Exemplars storageapi.ExemplarReader
+	Versions  storageapi.Versioner // of the stores, for the result cache
 	// CacheDir is where the result cache is left when the process stops, and Stores tells what is in the instances of all Versions, and the
 	// names of the stores; without a directory it is lost.
 	CacheDir string
@@ -80,7 +81,7 @@ func (c *Config) Start(env *service.Env, o Options) func(w http.ResponseWriter, 
 		Config: &c.remoteRead, Budget: env.Budget, Logger: env.Logger, Reading: source.Reading(), MaxSeries: c.query.MaxUniqueSeries, MaxBytes: int64(c.query.MaxMemoryPerQuery),
 	})
 	api := selectapi.New(selectapi.Options{
-		Config: &c.sel, Searcher: o.Searcher, Parts: parts, Catalog: o.Catalog, Metadata: o.Metadata, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
+		Config: &c.sel, Searcher: o.Searcher, Parts: parts, Catalog: o.Catalog, Metadata: o.Metadata, Exemplars: o.Exemplars, Engine: engine, Logger: env.Logger, Metrics: env.Metrics, Now: time.Now,
 		SingleNode: o.SingleNode, DedupIntervalMs: o.DedupIntervalMs, DisableCORS: o.DisableCORS,
 		Limits: o.Limits, PromQL: dialect.Routes(), RemoteRead: remoteRead.Serve, SelectNodes: o.SelectNodes,
 	})

@@ -29,13 +29,14 @@ type Options struct {
 	Config   *Config
 	Searcher storageapi.Searcher
 	// Parts is the Searcher with native histograms as series of their parts; nil stands for one without a budget.
-	Parts    *querysource.Parts
-	Catalog  storageapi.Catalog
-	Metadata storageapi.MetadataReader // nil: nothing is known
-	Engine   *query.Engine
-	Logger   *logger.Logger
-	Metrics  *metrics.Set
-	Now      func() time.Time
+	Parts     *querysource.Parts
+	Catalog   storageapi.Catalog
+	Metadata  storageapi.MetadataReader // nil: nothing is known
+	Exemplars storageapi.ExemplarReader // nil: there are none
+	Engine    *query.Engine
+	Logger    *logger.Logger
+	Metrics   *metrics.Set
+	Now       func() time.Time
 	// SingleNode serves the routes without tenants, at the root and under /prometheus.
 	SingleNode bool
 	// DedupIntervalMs is -dedup.minScrapeInterval, for export.
@@ -174,7 +175,7 @@ func (a *API) register() {
 		"/api/v1/export/native":    {serve: a.exportNative, timeout: c.MaxExportDuration.D(), plainText: true},
 		"/federate":                {serve: a.federate, timeout: c.MaxQueryDuration.D(), plainText: true},
 		"/api/v1/status/buildinfo": {serve: fixedJSON(`{"status":"success","data":{"version":"2.24.0"}}`), unlimited: true},
-		"/api/v1/query_exemplars":  {serve: fixedJSON(`{"status":"success","data":[]}`), unlimited: true},
+		exemplarsPath:              {serve: a.exemplars, timeout: c.MaxQueryDuration.D()},
 		"/api/v1/metadata":         {serve: a.metadata, timeout: c.MaxLabelsAPIDuration.D()},
 		"/expand-with-exprs":       {serve: a.expandWith, unlimited: true},
 		"/prettify-query":          {serve: a.prettifyQuery, unlimited: true},

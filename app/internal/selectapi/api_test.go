@@ -171,7 +171,7 @@ func TestAnswers(t *testing.T) {
 		{"export", span("match[]", `cpu{host="a"}`, "format", "promapi"), `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"cpu","host":"a"},"values":[[1717200000,"1"],[1717200060,"2"],[1717200120,"3"]]}]}}`},
 		{"export", span("match[]", `nosuch`), ""},
 		{"status/buildinfo", nil, `{"status":"success","data":{"version":"2.24.0"}}`},
-		{"query_exemplars", nil, `{"status":"success","data":[]}`},
+		{"query_exemplars", url.Values{"query": {"cpu"}}, `{"status":"success","isPartial":false,"data":[]}`},
 		{"rules", nil, `{"status":"success","data":{"groups":[]}}`},
 		{"alerts", nil, `{"status":"success","data":{"alerts":[]}}`},
 		{"metadata", nil, `{"status":"success","isPartial":false,"data":{}}`},

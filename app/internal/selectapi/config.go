@@ -19,6 +19,7 @@ type Config struct {
 	MaxExportSeries       int
 	MaxExportDuration     flagvalue.Duration
 	MaxFederateSeries     int
+	MaxExemplars          int
 	VMAlertProxyURL       ProxyURL
 	DenyQueryTracing      bool
 	EnableMetadata        bool
@@ -61,6 +62,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.IntVar(&c.MaxExportSeries, "search.maxExportSeries", 10000000, "Most series an answer of /api/v1/export, /api/v1/export/csv and /api/v1/export/native may have")
 	fs.Var(&c.MaxExportDuration, "search.maxExportDuration", "Longest run of /api/v1/export, /api/v1/export/csv and /api/v1/export/native")
 	fs.IntVar(&c.MaxFederateSeries, "search.maxFederateSeries", 1_000_000, "Most series an answer of /federate may have")
+	fs.IntVar(&c.MaxExemplars, "search.maxExemplars", 100_000, "Most exemplars an answer of /api/v1/query_exemplars may have; 0 means no limit")
 	fs.Var(&c.VMAlertProxyURL, "vmalert.proxyURL", "Address of vmalert, such as http://vmalert:8880, which /api/v1/rules, /api/v1/alerts, /api/v1/notifiers and /vmalert/ are passed to")
 	fs.BoolVar(&c.EnableMetadata, "enableMetadata", true, "Answer at /api/v1/metadata what senders have told of type, unit and help of metrics")
 	fs.BoolVar(&c.DenyQueryTracing, "denyQueryTracing", false, "Take no notice of trace=1")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/storageapi/apitest"
 )
 
 const prom = "/select/0/prometheus/"
@@ -303,5 +304,52 @@ func TestCORS(t *testing.T) {
 		if (h.Get("Access-Control-Allow-Origin") == "") != disabled {
 			t.Errorf("disabled %v: %v", disabled, h)
 		}
+	}
+}
+
+func TestExemplars(t *testing.T) {
+	e := newEnv(t)
+	e.api.o.Exemplars = e.store
+	var none model.TenantID
+	second, other := apitest.Exemplar(none, "m", "b", "2", 2500), apitest.Exemplar(none, "n", "a", "4", 1000)
+	second.Value = 1e30
+	upper := apitest.Exemplar(none, "m", "", "3", 1000)
+	upper.Series, _ = model.AppendSeriesKey(nil, none, []model.Label{{Name: model.MetricNameLabel, Value: "z"}, {Name: "Zone", Value: "1"}}) // fails never
+	if err := e.store.AddExemplars(t.Context(), []model.Exemplar{other, second, apitest.Exemplar(none, "m", "b", "1", 1000), upper, apitest.Exemplar(model.TenantID{AccountID: 1}, "m", "b", "x", 1000)}); err != nil {
+		t.Fatal(err)
+	}
+	at := apitest.DefaultBase / 1000
+	one := func(trace, value string, time string) string {
+		return fmt.Sprintf(`{"labels":{"trace_id":"%s"},"value":"%s","timestamp":%s}`, trace, value, time)
+	}
+	first := one("1", "1000", fmt.Sprint(at+1))
+	b := `{"seriesLabels":{"__name__":"m","job":"b"},"exemplars":[` + first + "," + one("2", "1e+30", fmt.Sprintf("%d.5", at+2)) + `]}`
+	z := `{"seriesLabels":{"Zone":"1","__name__":"z"},"exemplars":[` + one("3", "1000", fmt.Sprint(at+1)) + `]}`
+	n := `{"seriesLabels":{"__name__":"n","job":"a"},"exemplars":[` + one("4", "1000", fmt.Sprint(at+1)) + `]}`
+	for args, want := range map[string]string{
+		"query=m":                     b,
+		"query=rate(m[5m]) / on() n":  b + "," + n,
+		`query=m or {Zone!=""}`:       z + "," + b,
+		`query={job="a" or Zone="1"}`: z + "," + n,
+		"query=nosuch":                "",
+		"query=1%2B2":                 "",
+		fmt.Sprintf("query=m&start=%d&end=%d", at, at+2): `{"seriesLabels":{"__name__":"m","job":"b"},"exemplars":[` + first + `]}`,
+		"query=m&extra_label=job=x":                      "",
+		`query={__name__!=""}&extra_label=job=a`:         n,
+	} {
+		if code, body, _ := e.getQuery(t, api+"query_exemplars", args); code != 200 || body != `{"status":"success","isPartial":false,"data":[`+want+"]}" {
+			t.Errorf("%s: %d %s\nwant %s", args, code, body, want)
+		}
+	}
+	for args, want := range map[string]string{
+		"": "missing `query` arg", "query=m{": "", "query=m&start=x": "", "query=m&start=20&end=10": "before", "query=" + strings.Repeat("a%2B", 1000) + "b": "1001 selectors",
+	} {
+		if code, body, _ := e.getQuery(t, api+"query_exemplars", args); code != 400 && code != 422 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s", args, code, body)
+		}
+	}
+	e.api.o.Config.MaxExemplars = 1
+	if code, body, _ := e.getQuery(t, api+"query_exemplars", "query=m"); code != 422 || !strings.Contains(body, "-search.maxExemplars") {
+		t.Errorf("beyond the limit: %d %s", code, body)
 	}
 }

@@ -46,7 +46,7 @@ func TestV1(t *testing.T) {
 		`{"metric":"m","points":[[1717200000,1]],"tags":[5]}`:                                                                                                    `!1`,
 		`{"metric":"m","points":[[1717200000,1]],"tags":"x"}`:                                                                                                    `!1`,
 		`{"metric":"m","points":[[1717200000,1]],"host":{"x":[]}},{"metric":"n","points":[[1717200000,1]]}`:                                                      `n@1717200000000=1 !1`,
-		`{"metric":"m","points":[[1717200000,1]],"tags":[` + strings.Repeat(`"",`, protoparser.MaxLabels) + `"a"]}`:                                                           `!1`,
+		`{"metric":"m","points":[[1717200000,1]],"tags":[` + strings.Repeat(`"",`, protoparser.MaxLabels) + `"a"]}`:                                              `!1`,
 	} {
 		p, set := newParser(t)
 		if kind := parsertest.CheckTwice(t, p.ParseV1, protoparser.Request{}, `{"series":[`+series+`]}`, want); kind != errkind.OK {
@@ -146,7 +146,7 @@ func TestProtobufV2(t *testing.T) {
 		"": "",
 		string(slices.Concat(textField(2, "x"), varintField(1, 5), one)):                                                                                                  `first@1717200000000=1`,
 		string(slices.Concat(bytesField(1, textField(2, "m"), point(1<<62, 1)), one)):                                                                                     `first@1717200000000=1 !1`,
-		string(slices.Concat(bytesField(1, slices.Repeat(textField(3, "t"), protoparser.MaxLabels+1), point(1, 1)), one)):                                                              `first@1717200000000=1 !1`,
+		string(slices.Concat(bytesField(1, slices.Repeat(textField(3, "t"), protoparser.MaxLabels+1), point(1, 1)), one)):                                                 `first@1717200000000=1 !1`,
 		string(bytesField(1, textField(2, "m"), point(math.MaxUint64, 1))):                                                                                                `m@-1000=1`, // storage leaves it out
 		string(bytesField(1, textField(2, "m"), protowire.AppendTag(nil, 9, protowire.StartGroupType), protowire.AppendTag(nil, 9, protowire.EndGroupType), point(1, 1))): `m@1000=1`,
 	} {

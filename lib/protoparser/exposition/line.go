@@ -16,6 +16,7 @@ type row struct {
 	timestamp    int64 // Unix milliseconds
 	hasTimestamp bool
 	labelsEnd    int    // in the line, of name and labels
+	exemplar     []byte // what follows # behind the value; empty when nothing does
 	scratch      []byte // unescaped strings
 }
 
@@ -182,17 +183,55 @@ func (r *row) parseNumbers(b []byte) (fault string) {
 	if err != nil {
 		return "the value is not a number"
 	}
-	r.value = v
-	word, rest := cutWord(rest)
-	if len(word) == 0 || word[0] == '#' {
+	r.value, r.exemplar = v, nil
+	rest = trimLeft(rest)
+	if len(rest) > 0 && rest[0] != '#' {
+		word, tail := cutWord(rest)
+		if fault = r.parseTimestamp(bytesutil.String(word)); fault != "" {
+			return fault
+		}
+		rest = trimLeft(tail)
+	}
+	if len(rest) == 0 {
 		return ""
 	}
-	if fault = r.parseTimestamp(bytesutil.String(word)); fault != "" {
-		return fault
-	}
-	if rest = trimLeft(rest); len(rest) > 0 && rest[0] != '#' {
+	if rest[0] != '#' {
 		return "something follows the timestamp"
 	}
+	r.exemplar = rest[1:]
+	return ""
+}
+
+// parseExemplar reads {labels} value [timestamp] behind the # of another line into r, whose fields are those of the exemplar then. The timestamp is
+// in seconds, as all in OpenMetrics are.
+func (r *row) parseExemplar(b []byte) (fault string) {
+	r.labels, r.scratch, r.hasTimestamp = r.labels[:0], r.scratch[:0], false
+	b = trimLeft(b)
+	if len(b) == 0 || b[0] != '{' {
+		return "the labels of the exemplar do not begin with {"
+	}
+	b, fault = r.parseLabels(b[1:])
+	if fault != "" {
+		return fault
+	}
+	word, b := cutWord(b)
+	v, err := strconv.ParseFloat(bytesutil.String(word), 64)
+	if err != nil {
+		return "the value of the exemplar is not a number"
+	}
+	r.value = v
+	word, b = cutWord(b)
+	if len(word) == 0 {
+		return ""
+	}
+	seconds, err := strconv.ParseFloat(bytesutil.String(word), 64)
+	if err != nil || !(math.Abs(seconds) < 1<<53/1000) {
+		return "the timestamp of the exemplar is not a number of seconds"
+	}
+	if len(trimLeft(b)) > 0 {
+		return "something follows the exemplar"
+	}
+	r.timestamp, r.hasTimestamp = int64(math.Round(seconds*1000)), true
 	return ""
 }
 

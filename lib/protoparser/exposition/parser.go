@@ -47,6 +47,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	if req.Metadata != nil {
 		about = &described{to: p.intake.Metadata(req)}
 	}
+	exemplars := exemplars{parser: p, to: p.intake.Exemplars(req, p.counters.Exemplars)}
 	read := 0
 	for c.Err() == nil && lines.Next() {
 		line := trimLeft(lines.At())
@@ -64,6 +65,9 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 			continue
 		}
 		read++
+		if len(r.exemplar) > 0 && exemplars.to != nil {
+			exemplars.take(line, r)
+		}
 	}
 	for range lines.TooLong() {
 		p.intake.InvalidLine(c, p.counters, nil, fmt.Sprintf("the line is longer than %d bytes", maxLineLen))
@@ -75,6 +79,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 		about.to.Flush()
 		p.counters.Metadata.Add(about.count)
 	}
+	result.Exemplars = exemplars.to.Flush()
 	if err == nil && lines.Err() != nil {
 		p.counters.ReadErrors.Inc()
 		return result, lines.Err()

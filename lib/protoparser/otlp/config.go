@@ -21,6 +21,7 @@ type Config struct {
 	Promote           flagvalue.Strings
 	Ignore            flagvalue.Strings
 	PromoteScope      bool
+	StartTimestamps   bool
 	NativeHistograms  bool
 }
 
@@ -37,6 +38,7 @@ func (c *Config) RegisterFlags(fs *flag.FlagSet) {
 	fs.Var(&c.Promote, "opentelemetry.promoteResourceAttributes",
 		"Attributes of OTLP resources to make labels of without -opentelemetry.promoteAllResourceAttributes; may be given more than once or with commas")
 	fs.Var(&c.Ignore, "opentelemetry.ignoreResourceAttributes", "Attributes of OTLP resources to make no labels of; may be given more than once or with commas")
+	fs.BoolVar(&c.StartTimestamps, "opentelemetry.startTimestamps", false, "Store the value 0 at the time when a cumulative sum or histogram began, see -startTimestamps.maxAge")
 	fs.BoolVar(&c.NativeHistograms, "opentelemetry.nativeHistograms", false,
 		"Store exponential histograms of OTLP as native histograms, and not as samples of <name>_bucket with the label vmrange, <name>_count and <name>_sum")
 	fs.BoolVar(&c.PromoteScope, "opentelemetry.promoteScopeMetadata", true, "Make the labels scope.name, scope.version and scope.attributes.* of OTLP scopes")

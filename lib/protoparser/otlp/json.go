@@ -2,6 +2,7 @@ package otlp
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -43,21 +44,30 @@ type (
 		AggregationTemporality json.RawMessage
 	}
 	jsonPoint struct {
-		Attributes     []jsonAttribute
-		TimeUnixNano   jsonUint
-		Flags          uint32
-		AsDouble       *jsonFloat
-		AsInt          *jsonInt
-		Count          jsonUint
-		Sum            *jsonFloat
-		BucketCounts   []jsonUint
-		ExplicitBounds []jsonFloat
-		Scale          int32
-		ZeroCount      jsonUint
-		ZeroThreshold  jsonFloat
-		Positive       jsonBuckets
-		Negative       jsonBuckets
-		QuantileValues []struct{ Quantile, Value jsonFloat }
+		Attributes        []jsonAttribute
+		TimeUnixNano      jsonUint
+		StartTimeUnixNano jsonUint
+		Flags             uint32
+		AsDouble          *jsonFloat
+		AsInt             *jsonInt
+		Count             jsonUint
+		Sum               *jsonFloat
+		BucketCounts      []jsonUint
+		ExplicitBounds    []jsonFloat
+		Scale             int32
+		ZeroCount         jsonUint
+		ZeroThreshold     jsonFloat
+		Positive          jsonBuckets
+		Negative          jsonBuckets
+		QuantileValues    []struct{ Quantile, Value jsonFloat }
+		Exemplars         []jsonExemplar
+	}
+	jsonExemplar struct {
+		FilteredAttributes []jsonAttribute
+		TimeUnixNano       jsonUint
+		AsDouble           *jsonFloat
+		AsInt              *jsonInt
+		SpanID, TraceID    jsonHex
 	}
 	jsonBuckets struct {
 		Offset       int32
@@ -80,6 +90,7 @@ type (
 	jsonUint  uint64
 	jsonInt   int64
 	jsonFloat float64
+	jsonHex   []byte // other bytes are in base64
 )
 
 // unquoted returns a number, which may be a text.
@@ -119,6 +130,12 @@ func (n *jsonFloat) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	return nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (x *jsonHex) UnmarshalJSON(b []byte) (err error) {
+	*x, err = hex.DecodeString(unquoted(b))
+	return err
 }
 
 // json stores the points of a request in JSON.
@@ -199,7 +216,7 @@ func (x *jsonPoint) read(p *point) (err error) {
 	if p.attributes, err = labelsOf(p.attributes, x.Attributes); err != nil {
 		return err
 	}
-	p.time, p.flags, p.count = uint64(x.TimeUnixNano), x.Flags, uint64(x.Count)
+	p.time, p.start, p.flags, p.count = uint64(x.TimeUnixNano), uint64(x.StartTimeUnixNano), x.Flags, uint64(x.Count)
 	switch {
 	case x.AsDouble != nil:
 		p.value, p.hasValue = float64(*x.AsDouble), true
@@ -219,7 +236,26 @@ func (x *jsonPoint) read(p *point) (err error) {
 	for _, q := range x.QuantileValues {
 		p.quantiles = append(p.quantiles, quantile{float64(q.Quantile), float64(q.Value)})
 	}
+	for i := range x.Exemplars {
+		e, err := x.Exemplars[i].read()
+		if err != nil {
+			return err
+		}
+		p.exemplars = append(p.exemplars, e)
+	}
 	return nil
+}
+
+func (x *jsonExemplar) read() (e exemplar, err error) {
+	e = exemplar{time: uint64(x.TimeUnixNano), traceID: x.TraceID, spanID: x.SpanID}
+	switch {
+	case x.AsDouble != nil:
+		e.value = float64(*x.AsDouble)
+	case x.AsInt != nil:
+		e.value = float64(*x.AsInt)
+	}
+	e.attributes, err = labelsOf(nil, x.FilteredAttributes)
+	return e, err
 }
 
 func appendUints(dst []uint64, list []jsonUint) []uint64 {

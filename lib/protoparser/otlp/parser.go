@@ -47,6 +47,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	if req.Metadata != nil {
 		r.w.metadata = p.intake.Metadata(req)
 	}
+	r.w.exemplars = p.intake.Exemplars(req, p.counters.Exemplars)
 	switch req.Format {
 	case "json":
 		err = r.w.json(body.B)
@@ -68,6 +69,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 	if r.w.metadata != nil { // samples come first
 		r.w.metadata.Flush()
 	}
+	result.Exemplars = r.w.exemplars.Flush()
 	return result, err
 }
 
@@ -107,6 +109,6 @@ func (p *Parser) put(r *protobuf) {
 		clear((*scratch)[:cap(*scratch)])
 		*scratch = (*scratch)[:0]
 	}
-	w.c, w.metadata, w.metric, w.name, w.rows, w.hasBase, w.err = nil, nil, metric{}, "", 0, false, nil
+	w.c, w.metadata, w.exemplars, w.metric, w.name, w.rows, w.hasBase, w.err = nil, nil, nil, metric{}, "", 0, false, nil
 	p.readers.Put(r)
 }

@@ -25,7 +25,7 @@ type metric struct {
 	unit        string
 	description string
 	monotonic   bool
-	delta       bool // of an exponential histogram
+	delta       bool // of sums and histograms
 }
 
 // point is one data point of any kind.
@@ -34,6 +34,7 @@ type point struct {
 	isLabelled bool   // the attributes are read, and the writer has the labels
 	isFaulty   bool   // the rest of the point is left out
 	time       uint64 // Unix nanoseconds
+	start      uint64 // likewise; 0: not known
 	flags      uint32
 	value      float64
 	hasValue   bool // of a number
@@ -49,6 +50,7 @@ type point struct {
 	positive      buckets
 	negative      buckets
 	quantiles     []quantile
+	exemplars     []exemplar
 }
 
 // buckets are those of one sign of an exponential histogram.
@@ -62,13 +64,14 @@ type quantile struct{ quantile, value float64 }
 // reset empties the point, and keeps its memory unless an odd one has made it large.
 func (p *point) reset() {
 	const kept = 1 << 10
-	if cap(p.attributes)+cap(p.bounds)+cap(p.counts)+cap(p.quantiles)+cap(p.positive.counts)+cap(p.negative.counts) > kept {
+	if cap(p.attributes)+cap(p.bounds)+cap(p.counts)+cap(p.quantiles)+cap(p.positive.counts)+cap(p.negative.counts)+cap(p.exemplars) > kept {
 		*p = point{}
 		return
 	}
 	clear(p.attributes)
+	clear(p.exemplars)
 	*p = point{
-		attributes: p.attributes[:0], bounds: p.bounds[:0], counts: p.counts[:0], quantiles: p.quantiles[:0],
+		attributes: p.attributes[:0], bounds: p.bounds[:0], counts: p.counts[:0], quantiles: p.quantiles[:0], exemplars: p.exemplars[:0],
 		positive: buckets{counts: p.positive.counts[:0]}, negative: buckets{counts: p.negative.counts[:0]},
 	}
 }
@@ -94,4 +97,15 @@ func (m *metric) metricType() model.MetricType {
 		return model.TypeSummary
 	}
 	return model.TypeUnknown
+}
+
+// counts reports whether the values of the metric begin at 0 and grow.
+func (m *metric) counts() bool {
+	switch m.kind {
+	case sum:
+		return m.monotonic && !m.delta
+	case histogram, exponential:
+		return !m.delta
+	}
+	return m.kind == summary
 }

@@ -123,7 +123,7 @@ func readMetric(b []byte) (m metric, data []byte, err error) {
 		}
 		return nil
 	})
-	if err != nil || m.kind != sum && m.kind != exponential {
+	if err != nil || m.kind != sum && m.kind != histogram && m.kind != exponential {
 		return m, data, err
 	}
 	err = fields(data, func(f field) error {
@@ -131,7 +131,7 @@ func readMetric(b []byte) (m metric, data []byte, err error) {
 			m.delta = f.bits == deltaTemporality
 		}
 		if f.varint(3) {
-			m.monotonic = f.bits != 0
+			m.monotonic = m.kind == sum && f.bits != 0
 		}
 		return nil
 	})
@@ -176,6 +176,8 @@ func (r *protobuf) dataPoint(b []byte) error {
 			return malformed(n)
 		}
 		switch {
+		case f.fixed(2):
+			p.start = f.bits
 		case f.fixed(3):
 			p.time = f.bits
 		case f.message(attributes):
@@ -198,6 +200,8 @@ func numberField(p *point, f *field) error {
 		p.value, p.hasValue = float64(int64(f.bits)), true
 	case f.varint(8):
 		p.flags = uint32(f.bits)
+	case f.message(5):
+		return p.appendExemplar(f.bytes)
 	}
 	return nil
 }
@@ -214,6 +218,8 @@ func histogramField(p *point, f *field) (err error) {
 		p.bounds, err = appendFixed(p.bounds, f, math.Float64frombits)
 	case f.varint(10):
 		p.flags = uint32(f.bits)
+	case f.message(8):
+		return p.appendExemplar(f.bytes)
 	}
 	return err
 }
@@ -236,6 +242,8 @@ func exponentialField(p *point, f *field) error {
 		p.flags = uint32(f.bits)
 	case f.fixed(14):
 		p.zeroThreshold = f.float()
+	case f.message(11):
+		return p.appendExemplar(f.bytes)
 	}
 	return nil
 }

@@ -19,6 +19,8 @@ type writer struct {
 	proto    *protobuf             // the reader, if it recognises series itself
 	metadata *protoparser.Metadata // nil: nobody wants it
 
+	exemplars *protoparser.Exemplars // nil: nobody wants them
+
 	resource []model.Label
 	scope    []model.Label
 	metric   metric
@@ -126,6 +128,9 @@ func (w *writer) parts(p *point) {
 	case summary:
 		w.summary(p)
 	}
+	if len(p.exemplars) > 0 && w.exemplars != nil {
+		w.addExemplars(p)
+	}
 }
 
 // nearest sorts labels by name and leaves the last one of each, which is the nearest to the point, and none without a name.
@@ -172,9 +177,13 @@ func (w *writer) faulty(p *point, reason string) {
 
 // sample stores a sample of a series of the point.
 func (w *writer) sample(p *point, s part, value float64) {
-	if w.start(p, s) {
-		w.c.Sample(int64(p.time/1e6), value)
+	if !w.start(p, s) {
+		return
 	}
+	if p.start != 0 && w.config.StartTimestamps && w.metric.counts() && s.kind != quantileOf {
+		w.c.Began(int64(p.start/1e6), int64(p.time/1e6))
+	}
+	w.c.Sample(int64(p.time/1e6), value)
 }
 
 // start begins a series of the point with one row; false when it is left out.

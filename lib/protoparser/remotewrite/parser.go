@@ -63,6 +63,7 @@ func (p *Parser) Parse(req *protoparser.Request) (protoparser.Result, error) {
 func (p *Parser) collect(d *decoder, body []byte, req *protoparser.Request) (protoparser.Result, error) {
 	c := p.intake.CollectRaw(req, p.format, body)
 	defer c.Release()
+	exemplars := exemplars{to: p.intake.Exemplars(req, p.counters.Exemplars)}
 	rows, series, wrong := 0, 0, 0
 	next := d.NextGuess
 	for c.Err() == nil && next() {
@@ -85,6 +86,9 @@ func (p *Parser) collect(d *decoder, body []byte, req *protoparser.Request) (pro
 			if !d.Settle() {
 				break
 			}
+		}
+		if d.Exemplars() > 0 && exemplars.to != nil {
+			exemplars.take(d) // before labels are changed
 		}
 		n, ok := startSeries(c, d, body)
 		if !ok {
@@ -109,6 +113,7 @@ func (p *Parser) collect(d *decoder, body []byte, req *protoparser.Request) (pro
 	if skipped.Metadata > 0 && req.Metadata != nil { // samples come first
 		p.describe(d, req)
 	}
+	result.Exemplars = exemplars.to.Flush()
 	return result, err
 }
 

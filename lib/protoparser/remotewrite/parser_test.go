@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang/snappy"
 	oracle "github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"vmcluster/lib/errkind"
 	"vmcluster/lib/logger"
@@ -194,6 +195,75 @@ func TestKnownSeriesInAnyOrder(t *testing.T) {
 		got, result, err := parse(p, packed, "snappy")
 		if err != nil || wantErr != nil || !slices.Equal(got, want) || result != wantResult || len(got) < len(order) {
 			t.Fatalf("round %d: %d rows, %+v, %v; want %d rows, %+v, %v", round, len(got), result, err, len(want), wantResult, wantErr)
+		}
+	}
+}
+
+// collectExemplars has the exemplars of a request stored as text.
+func collectExemplars(t *testing.T, list *[]string) func([]model.Exemplar) error {
+	return func(found []model.Exemplar) error {
+		for _, e := range found {
+			labels, err := model.ParseExemplarLabels(nil, e.Labels)
+			if err != nil {
+				t.Error(err)
+			}
+			*list = append(*list, fmt.Sprintf("%s %s@%d=%v", model.SeriesKeyString(e.Series), model.LabelsString(labels), e.Timestamp, e.Value))
+		}
+		return nil
+	}
+}
+
+// TestExemplars sends the same exemplars by both versions: beside samples, alone, of a tenant in labels, and such that make no sense.
+func TestExemplars(t *testing.T) {
+	table := writev2.NewSymbolTable()
+	v1, v2 := &oracle.WriteRequest{}, &writev2.Request{}
+	add := func(samples int, labels []string, exemplars ...[]string) {
+		var s1 oracle.TimeSeries
+		var s2 writev2.TimeSeries
+		pairs := func(list []string) (out []oracle.Label, refs []uint32) {
+			for i := 0; i+1 < len(list); i += 2 {
+				out = append(out, oracle.Label{Name: list[i], Value: list[i+1]})
+				refs = append(refs, table.Symbolize(list[i]), table.Symbolize(list[i+1]))
+			}
+			return out, refs
+		}
+		s1.Labels, s2.LabelsRefs = pairs(labels)
+		for i := range samples {
+			s1.Samples = append(s1.Samples, oracle.Sample{Timestamp: int64(i), Value: 1})
+			s2.Samples = append(s2.Samples, writev2.Sample{Timestamp: int64(i), Value: 1})
+		}
+		for i, list := range exemplars {
+			l, refs := pairs(list)
+			s1.Exemplars = append(s1.Exemplars, oracle.Exemplar{Labels: l, Timestamp: int64(1000 + i), Value: float64(i)})
+			s2.Exemplars = append(s2.Exemplars, writev2.Exemplar{LabelsRefs: refs, Timestamp: int64(1000 + i), Value: float64(i)})
+		}
+		v1.Timeseries, v2.Timeseries = append(v1.Timeseries, s1), append(v2.Timeseries, s2)
+	}
+	add(1, []string{"__name__", "m", "job", "a"}, []string{"trace_id", "1", "a", "b"}, []string{"trace_id", strings.Repeat("ü", 121)}, nil)
+	add(2, []string{"__name__", "m", "job", "plain"})
+	add(0, []string{"__name__", "m", "job", "alone"}, []string{"trace_id", strings.Repeat("ü", 120)})
+	add(1, []string{"vm_account_id", "5", "__name__", "t", "vm_project_id", "6"}, []string{"trace_id", "3"})
+	add(1, []string{"job", "nameless"}, []string{"trace_id", "4"})
+	v2.Symbols = table.Symbols()
+	want := []string{`tenant 0:0 m{job="a"} {a="b",trace_id="1"}@1000=0`, `tenant 0:0 m{job="a"} {}@1002=2`, `tenant 0:0 m{job="alone"} {trace_id="` + strings.Repeat("ü", 120) + `"}@1000=0`, `tenant 5:6 t {trace_id="3"}@1000=0`}
+	for version, message := range []interface{ Marshal() ([]byte, error) }{v1, v2} {
+		body, err := message.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, set := newParser(t)
+		for range 2 {
+			var got []string
+			result, err := p.Parse(&protoparser.Request{
+				Body: bytes.NewReader(snappy.Encode(nil, body)), Encoding: "snappy", TenantFromLabels: true, SymbolTable: version == 1,
+				Sink: func(*model.Batch) error { return nil }, Exemplars: collectExemplars(t, &got),
+			})
+			if err != nil || !slices.Equal(got, want) || result.Rows != 4 || result.Exemplars != len(want) || result.Invalid != 0 {
+				t.Errorf("version %d: %q, %+v, %v; want %q", version+1, got, result, err, want)
+			}
+		}
+		if n := set.Counter(`vm_exemplars_invalid_total{type="promremotewrite"}`).Get(); n != 2 {
+			t.Errorf("version %d: %d exemplars are counted as invalid", version+1, n)
 		}
 	}
 }

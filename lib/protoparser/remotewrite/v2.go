@@ -25,6 +25,7 @@ type table struct {
 	metadata *protoparser.Metadata // nil: nobody wants it
 
 	histograms histograms
+	exemplars  exemplars
 }
 
 // keptHashes is how many a table in the pool may have room for.
@@ -52,6 +53,7 @@ func (p *Parser) parseTable(body []byte, req *protoparser.Request) (protoparser.
 	if req.Metadata != nil {
 		t.metadata = p.intake.Metadata(req)
 	}
+	t.exemplars.to = p.intake.Exemplars(req, p.counters.Exemplars)
 	return t.collect(body, req)
 }
 
@@ -72,6 +74,7 @@ func (t *table) end() {
 		t.hashes[half] = t.hashes[half][:0]
 	}
 	t.metadata, t.last, t.labels = nil, nil, t.labels[:0]
+	t.exemplars = exemplars{}
 	if cap(t.hashes[0]) <= keptHashes {
 		t.parser.tables.Put(t)
 	}
@@ -88,6 +91,9 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 		if t.metadata != nil && !bytes.Equal(d.RawMetadata(), t.last) {
 			t.describe()
 		}
+		if d.Exemplars() > 0 && t.exemplars.to != nil {
+			t.collectExemplars()
+		}
 		if d.Histograms() > 0 {
 			t.collectHistograms(c, body)
 			continue
@@ -96,6 +102,9 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 			continue
 		}
 		for i := range samples {
+			if c.IsRecent(samples[i].Start, samples[i].Timestamp) {
+				t.began(c, &samples[i])
+			}
 			c.Sample(samples[i].Timestamp, samples[i].Value)
 		}
 	}
@@ -110,7 +119,38 @@ func (t *table) collect(body []byte, req *protoparser.Request) (protoparser.Resu
 	if t.metadata != nil { // samples come first
 		t.metadata.Flush()
 	}
+	result.Exemplars = t.exemplars.to.Flush()
 	return result, err
+}
+
+// began notes when the counter began of which a sample is about to be collected. Of gauges, senders have nothing to say; of a summary, the count and the sum
+// begin at 0, its quantiles do not.
+func (t *table) began(c *protoparser.Collector, s *prompb.Sample) {
+	switch model.MetricType(min(t.decoder.Metadata().Type, 255)) {
+	case model.TypeUnknown, model.TypeCounter, model.TypeHistogram:
+	case model.TypeSummary:
+		if !t.isCounterOfSummary() {
+			return
+		}
+	default:
+		return
+	}
+	c.Began(s.Start, s.Timestamp)
+}
+
+// isCounterOfSummary reports whether the current series, of a summary, is its count or sum.
+func (t *table) isCounterOfSummary() bool {
+	refs, ok := t.decoder.Refs()
+	if !ok || t.check(refs) != "" {
+		return false
+	}
+	for i := 0; i < len(refs); i += 2 {
+		if t.decoder.Symbol(refs[i]) == model.MetricNameLabel {
+			name := t.decoder.Symbol(refs[i+1])
+			return strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_sum")
+		}
+	}
+	return false
 }
 
 // collectHistograms collects the current series, which has native histograms.

@@ -216,3 +216,69 @@ func BenchmarkVersions(b *testing.B) {
 		})
 	}
 }
+
+// TestStarts tells when series began: of counters, once, before their samples are stored, and again when that has failed.
+func TestStarts(t *testing.T) {
+	const begin = 1_700_000_000_000
+	symbols := []string{"", "__name__", "counter", "gauge", "summary", "summary_sum", "old", "ahead", "silent"}
+	series := func(name string, kind oracle.Metadata_MetricType, start int64, times ...int64) oracle.TimeSeries {
+		s := oracle.TimeSeries{LabelsRefs: []uint32{1, uint32(slices.Index(symbols, name))}, Metadata: oracle.Metadata{Type: kind}}
+		for _, at := range times {
+			s.Samples = append(s.Samples, oracle.Sample{Timestamp: begin + at, Value: 5, StartTimestamp: start})
+		}
+		return s
+	}
+	request := func(shift int64) *oracle.Request {
+		return &oracle.Request{Symbols: symbols, Timeseries: []oracle.TimeSeries{
+			series("counter", oracle.Metadata_METRIC_TYPE_COUNTER, begin, 10+shift, 20+shift),
+			series("gauge", oracle.Metadata_METRIC_TYPE_GAUGE, begin, 10+shift),
+			series("summary", oracle.Metadata_METRIC_TYPE_SUMMARY, begin, 10+shift),
+			series("summary_sum", oracle.Metadata_METRIC_TYPE_SUMMARY, begin, 10+shift),
+			series("old", oracle.Metadata_METRIC_TYPE_COUNTER, begin-3_600_000, 10+shift),
+			series("ahead", oracle.Metadata_METRIC_TYPE_COUNTER, begin+1000, 10+shift),
+			series("silent", oracle.Metadata_METRIC_TYPE_COUNTER, 0, 10+shift),
+		}}
+	}
+	p, set := newParser(t)
+	send := func(shift int64, fail error) (told []string) {
+		t.Helper()
+		body, err := request(shift).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored := false
+		_, err = p.Parse(&protoparser.Request{
+			Body: bytes.NewReader(snappy.Encode(nil, body)), Encoding: "snappy", SymbolTable: true,
+			Sink: func(*model.Batch) error {
+				stored = true
+				return nil
+			},
+			Starts: func(list []model.Start) error {
+				if stored {
+					t.Error("samples are stored before the start of their series")
+				}
+				for _, x := range list {
+					told = append(told, fmt.Sprint(model.SeriesKeyString(x.Series), " ", x.Timestamp-begin))
+				}
+				return fail
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told
+	}
+	want := []string{"tenant 0:0 counter 0", "tenant 0:0 summary_sum 0"}
+	if told := send(0, errkind.New(errkind.Unavailable, "away")); !slices.Equal(told, want) {
+		t.Errorf("first %q", told)
+	}
+	if told := send(30, nil); !slices.Equal(told, want) {
+		t.Errorf("after a failure %q", told)
+	}
+	if told := send(2000, nil); len(told) > 0 {
+		t.Errorf("told again %q", told)
+	}
+	if n := set.Counter("vm_start_timestamps_dropped_total").Get(); n != 2 {
+		t.Errorf("%d starts are counted as dropped", n)
+	}
+}

@@ -32,6 +32,7 @@ type Memory struct {
 		usage     map[usageKey]storageapi.Usage
 		since     int64
 		described []model.Metadata // the newest last
+		exemplars []model.Exemplar
 	}
 }
 
