@@ -73,6 +73,9 @@ func (b *Bodies) readAll(r io.Reader, encoding string, limit sizeLimit) (*bytesu
 	if isPlain(encoding) {
 		return b.readLimited(r, "body", limit)
 	}
+	if encoding == "snappy" {
+		return b.readSnappy(r, limit)
+	}
 	stream, err := b.Stream(r, encoding)
 	if err != nil {
 		return nil, err
@@ -90,8 +93,17 @@ func (b *Bodies) readBlock(r io.Reader) (*bytesutil.Buffer, error) {
 		return packed, err
 	}
 	defer b.buffers.Put(packed)
+	isZstd := bytes.HasPrefix(packed.B, []byte{0x28, 0xb5, 0x2f, 0xfd}) // no snappy block starts like a zstd frame
+	if isZstd {
+		switch size, ok := announcedSize(packed.B); {
+		case !ok:
+			return b.readAll(bytes.NewReader(packed.B), "zstd", b.limit)
+		case size > uint64(b.limit.max):
+			return nil, b.limit.tooLarge("decompressed body")
+		}
+	}
 	out := b.buffers.Get()
-	if bytes.HasPrefix(packed.B, []byte{0x28, 0xb5, 0x2f, 0xfd}) { // no snappy block starts like a zstd frame
+	if isZstd {
 		out.B, err = b.decodeZstd(out.B, packed.B)
 	} else {
 		out.B, err = decodeSnappy(out.B, packed.B, b.limit)
@@ -136,6 +148,16 @@ func readError(err error) error {
 		return errkind.New(k, "cannot read request body: %w", err)
 	}
 	return errkind.New(errkind.BadRequest, "cannot read request body: %w", err)
+}
+
+// announcedSize returns the size which a zstd frame says it has when it is decompressed; false when it says none: decompressing such a frame at once could take
+// many times the limit.
+func announcedSize(frame []byte) (size uint64, ok bool) {
+	var h zstd.Header
+	if err := h.Decode(frame); err != nil {
+		return 0, true // the decoder says what is wrong
+	}
+	return h.FrameContentSize, h.HasFCS
 }
 
 func (b *Bodies) decodeZstd(dst, src []byte) ([]byte, error) {
@@ -292,19 +314,24 @@ func (b *Bodies) zstdStream(r io.Reader) (io.ReadCloser, error) {
 }
 
 func (b *Bodies) snappyStream(r io.Reader) (io.ReadCloser, error) {
-	limit := sizeLimit{maxSnappyBlock, "the limit for snappy"}
-	packed, err := b.readLimited(r, "body", limit)
+	out, err := b.readSnappy(r, sizeLimit{maxSnappyBlock, "the limit for snappy"})
 	if err != nil {
-		return nil, err
-	}
-	defer b.buffers.Put(packed)
-	out := b.buffers.Get()
-	if len(packed.B) > 0 {
-		out.B, err = decodeSnappy(out.B, packed.B, limit)
-	}
-	if err != nil {
-		b.buffers.Put(out)
 		return nil, err
 	}
 	return &stream{Reader: bytes.NewReader(out.B), release: func() { b.buffers.Put(out) }}, nil
+}
+
+// readSnappy reads a whole body of one snappy block.
+func (b *Bodies) readSnappy(r io.Reader, limit sizeLimit) (*bytesutil.Buffer, error) {
+	packed, err := b.readLimited(r, "body", limit)
+	if err != nil || len(packed.B) == 0 {
+		return packed, err
+	}
+	defer b.buffers.Put(packed)
+	out := b.buffers.Get()
+	if out.B, err = decodeSnappy(out.B, packed.B, limit); err != nil {
+		b.buffers.Put(out)
+		return nil, err
+	}
+	return out, nil
 }

@@ -81,6 +81,13 @@ func (s *JSONScanner) Value() []byte {
 	depth := 0
 	start := s.Next()
 	b := s.b
+	if '0' <= start && start <= '9' || start == '-' {
+		return s.number()
+	}
+	if end := endOfNumbers(b); end > 0 {
+		s.b = b[end:]
+		return b[:end]
+	}
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; c {
 		case '"':
@@ -111,9 +118,43 @@ func (s *JSONScanner) Value() []byte {
 	return b
 }
 
+// endOfNumbers returns where the array ends which b begins with, if it is one of numbers and the like; 0 otherwise.
+func endOfNumbers(b []byte) int {
+	if len(b) == 0 || b[0] != '[' {
+		return 0
+	}
+	end := bytes.IndexByte(b, ']')
+	if list := b[1:max(end, 1)]; bytes.IndexByte(list, '"') >= 0 || bytes.IndexByte(list, '[') >= 0 || bytes.IndexByte(list, '{') >= 0 {
+		return 0
+	}
+	return end + 1
+}
+
+// number cuts off the number which comes next.
+func (s *JSONScanner) number() []byte {
+	b := s.b
+	for i, c := range b {
+		if c == ',' || c == ']' || c == '}' || c <= ' ' {
+			s.b = b[i:]
+			return b[:i]
+		}
+	}
+	s.b = nil
+	return b
+}
+
 // endOfString returns where the string which begins at b[i] has its closing quote.
 func endOfString(b []byte, i int) int {
-	i = closingQuote(b, i)
-	invariants.Check(i >= 0, "valid JSON has a string which does not end")
-	return i
+	for start := i + 1; ; start = i + 1 {
+		n := bytes.IndexByte(b[start:], '"')
+		invariants.Check(n >= 0, "valid JSON has a string which does not end")
+		i = start + n
+		slashes := 0
+		for b[i-1-slashes] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return i
+		}
+	}
 }

@@ -61,38 +61,31 @@ func ValidateJSON(b []byte) error {
 
 // isShallow reports whether a text, which may be no JSON, is nested up to maxJSONDepth levels.
 func isShallow(b []byte) bool {
+	if bytes.Count(b, []byte{'['})+bytes.Count(b, []byte{'{'}) <= maxJSONDepth {
+		return true
+	}
 	depth := 0
 	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			if i = closingQuote(b, i); i < 0 {
-				return true // it is no JSON
-			}
-		case '[', '{':
+		switch c := b[i]; {
+		case c == '"':
+			i = endOfText(b, i)
+		case c|0x20 == '{': // or [
 			if depth++; depth > maxJSONDepth {
 				return false
 			}
-		case ']', '}':
+		case c|0x20 == '}':
 			depth--
 		}
 	}
 	return true
 }
 
-// closingQuote returns where the string which begins at b[i] has its closing quote, or -1.
-func closingQuote(b []byte, i int) int {
-	for start := i + 1; ; start = i + 1 {
-		n := bytes.IndexByte(b[start:], '"')
-		if n < 0 {
-			return -1
-		}
-		i = start + n
-		slashes := 0
-		for b[i-1-slashes] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return i
+// endOfText returns where the string which begins at b[i] has its closing quote, at the earliest len(b) when it has none.
+func endOfText(b []byte, i int) int {
+	for i++; i < len(b) && b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
 		}
 	}
+	return i
 }

@@ -1,7 +1,6 @@
 package insertapi
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -68,7 +67,7 @@ type API struct {
 	influxMaxLine int // bytes
 	unsupported   *metrics.Counter
 	ignored       *metrics.Counter // samples of series beyond the limits of tenants
-	readers       sync.Pool        // *bufio.Reader
+	bodies        sync.Pool        // *body
 	batches       sync.Pool        // *model.Batch, of what limits let through
 }
 
@@ -310,10 +309,10 @@ const exemplarTimeout = 5 * time.Second
 
 // write parses the body and stores its rows.
 func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, error) {
-	body := a.getReader(r.Body)
-	defer a.putReader(body)
+	body := a.getBody(r)
+	defer a.putBody(body)
 	req := protoparser.Request{
-		Body:        body,
+		Body:        body.buffered,
 		Encoding:    contentEncoding(r.Header),
 		SymbolTable: t.symbolTable,
 	}
@@ -345,17 +344,16 @@ func (a *API) write(r *http.Request, rt *route, t *target) (protoparser.Result, 
 		}
 	}
 	// Wait for the first byte before taking a slot, so that idle senders take none.
-	if _, err := body.Peek(1); err != nil && err != io.EOF {
+	if _, err := body.buffered.Peek(1); err != nil && err != io.EOF {
 		kind := errkind.Of(err)
 		if kind == errkind.Internal {
 			kind = errkind.BadRequest // the body broke off
 		}
 		return protoparser.Result{}, errkind.New(kind, "cannot read request body: %w", err)
 	}
-	if err := a.limiter.acquire(r.Context()); err != nil {
+	if err := body.begin(r); err != nil {
 		return protoparser.Result{}, err
 	}
-	defer a.limiter.release()
 	result, err := rt.parse(&req)
 	return excess.settle(result, err)
 }
@@ -446,20 +444,6 @@ func valueBits(values string) (bool, error) {
 		return true, nil
 	}
 	return false, errkind.New(errkind.BadRequest, "cannot parse query arg values=%q: want bits, for values as the 16 hex digits of their float64, or nothing", values)
-}
-
-func (a *API) getReader(r io.Reader) *bufio.Reader {
-	b, ok := a.readers.Get().(*bufio.Reader)
-	if !ok {
-		return bufio.NewReader(r)
-	}
-	b.Reset(r)
-	return b
-}
-
-func (a *API) putReader(b *bufio.Reader) {
-	b.Reset(nil)
-	a.readers.Put(b)
 }
 
 // noteDropped tells the sender what was left out of a request which succeeded otherwise.

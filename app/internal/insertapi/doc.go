@@ -8,7 +8,7 @@
 //  1. A write is answered with success only after the Ingester has acknowledged all of its rows
 //     that were not left out; what was left out is counted and named in the response headers,
 //     but for series which relabelling drops: that is wanted, and counted only.
-//  2. At most -maxConcurrentInserts requests are parsed at a time. A connection which has
-//     not sent a byte of its body yet does not count.
+//  2. At most -maxConcurrentInserts requests are parsed at a time. A request whose sender is awaited does not count, as long as
+//     there is memory for what it has sent.
 //  3. Every answer other than success is plain text that names the fault.
 package insertapi

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/golang/snappy"
 	"github.com/klauspost/compress/gzip"
@@ -53,7 +54,7 @@ func otlpGauge(resource string) string {
 func protocols() []protocol {
 	json := []string{"Content-Type", "application/json"}
 	proto := []string{"Content-Type", "application/x-protobuf"}
-	badJSON := []string{``, `{bad`, `5`, `"x"`, `null`, "\x00", "[" + strings.Repeat(" ", 10), `{"a":"` + "\xff\n", `{"a":1`, strings.Repeat("[", 30<<20), strings.Repeat(`{"a":`, 1<<20)}
+	badJSON := []string{``, `{bad`, `5`, `"x"`, `null`, "\x00", "[" + strings.Repeat(" ", 10), `{"a":"` + "\xff\n", `{"a":1`, strings.Repeat("[", 4<<20), strings.Repeat(`{"a":`, 1<<20)}
 	badProto := []string{"\xff", "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x0a\x05a", "\x0a", strings.Repeat("\x0b", 1<<20), "\x07"}
 	return []protocol{
 		{name: "prometheus", path: "prometheus/api/v1/import/prometheus", status: 204, parts: [3]string{"", "\n", ""}, good: "m 1 1717200000",
@@ -173,56 +174,168 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-func TestMeasure(t *testing.T) {
-	const size = 4 << 20
-	fill := func(item func(i int) string, sep string) string {
+// hugeRows returns rows, and bodies in which they are rows, that are large in one way or another, by the name of the protocol.
+func hugeRows() map[string][]string {
+	const size = 1 << 19
+	list := func(item, sep string) string {
+		return strings.Repeat(item+sep, size/len(item+sep)) + item
+	}
+	numbered := func(format, sep string) string {
 		var b strings.Builder
 		for i := 0; b.Len() < size; i++ {
-			if i > 0 {
-				b.WriteString(sep)
-			}
-			b.WriteString(item(i))
+			fmt.Fprintf(&b, format+sep, i)
 		}
-		return b.String()
+		return strings.TrimSuffix(b.String(), sep)
 	}
-	pair := func(i int) string { return fmt.Sprintf(`"%x":""`, i) }
-	same := func(s string) func(int) string { return func(int) string { return s } }
-	big := strings.Repeat("v", size)
-	for name, rows := range map[string][]string{
-		"prometheus":      {"m{" + fill(func(i int) string { return fmt.Sprintf(`a%x="b"`, i) }, ",")[:1000000] + `"} 1`, `m{a="` + big + `"} 1`, fill(same("{"), "\n"), fill(same("m 1"), "\n"), fill(func(i int) string { return fmt.Sprintf("m%x 1", i) }, "\n")},
-		"vmimport":        {`{"metric":{` + fill(pair, ",") + `},"values":[1],"timestamps":[1]}`, `{"metric":{"__name__":"` + big + `"},"values":[1],"timestamps":[1]}`, `{"metric":{"__name__":"m"},"values":[` + fill(same("1"), ",") + `],"timestamps":[1]}`, fill(same("{}"), "\n"), "[" + fill(same("{}"), ",") + "]", "[" + fill(same("0"), ",") + "]"},
-		"csvimport":       {big, fill(same("1"), ","), fill(same(`"`), "\n"), fill(same(`1,1`), "\n")},
-		"influx":          {"m," + fill(func(i int) string { return fmt.Sprintf("a%x=b", i) }, ",")[:200000] + " f=1", "m,a=" + big + " f=1", "m " + fill(func(i int) string { return fmt.Sprintf("a%x=1", i) }, ","), fill(same("m f=1"), "\n"), "m " + fill(same("f=1"), ",")[:200000]},
-		"zabbixconnector": {`{"host":{"host":"h"},"name":"m","clock":1,"value":1,"type":0,"item_tags":[` + fill(same(`{"tag":"a","value":"b"}`), ",") + `]}`, `{"host":{"host":"h"},"name":"m","clock":1,"value":1,"type":0,"item_tags":[` + fill(same(`{}`), ",") + `]}`, `{"host":{"host":"h"},"name":"` + big + `","clock":1,"value":1,"type":0}`, fill(same("{}"), "\n")},
-		"newrelic":        {`{"m":1,` + fill(pair, ",") + `}`, `{"m":1,"a":"` + big + `"}`, "{" + fill(func(i int) string { return fmt.Sprintf(`"a%x":1`, i) }, ",") + "}", fill(same("{}"), ","), fill(same("5"), ",")},
-		"datadogv1":       {`{"metric":"m","points":[[1,1]],"tags":[` + fill(same(`"a:b"`), ",") + `]}`, `{"metric":"m","points":[[1,1]],"tags":["` + big + `"]}`, `{"metric":"m","points":[` + fill(same("[1,1]"), ",") + "]}", fill(same("{}"), ","), fill(same("5"), ",")},
-		"opentsdbhttp":    {`{"metric":"m","value":1,"tags":{` + fill(pair, ",") + `}}`, `{"metric":"m","value":1,"tags":{"a":"` + big + `"}}`, fill(same("{}"), ","), `{"metric":"m","value":1,"tags":{"a":[` + fill(same("{}"), ",") + `]}}`},
-		"datadogsketches": {message(1, message(1, "m"), fill(same(message(4, "a")), ""), message(7, "\x08\x01\x10\x01\x38\x02\x40\x01")), message(1, message(1, "m"), fill(same(message(7, "\x08\x01\x10\x01\x38\x02\x40\x01")), "")), fill(same(message(1)), ""), message(1, message(1, "m"), message(7, fill(same("\x38\x02\x40\x01"), "")))},
-		"opentelemetry":   {otlpGauge(fill(same(message(1, message(1, "a"), message(2, message(1, "b")))), "")), otlpGauge(message(1, message(1, "a"), message(2, message(1, big)))), fill(same(message(1)), ""), otlpGauge(message(1, message(1, "a"), message(2, message(5, fill(same(message(1)), ""))))), fill(same(otlpGauge("")), "")},
-		"promremotewrite": {message(1, fill(same(message(1, message(1, "a"), message(2, "b"))), ""), "\x12\x00"), message(1, message(1, message(1, "a"), message(2, big)), "\x12\x00"), fill(same(message(1)), ""), fill(same(message(1, "\x12\x00")), "")},
+	big, pairs := strings.Repeat("v", size), numbered(`"%x":""`, ",")
+	sketch := message(7, "\x08\x01\x10\x01\x38\x02\x40\x01")
+	return map[string][]string{
+		"prometheus": {"m{" + numbered(`a%x="b"`, ",")[:size-100], `m{a="` + big, list("{", "\n"), list("m 1", "\n"), numbered("m%x 1", "\n")},
+		"vmimport": {`{"metric":{` + pairs + `},"values":[1],"timestamps":[1]}`, `{"metric":{"__name__":"` + big + `"},"values":[1],"timestamps":[1]}`, `{"metric":{"__name__":"m"},"values":[` + list("1", ",") + `],"timestamps":[1]}`,
+			list("{}", "\n"), "[" + list("{}", ",") + "]", "[" + list("0", ",") + "]"},
+		"csvimport": {big, list("1", ","), list(`1,1`, "\n")},
+		"influx":    {"m," + numbered("a%x=b", ",")[:200_000] + " f=1", "m,a=" + big + " f=1", "m " + numbered("a%x=1", ","), "m f=1\n" + list("m f=1", "\n"), "m " + list("f=1", ",")},
+		"zabbixconnector": {`{"host":{"host":"h"},"name":"m","clock":1,"value":1,"type":0,"item_tags":[` + list(`{"tag":"a","value":"b"}`, ",") + `]}`,
+			`{"host":{"host":"h"},"name":"m","clock":1,"value":1,"type":0,"item_tags":[` + list(`{}`, ",") + `]}`, `{"host":{"host":"h"},"name":"` + big + `","clock":1,"value":1,"type":0}`, list("{}", "\n")},
+		"newrelic":        {`{"m":1,` + pairs + `}`, `{"m":1,"a":"` + big + `"}`, "{" + numbered(`"a%x":1`, ",") + "}", list("{}", ","), list("5", ",")},
+		"datadogv1":       {`{"metric":"m","points":[[1,1]],"tags":[` + list(`"a:b"`, ",") + `]}`, `{"metric":"m","points":[[1,1]],"tags":["` + big + `"]}`, `{"metric":"m","points":[` + list("[1,1]", ",") + "]}", list("{}", ","), list("5", ",")},
+		"opentsdbhttp":    {`{"metric":"m","value":1,"tags":{` + pairs + `}}`, `{"metric":"m","value":1,"tags":{"a":"` + big + `"}}`, list("{}", ","), `{"metric":"m","value":1,"tags":{"a":[` + list("{}", ",") + `]}}`},
+		"datadogsketches": {message(1, message(1, "m"), list(message(4, "a"), ""), sketch), message(1, message(1, "m"), list(sketch, "")), list(message(1), ""), message(1, message(1, "m"), message(7, list("\x38\x02\x40\x01", "")))},
+		"opentelemetry": {otlpGauge(list(message(1, message(1, "a"), message(2, message(1, "b"))), "")), otlpGauge(message(1, message(1, "a"), message(2, message(1, big)))), list(message(1), ""),
+			otlpGauge(message(1, message(1, "a"), message(2, message(5, list(message(1), ""))))), list(otlpGauge(""), "")},
+		"promremotewrite": {message(1, list(message(1, message(1, "a"), message(2, "b")), ""), "\x12\x00"), message(1, message(1, message(1, "a"), message(2, big)), "\x12\x00"), list(message(1), ""), list(message(1, "\x12\x00"), "")},
 		"native":          {big},
-	} {
-		for _, p := range protocols() {
-			if p.name != name || len(p.headers) > 0 && name != "influx" {
-				continue
-			}
-			for i, row := range rows {
-				s := newServer(t, Cluster, "-import.maxLineLen=8MiB", "-maxLabelsPerTimeseries=0", "-maxLabelValueLen=0")
-				s.API.ingester = discard{}
-				body := p.body(row)
-				var status int
-				var reason, invalid string
-				n := allocated(func() { status, invalid, reason = p.send(s, p.pack(body)) })
-				t.Logf("%s%v %d: %.2f of %d bytes; status %d, %s, %.60s", p.name, p.headers, i, float64(n)/float64(len(body)), len(body), status, invalid, reason)
+	}
+}
+
+// TestHugeRows: rows of very many labels, fields, tags, points or elements, labels of half a megabyte, and bodies of nothing but faults take a bounded multiple of their size
+// in memory, even without limits on labels. All allocations are counted, also what is no longer used.
+func TestHugeRows(t *testing.T) {
+	rows := hugeRows()
+	for _, p := range protocols() {
+		if len(p.headers) > 0 && p.name != "influx" {
+			continue
+		}
+		s := newServer(t, Cluster, "-maxLabelsPerTimeseries=0", "-maxLabelValueLen=0")
+		s.API.ingester = discard{}
+		for i, row := range rows[p.name] {
+			body := p.body(row)
+			got := allocated(func() { p.send(s, p.pack(body)) })
+			if most := uint64(4<<20 + 64*len(body)); got > most {
+				t.Errorf("%s%v, row %d: %d bytes allocated for a body of %d", p.path, p.headers, i, got, len(body))
 			}
 		}
 	}
 }
 
-var _ = zlib.NewWriter
-var _ = snappy.Encode
-var _ = gzip.NewWriter
-var _ = zstd.NewReader
-var _ = synctest.Test
-var _ = memory.NewBudget
-var _ = bytes.NewReader
+// compress returns a body of so many spaces in each content encoding.
+func compress(t *testing.T, size int) map[string][]byte {
+	t.Helper()
+	spaces := bytes.Repeat([]byte{' '}, size)
+	packed := map[string][]byte{"snappy": snappy.Encode(nil, spaces)}
+	for name, open := range map[string]func(w io.Writer) (io.WriteCloser, error){
+		"gzip":    func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, gzip.BestSpeed) },
+		"deflate": func(w io.Writer) (io.WriteCloser, error) { return zlib.NewWriterLevel(w, zlib.BestSpeed) },
+		"zstd":    func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w, zstd.WithWindowSize(8<<20)) },
+	} {
+		var b bytes.Buffer
+		w, err := open(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(spaces); err != nil || w.Close() != nil {
+			t.Fatal(err)
+		}
+		packed[name] = b.Bytes()
+	}
+	return packed
+}
+
+// TestDecompressionBombs: a body which becomes larger than the limit when it is decompressed is refused before it is in memory, and one that is streamed never is.
+func TestDecompressionBombs(t *testing.T) {
+	const size = 32 << 20
+	limits := []string{"-maxInsertRequestSize=1MiB", "-influx.maxRequestSize=1MiB", "-newrelic.maxInsertRequestSize=1MiB", "-datadog.maxInsertRequestSize=1MiB", "-opentelemetry.maxRequestSize=1MiB",
+		"-opentsdbhttp.maxInsertRequestSize=1MiB", "-import.maxLineLen=1MiB", "-zabbixconnector.maxLineLen=1MiB", "-influx.maxLineSize=1MiB"}
+	packed := compress(t, size)
+	for _, p := range protocols() {
+		streamed := p.parts[1] == "\n" && len(p.refused) == 0 || p.name == "native"
+		for encoding, body := range packed {
+			s := newServer(t, Cluster, limits...)
+			var status int
+			got := allocated(func() { status, _, _ = p.send(s, bytes.NewReader(body), "Content-Encoding", encoding) })
+			most := uint64(16 << 20)
+			if streamed && encoding == "snappy" {
+				most = 2 * size // its blocks are decompressed at once, up to 64 MiB
+			}
+			if want := http.StatusRequestEntityTooLarge; got > most || !streamed && status != want || streamed && status == want {
+				t.Errorf("%s, %s: status %d, %d bytes allocated", p.path, encoding, status, got)
+			}
+		}
+	}
+}
+
+// TestSlowSenders: senders which have begun and send nothing more keep nobody out, as long as there is memory for what they have sent.
+func TestSlowSenders(t *testing.T) {
+	for _, c := range []struct {
+		path, begin, end string
+		budget           int64
+		status           int // of the one who comes after
+	}{
+		{"prometheus/api/v1/import/prometheus", "a 1\n", "b 1\n", 1 << 20, 204},
+		{"influx/write", "a f=1\n", "b f=1\n", 1 << 20, 204},
+		{"influx/write", "a f=1\n", "b f=1\n", 1, 503},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer(t, Cluster, "-maxConcurrentInserts=2", "-insert.maxQueueDuration=10s")
+			s.API.budget = memory.NewBudget(c.budget)
+			var senders []*io.PipeWriter
+			codes := make(chan int, 3)
+			for range cap(codes) {
+				r, w := io.Pipe()
+				senders = append(senders, w)
+				go func() {
+					code := s.do("POST", "/insert/0/"+c.path, r).Code
+					_ = r.Close()
+					codes <- code
+				}()
+				_, _ = io.WriteString(w, c.begin)
+			}
+			time.Sleep(time.Second) // of the bubble's clock
+			if got := s.do("POST", "/insert/0/"+c.path, strings.NewReader(c.begin)).Code; got != c.status {
+				t.Errorf("%s with %d bytes of memory: status %d", c.path, c.budget, got)
+			}
+			for _, w := range senders {
+				_, _ = io.WriteString(w, c.end)
+				_ = w.Close()
+			}
+			refused := 0
+			for range senders {
+				if <-codes != 204 {
+					refused++
+				}
+			}
+			want := map[int]int{204: 7, 503: 4}[c.status] // rows
+			if rows := s.take(); len(rows) != want || refused != (7-want)/3 {
+				t.Errorf("%s with %d bytes of memory: %d refused, rows %q", c.path, c.budget, refused, rows)
+			}
+			if n := s.metric(t, "vm_concurrent_insert_current"); n != "0" || s.API.budget.Used() != 0 {
+				t.Errorf("%s: %s requests under way, %d bytes reserved", c.path, n, s.API.budget.Used())
+			}
+		})
+	}
+}
+
+// TestAgentsOfAllTenants: below /insert/multitenant rows of Datadog and Zabbix name their tenant, too.
+func TestAgentsOfAllTenants(t *testing.T) {
+	s := newServer(t, Cluster)
+	for _, c := range [][2]string{
+		{"datadog/api/v1/series", `{"series":[{"metric":"m","points":[[1717200000,1]],"tags":["vm_account_id:7","vm_project_id:9"]}]}`},
+		{"datadog/api/v2/series", `{"series":[{"metric":"m","points":[{"timestamp":1717200000,"value":1}],"tags":["vm_account_id:7","vm_project_id:9"]}]}`},
+		{"zabbixconnector/api/v1/history?extra_label=vm_account_id=7&extra_label=vm_project_id=9", `{"host":{"host":"h"},"name":"m","clock":1717200000,"value":1,"type":0}`},
+	} {
+		w := s.do("POST", "/insert/multitenant/"+c[0], strings.NewReader(c[1]))
+		if rows := s.take(); w.Code > 202 || len(rows) != 1 || !strings.HasPrefix(rows[0], "tenant 7:9 m") || s.metric(t, `vm_tenant_inserted_rows_total{type="datadogv1",accountID="7",projectID="9"}`) != "1" {
+			t.Errorf("%s: status %d, rows %q", c[0], w.Code, rows)
+		}
+	}
+}

@@ -45,6 +45,18 @@ func TestLines(t *testing.T) {
 		`{"metric":{"__name__":"x"},"values":[1],"timestamps":[1]} {}`:    "",
 		`[]`:                      "",
 		strings.Repeat("[", 1000): "",
+		`{"metric":{"__name__":"x"},"values":[inf],"timestamps":[1]}`:             "",
+		`{"metric":{"__name__":"x"},"values":[-inf],"timestamps":[1]}`:            "",
+		`{"metric":{"__name__":"x"},"values":[+1],"timestamps":[1]}`:              "",
+		`{"metric":{"__name__":"x"},"values":[1.],"timestamps":[1]}`:              "",
+		`{"metric":{"__name__":"x"},"values":[1],"timestamps":[+1]}`:              "",
+		`{"metric":{"__name__":"x"},"values":[1],"timestamps":[1,]}`:              "",
+		`{"metric":{"__name__":"x"},"values":[1],"timestamps":[1,2]}`:             "",
+		`{"metric":{"__name__":"x"},"values":["],"],"timestamps":[1]}`:            "",
+		`{"metric":{"__name__":"x"},"values":[1],"timestamps":[1]}}`:              "",
+		`{"metric":{"__name__" "x"},"values":[1],"timestamps":[1]}`:               "",
+		`{"metric":{"__name__":"m"},"values":[ 1 ,"\u0032"],"timestamps":[1, 2]}`: `m@1=1 m@2=2`,
+		`{"metric":{"__name__":"m","a":"}\"{"},"values":[1],"timestamps":[1]}`:    `m{a="}\"{"}@1=1`,
 	} {
 		p, set := newParser(t)
 		const first, last = `{"metric":{"__name__":"first"},"values":[1],"timestamps":[1]}`, `{"metric":{"__name__":"last"},"values":[2],"timestamps":[2]}`

@@ -7,6 +7,9 @@ import (
 
 // parsePlain is parse for a line as exports have them; false when it is another one.
 func (l *line) parsePlain(text []byte) (metric []byte, ok bool) {
+	if l.bits {
+		return nil, false // its values are texts
+	}
 	s := protoparser.PlainJSON{B: text}
 	l.samples, l.nulls = l.samples[:0], 0
 	values, timestamps := 0, 0
