@@ -6,9 +6,12 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,7 +83,12 @@ func TestOperatorGuideMetrics(t *testing.T) {
 	monitoring := readDoc(t, "monitoring.md")
 	c := startCluster(t, clusterOptions{})
 	page := func(addr string) string { return get(t, "http://"+addr+"/metrics").want(t, http.StatusOK).body }
-	addrs := map[string]string{"vminsert": c.insertAddr, "vmselect": c.selectAddr, "vmstorage": c.storage[0].http}
+	aggregation := filepath.Join(t.TempDir(), "aggregation.yml")
+	if err := os.WriteFile(aggregation, []byte("- {match: aggregated, interval: 1m, outputs: [last]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	single := startSingle(t, "-streamAggr.config="+aggregation)
+	addrs := map[string]string{"vminsert": c.insertAddr, "vmselect": c.selectAddr, "vmstorage": c.storage[0].http, "single node": single.addr}
 	pages := map[string]string{}
 	for name, addr := range addrs {
 		pages[name] = page(addr)
@@ -97,7 +105,7 @@ func TestOperatorGuideMetrics(t *testing.T) {
 	for name, addr := range addrs {
 		pages[name] += strings.Join(regexp.MustCompile(`(?m)^(vm_tenant_|vm_request_duration_seconds\{).*\n`).FindAllString(page(addr), -1), "")
 	}
-	everywhere := pages["vminsert"] + pages["vmselect"] + pages["vmstorage"]
+	everywhere := strings.Join(slices.Collect(maps.Values(pages)), "")
 	checked := 0
 	for _, cells := range guideTables(t, monitoring, "## Metrics") {
 		processes := strings.Split(cells[0], ", ")

@@ -20,7 +20,7 @@ func TestProtocolGuides(t *testing.T) {
 	s := startSingle(t, "-graphiteListenAddr="+graphite, "-opentsdbListenAddr="+openTSDB)
 	path := func(addr string) string { return strings.Replace(addr, ":", "/", 1) }
 	addrs := strings.NewReplacer("127.0.0.1:8428", s.addr, "127.0.0.1:4242", openTSDB, "127.0.0.1/2003", path(graphite), "127.0.0.1/4242", path(openTSDB))
-	for _, name := range []string{"influx", "graphite", "opentelemetry", "opentsdb", "newrelic", "datadog", "zabbix"} {
+	for _, name := range []string{"text", "json-lines", "csv", "native", "influx", "graphite", "opentelemetry", "opentsdb", "newrelic", "datadog", "zabbix"} {
 		text, err := os.ReadFile("../../docs/protocols/" + name + ".md")
 		if err != nil {
 			t.Fatal(err)

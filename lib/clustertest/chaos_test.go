@@ -91,7 +91,8 @@ func TestChaos(t *testing.T) {
 	}
 	total := chaosTally{}
 	defer total.log()
-	manyChaos(t, total, seeds, time.Time{})
+	rng := rand.New(rand.NewPCG(1, 0)) // the same histories each time; new ones are for make chaos-long
+	manyChaos(t, total, rng, seeds, time.Time{})
 	// Faults are chosen with at least one chance in 17 of 12 in a hundred steps; 200 histories have 6000 steps or more, a sixth of them with levels.
 	for !testing.Short() && !t.Failed() {
 		missing := slices.DeleteFunc(chaosKinds(), func(what string) bool { return total[what] > 0 })
@@ -101,16 +102,16 @@ func TestChaos(t *testing.T) {
 		if seeds += 20; seeds > 400 {
 			t.Fatalf("never seen: %q", missing)
 		}
-		manyChaos(t, total, seeds, time.Time{})
+		manyChaos(t, total, rng, seeds, time.Time{})
 	}
 }
 
 // manyChaos lives through histories of new seeds, so many or until a time, and adds up what has happened in them.
-func manyChaos(t *testing.T, total chaosTally, seeds int, until time.Time) {
+func manyChaos(t *testing.T, total chaosTally, rng *rand.Rand, seeds int, until time.Time) {
 	last := time.Now()
 	for total["histories"] < seeds && !t.Failed() && (until.IsZero() || time.Now().Before(until)) {
 		total["histories"]++
-		done, _ := liveChaos(t, rand.Uint64())
+		done, _ := liveChaos(t, rng.Uint64())
 		total.add(done)
 		if time.Since(last) > time.Minute {
 			last = time.Now()
@@ -172,5 +173,5 @@ func TestChaosLong(t *testing.T) {
 	oneProcessor(t)
 	total := chaosTally{}
 	defer total.log()
-	manyChaos(t, total, math.MaxInt, time.Now().Add(time.Duration(minutes*float64(time.Minute))))
+	manyChaos(t, total, rand.New(rand.NewPCG(rand.Uint64(), 0)), math.MaxInt, time.Now().Add(time.Duration(minutes*float64(time.Minute))))
 }

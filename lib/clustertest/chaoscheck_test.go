@@ -472,7 +472,7 @@ func (w *chaos) compareEvaluations(tenant model.TenantID, samples found, r query
 			if wrong != nil {
 				continue
 			}
-			if g, e := describeResult(got), describeResult(want); g != e {
+			if g, e := describeResult(got), describeResult(want); !sameAnswer(g, e) {
 				g, e = apart(g, e)
 				w.failf("%s from %d to %d of %s at %s, asked in way %d, gives %s instead of %s", r.Query, r.Start, r.End, tenant, s.host, i, g, e)
 				return

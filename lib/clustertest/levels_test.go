@@ -79,7 +79,11 @@ func TestLevelsReadAsOne(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	whole, partial, gone := 0, 0, 0
-	for round := 0; round < 12 || round < 60 && (whole == 0 || partial == 0 || gone == 0); round++ {
+	rounds, bound := 12, 60
+	if testing.Short() {
+		rounds, bound = 3, 3
+	}
+	for round := 0; round < rounds || round < bound && (whole == 0 || partial == 0 || gone == 0); round++ {
 		top := newTopology(t, rng)
 		top.load(t, 40)
 		g, levels := top.throughLevels()
@@ -112,7 +116,7 @@ func TestLevelsReadAsOne(t *testing.T) {
 		top.sameCoverage(t, g, top.mayHide(top.members[name]))
 	}
 	t.Logf("%d times the answers were whole without some nodes, %d times partial; %d times a level was away", whole, partial, gone)
-	if whole == 0 || partial == 0 || gone == 0 {
+	if !testing.Short() && (whole == 0 || partial == 0 || gone == 0) {
 		t.Error("not everything has happened")
 	}
 }
@@ -139,7 +143,8 @@ func (top *topology) sameCoverage(t *testing.T, g *gather.Gather, hiding bool) {
 	missing := slices.ContainsFunc(names.Coverage.Failed, func(f storageapi.NodeFailure) bool {
 		return !strings.Contains(f.Err.Error(), "-search.skipSlowReplicas")
 	})
-	if (err != nil) != missing {
+	// A node which was not waited for may be well or not.
+	if missing && err == nil || err != nil && len(names.Coverage.Failed) == 0 {
 		t.Errorf("%+v, nodes %v: deletion %v; nodes that failed: %+v", top.cfg, top.members, err, names.Coverage.Failed)
 	}
 }
@@ -170,7 +175,7 @@ func TestFragmentsThroughLevels(t *testing.T) {
 					if err1 != nil {
 						continue // not all of them are expressions
 					}
-					if got, want := describeResult(got), describeResult(want); got != want {
+					if got, want := describeResult(got), describeResult(want); !sameAnswer(got, want) {
 						t.Fatalf("%s gives\n%s\ninstead of\n%s", r.Query, got, want)
 					}
 				}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"vmcluster/lib/logger"
@@ -163,7 +166,7 @@ func (p *pushDown) compare(t *testing.T, text string) {
 	if err1 != nil {
 		return
 	}
-	if g, w := describeResult(got), describeResult(want); g != w {
+	if g, w := describeResult(got), describeResult(want); !sameAnswer(g, w) {
 		t.Fatalf("%s from %d to %d step %d: pushed down gives\n%s\nread gives\n%s", text, r.Start, r.End, r.Step, g, w)
 	}
 }
@@ -197,6 +200,38 @@ func describeResult(r *query.Result) string {
 		out += "\n"
 	}
 	return out
+}
+
+// sameAnswer compares rendered answers to the bit, but for the last one of a value: an exact sum may lie just between two numbers, and then its order decides which
+// it becomes. docs/design/0024-push-down.md calls that too rare to meet; random values with few bits meet it once in many thousand queries.
+func sameAnswer(a, b string) bool {
+	if a == b {
+		return true
+	}
+	left, right := strings.Fields(a), strings.Fields(b)
+	return slices.EqualFunc(left, right, func(x, y string) bool {
+		at, x, _ := strings.Cut(x, ":")
+		atToo, y, _ := strings.Cut(y, ":")
+		p, err1 := strconv.ParseUint(x, 16, 64)
+		q, err2 := strconv.ParseUint(y, 16, 64)
+		return at == atToo && (x == y || err1 == nil && err2 == nil && max(p, q)-min(p, q) <= 1)
+	})
+}
+
+// TestSameAnswer: one bit is nothing, two are something.
+func TestSameAnswer(t *testing.T) {
+	const answer = "partial false\n{a=\"b:c\"} 5:4000000000000000 6:0\n"
+	for _, other := range []struct {
+		text string
+		same bool
+	}{
+		{answer, true}, {strings.Replace(answer, "5:4000000000000000", "5:3fffffffffffffff", 1), true}, {strings.Replace(answer, "5:40", "5:50", 1), false},
+		{strings.Replace(answer, "6:0", "6:2", 1), false}, {strings.Replace(answer, " 6:0", "", 1), false}, {strings.Replace(answer, "6:0", "7:0", 1), false}, {strings.Replace(answer, "b:c", "b:d", 1), false},
+	} {
+		if sameAnswer(answer, other.text) != other.same {
+			t.Errorf("%q: want %t", other.text, other.same)
+		}
+	}
 }
 
 // TestPushDownIsReading compares what storage nodes aggregate with what is aggregated from their samples, to the last

@@ -69,10 +69,17 @@ func TestVersionsOfAnotherList(t *testing.T) {
 	if again := ask(); again != before {
 		t.Errorf("the versions of an unchanged list are of instance %d, and of %d", before, again)
 	}
+	if number, names := g.Stores(); before^number != 1 || len(names) != 1 || names[0] != "a" {
+		t.Errorf("the stores have number %d, which is not in instance %d, or are called %q", number, before, names)
+	}
 	if _, err := g.SetNodes(nodes); err != nil {
 		t.Fatal(err)
 	}
-	if after := ask(); after == before {
+	after := ask()
+	if after == before {
 		t.Error("a new list does not change the instance")
+	}
+	if number, _ := g.Stores(); after^number != 1 {
+		t.Errorf("the stores have number %d after a change, which is not in instance %d", number, after)
 	}
 }

@@ -133,7 +133,7 @@ func (b *Bodies) readLimited(r io.Reader, what string, limit sizeLimit) (*bytesu
 	}
 	if err != io.EOF {
 		b.buffers.Put(buf)
-		return nil, readError(err)
+		return nil, readError(err, "")
 	}
 	return buf, nil
 }
@@ -142,10 +142,13 @@ func (l sizeLimit) tooLarge(what string) error {
 	return errkind.New(errkind.TooLarge, "cannot read request: its %s is larger than %s=%d bytes; send smaller requests or raise the limit", what, l.name, l.max)
 }
 
-// readError classifies the failure of reading a body: errors with a kind keep it, all others are the sender's fault.
-func readError(err error) error {
-	if k := errkind.Of(err); k != errkind.Internal {
-		return errkind.New(k, "cannot read request body: %w", err)
+// readError classifies the failure of reading a body, in any encoding: errors with a kind stay what they are, all others are the sender's fault.
+func readError(err error, encoding string) error {
+	switch {
+	case errkind.Of(err) != errkind.Internal:
+		return err
+	case encoding != "":
+		return errkind.New(errkind.BadRequest, "cannot decompress %s body: %w", encoding, err)
 	}
 	return errkind.New(errkind.BadRequest, "cannot read request body: %w", err)
 }
@@ -219,13 +222,14 @@ func isPlain(encoding string) bool {
 // stream classifies read errors and gives its decoder back when closed.
 type stream struct {
 	io.Reader
-	release func()
+	encoding string // empty: the body is as it is
+	release  func()
 }
 
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = readError(err)
+		err = readError(err, s.encoding)
 	}
 	return n, err
 }
@@ -256,7 +260,7 @@ func (b *Bodies) gzipStream(r io.Reader) (io.ReadCloser, error) {
 		}
 		return nil, errkind.New(errkind.BadRequest, "cannot decompress gzip body: %w", err)
 	}
-	return &stream{Reader: zr, release: func() { b.gzips.Put(zr) }}, nil
+	return &stream{Reader: zr, encoding: "gzip", release: func() { b.gzips.Put(zr) }}, nil
 }
 
 // deflateStream reads zlib, which HTTP calls deflate, and the bare deflate that some senders
@@ -277,18 +281,18 @@ func (b *Bodies) deflateStream(r io.Reader) (io.ReadCloser, error) {
 		if errors.Is(err, io.EOF) && len(head) == 0 {
 			return &stream{Reader: bytes.NewReader(nil)}, nil
 		}
-		return nil, readError(err)
+		return nil, readError(err, "")
 	}
 	isZlib := head[0]&0xf == 8 && (uint(head[0])<<8|uint(head[1]))%31 == 0
 	if !isZlib {
-		return &stream{Reader: flate.NewReader(br), release: release}, nil
+		return &stream{Reader: flate.NewReader(br), encoding: "deflate", release: release}, nil
 	}
 	zr, err := zlib.NewReader(br)
 	if err != nil {
 		release()
 		return nil, errkind.New(errkind.BadRequest, "cannot decompress deflate body: %w", err)
 	}
-	return &stream{Reader: zr, release: release}, nil
+	return &stream{Reader: zr, encoding: "deflate", release: release}, nil
 }
 
 func (b *Bodies) zstdStream(r io.Reader) (io.ReadCloser, error) {
@@ -310,7 +314,7 @@ func (b *Bodies) zstdStream(r io.Reader) (io.ReadCloser, error) {
 		release()
 		return nil, errkind.New(errkind.BadRequest, "cannot decompress zstd body: %w", err)
 	}
-	return &stream{Reader: zr, release: release}, nil
+	return &stream{Reader: zr, encoding: "zstd", release: release}, nil
 }
 
 func (b *Bodies) snappyStream(r io.Reader) (io.ReadCloser, error) {

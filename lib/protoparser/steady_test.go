@@ -1,3 +1,7 @@
+//go:build !race
+
+// Under the race detector pools lose what is in them at random.
+
 package protoparser_test
 
 import (

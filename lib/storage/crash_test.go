@@ -134,7 +134,7 @@ func TestCrashEverywhere(t *testing.T) {
 	t.Logf("seed %d", seed)
 	stride := int64(1)
 	if testing.Short() {
-		stride = 7
+		stride = 15
 	}
 	for at := int64(1); at < 200; at += stride {
 		rng := rand.New(rand.NewPCG(seed, 0)) // the same history
@@ -151,7 +151,11 @@ func TestCrashEverywhere(t *testing.T) {
 func TestFailingDisk(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for i := range 40 {
+	runs := 40
+	if testing.Short() {
+		runs = 10
+	}
+	for i := range runs {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		fsys := memfs.New(memfs.Options{})
 		faulty := faultfs.New(fsys)

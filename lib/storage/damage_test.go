@@ -38,7 +38,7 @@ func TestKilledThenPowerFailure(t *testing.T) {
 	t.Logf("seed %d", seed)
 	runs := 60
 	if testing.Short() {
-		runs = 15
+		runs = 6
 	}
 	for i := range runs {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))

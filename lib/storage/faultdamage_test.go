@@ -221,7 +221,7 @@ func TestDamageOfEveryFile(t *testing.T) {
 	seed := rand.Uint64()
 	rounds, every := 2, 1
 	if testing.Short() {
-		rounds, every = 1, 8
+		rounds, every = 1, 20
 	}
 	cases := 0
 	for i := range rounds {

@@ -52,7 +52,7 @@ func (f *cacheFile) origin() (o query.CacheOrigin, err error) {
 	}
 	var names []string
 	o.Stores, names = f.stores()
-	fmt.Fprintf(hash, "%q %q", f.settings, names)
+	_, _ = fmt.Fprintf(hash, "%q %q", f.settings, names) // a hash takes everything
 	o.MaxBytes = maxCacheFile
 	hash.Sum(o.Identity[:0])
 	return o, nil

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"vmcluster/lib/model"
+	"vmcluster/lib/protoparser"
 )
 
 // exemplar is one of a point.
@@ -46,28 +47,19 @@ func (w *writer) addExemplars(p *point) {
 	if p.isFaulty || w.proto != nil && !w.readLabels(p) {
 		return
 	}
-	if w.name == "" {
-		w.name = w.config.metricName(&w.metric)
-	}
 	for i := range p.exemplars {
 		e := &p.exemplars[i]
-		suffix, extra := w.partOf(p, e.value).text()
-		w.series = append(w.series[:0], model.Label{Name: model.MetricNameLabel, Value: w.name + suffix})
-		for _, l := range w.labels {
-			if l.Name != extra.Name && l.Name != model.MetricNameLabel {
-				w.series = append(w.series, l)
-			}
+		if !w.render(p, w.partOf(p, e.value)) {
+			return
 		}
-		if extra.Name != "" {
-			w.series = append(w.series, extra)
-		}
+		w.series = protoparser.AppendRawLabels(w.series[:0], w.raw)
 		if w.exemplars.Series(w.series) {
 			w.exemplars.Add(w.exemplarLabels(e), int64(e.time/1e6), e.value)
 		}
 	}
 }
 
-// partOf returns the part of a point to which an exemplar belongs: the bucket in which the value was counted.
+// partOf returns the series of a point to which an exemplar belongs: of histograms, the bucket in which the value was counted.
 func (w *writer) partOf(p *point, value float64) part {
 	switch w.metric.kind {
 	case histogram:
@@ -78,11 +70,10 @@ func (w *writer) partOf(p *point, value float64) part {
 		}
 		return le(math.Inf(1))
 	case exponential:
-		if w.config.NativeHistograms {
-			break
+		if !w.config.NativeHistograms {
+			low, high := p.rangeOf(value)
+			return part{kind: rangeBucket, low: low, high: high}
 		}
-		low, high := p.rangeOf(value)
-		return part{kind: rangeBucket, low: low, high: high}
 	}
 	return part{}
 }

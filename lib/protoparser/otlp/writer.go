@@ -84,6 +84,9 @@ func (w *writer) add(p *point) error {
 	}
 	w.err = nil
 	w.parts(p)
+	if len(p.exemplars) > 0 && w.exemplars != nil && w.err == nil {
+		w.addExemplars(p)
+	}
 	return w.err
 }
 
@@ -127,9 +130,6 @@ func (w *writer) parts(p *point) {
 		}
 	case summary:
 		w.summary(p)
-	}
-	if len(p.exemplars) > 0 && w.exemplars != nil {
-		w.addExemplars(p)
 	}
 }
 

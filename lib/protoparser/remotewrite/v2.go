@@ -59,12 +59,16 @@ func (p *Parser) parseTable(body []byte, req *protoparser.Request) (protoparser.
 
 func (t *table) begin(body []byte) {
 	t.decoder.Reset(body)
+	t.hashSymbols(0)
+}
+
+// hashSymbols makes the hashes for one half of identities. The second half is needed only for series which do not come where they came the last time.
+func (t *table) hashSymbols(half int) {
+	hashes, seed := t.hashes[half], t.parser.seeds[half]
 	for i := range t.decoder.Symbols() {
-		s := t.decoder.Symbol(uint32(i))
-		for half := range t.hashes {
-			t.hashes[half] = append(t.hashes[half], maphash.String(t.parser.seeds[half], s))
-		}
+		hashes = append(hashes, maphash.String(seed, t.decoder.Symbol(uint32(i))))
 	}
+	t.hashes[half] = hashes
 }
 
 func (t *table) end() {
@@ -215,6 +219,9 @@ func (t *table) start(c *protoparser.Collector, body []byte, rows int) bool {
 // are the same series, and name and value are not exchangeable. The product of two is what NH sums (Black et al., UMAC, 1999).
 func (t *table) identify(raw []byte, half int) (sum uint64, ok bool) {
 	const notName, notValue = 0x9e3779b97f4a7c15, 0xd6e8feb86659fd93
+	if half > 0 && len(t.hashes[half]) == 0 {
+		t.hashSymbols(half)
+	}
 	hashes := t.hashes[half]
 	name, n := uint64(0), 0
 	for p := 0; p < len(raw); n++ {
