@@ -35,12 +35,13 @@ const (
 )
 
 // ask returns what a call that starts now may do with the node. After probe the call must report
-// success, failure or release. A node which can be reached again does not have to wait for the end of its pause.
+// success, failure or release. A node which can be reached again does not have to wait for the end of its pause, and all calls may use it: those beside a
+// single one would store fewer copies than there are nodes for.
 func (h *health) ask(now time.Time, reachable func() bool) verdict {
 	switch {
-	case h.kind == errkind.OK:
+	case h.kind == errkind.OK || h.gone && reachable():
 		return use
-	case h.probing || now.Before(h.until) && !(h.gone && reachable()):
+	case h.probing || now.Before(h.until):
 		return avoid
 	}
 	h.probing = true

@@ -45,13 +45,13 @@ func TestHealth(t *testing.T) {
 		t.Error("recovery is news once")
 	}
 	ask(5623, use)
-	// A node that was gone is tried as soon as it can be reached again, but not before every call.
+	// All calls use a node that was gone as soon as it can be reached again, until one of them fails.
 	reachable = false
 	h.failure(at(6000), down, reachable)
 	ask(6001, avoid)
 	reachable = true
-	ask(6002, probe)
-	ask(6002, avoid)
+	ask(6002, use)
+	ask(6002, use)
 	h.failure(at(6003), down, reachable)
 	ask(6004, avoid)
 }
