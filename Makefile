@@ -35,7 +35,8 @@ test: build
 
 # The packages with goroutines, under the race detector (needs cgo and a C compiler). Without those that link the client libraries of AWS and
 # Azure: these would be compiled for the race detector alone, which takes minutes. What they have of ours is in lib/backup/objects and gcsstore as well, which stay.
-NO_RACE := lib/backup/(s3store|azurestore)|app/internal/backuptool
+# And without those that have nothing which two goroutines could share.
+NO_RACE := lib/backup/(s3store|azurestore)|app/internal/(backuptool|dashboards|flagcompat)|lib/(archtest|consistenthash|errkind|fragment|graphite|metricsql|nativehistogram|prompb|tsdump)($$|/)
 race:
 	CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./lib/... ./app/internal/... | grep -Ev '$(NO_RACE)')
 
